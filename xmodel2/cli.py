@@ -1,0 +1,372 @@
+"""The command line: every command, its arguments, and one jump to the function that does the work.
+
+Exit codes: 0 done, 1 failed (one clear message), 2 wrong usage. Heavy imports happen inside a command, so that --help is quick.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from xmodel2.errors import XmodelError
+
+app = tyro.extras.SubcommandApp()
+_GROUPS = ("tokenizer", "data")
+_SET = Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE"), tyro.conf.UseAppendAction]
+_FLAG = tyro.conf.FlagCreatePairsOff
+
+
+@app.command(name="demo")
+def demo(out: Path = Path("demo"), overwrite: Annotated[bool, _FLAG] = False) -> None:
+    """The whole road at pico scale on text that this machine already has: minutes on two cores, ends with a report.
+
+    Example: xmodel2 demo --out demo
+
+    Args:
+        out: where everything goes
+        overwrite: replace an earlier demo in that folder
+    """
+    from xmodel2.demo import run_demo
+
+    run_demo(out, overwrite)
+
+
+@app.command(name="tokenizer train")
+def tokenizer_train(files: tyro.conf.Positional[tuple[Path, ...]], /, *, vocab_size: int, out: Path) -> None:
+    """Train a Unigram tokenizer on text or jsonl files.
+
+    Example: xmodel2 tokenizer train corpus/*.jsonl.zst --vocab-size 8192 --out tokenizer
+
+    Args:
+        files: .txt, .jsonl, .jsonl.gz or .jsonl.zst
+        vocab_size: number of pieces, special tokens and bytes included
+        out: tokenizer directory to write (Hugging Face layout)
+    """
+    from xmodel2.data.read import document_text, read_documents
+    from xmodel2.tokenizer import train_unigram
+
+    texts = (document_text(document) for document in read_documents(files))
+    tokenizer = train_unigram(texts, vocab_size, out)
+    print(f"{out}: {tokenizer.vocab_size} pieces")
+
+
+@app.command(name="tokenizer inspect")
+def tokenizer_inspect(
+    tokenizer: tyro.conf.Positional[Path],
+    files: tyro.conf.Positional[tuple[Path, ...]],
+    /,
+    json: Annotated[bool, _FLAG] = False,
+) -> None:
+    """Compression and coverage of a tokenizer on text.
+
+    Example: xmodel2 tokenizer inspect tokenizer heldout.jsonl.gz
+
+    Args:
+        tokenizer: tokenizer directory
+        files: text or jsonl files to measure on
+        json: print one JSON object
+    """
+    from xmodel2.data.read import document_text, read_documents
+    from xmodel2.tokenizer import load_tokenizer, tokenizer_statistics
+
+    texts = [document_text(document) for document in read_documents(files)]
+    _print_dict(tokenizer_statistics(load_tokenizer(tokenizer), texts), json)
+
+
+@app.command(name="data prepare")
+def data_prepare(
+    sources: tyro.conf.Positional[Path],
+    /,
+    *,
+    out: Path,
+    strict: Annotated[bool, _FLAG] = False,
+    overwrite: Annotated[bool, _FLAG] = False,
+) -> None:
+    """Raw documents to tokenized, checksummed shards.
+
+    Example: xmodel2 data prepare sources.toml --out data/nano
+
+    Args:
+        sources: TOML file that names tokenizer and sources (docs/data.md)
+        out: directory to write
+        strict: stop at the first malformed line instead of skipping and counting
+        overwrite: replace what is in the directory
+    """
+    from xmodel2.data.sources import prepare_from_file
+
+    _print_dict(prepare_from_file(sources, out, strict=strict, overwrite=overwrite), as_json=False)
+
+
+@app.command(name="data inspect")
+def data_inspect(
+    dir: tyro.conf.Positional[Path], /, samples: int = 1, json: Annotated[bool, _FLAG] = False
+) -> None:
+    """Counts of every source and sample documents.
+
+    Example: xmodel2 data inspect data/nano --samples 2
+
+    Args:
+        dir: directory made by `data prepare`
+        samples: documents shown of each source
+        json: print one JSON object
+    """
+    from xmodel2.data.inspect import inspect_data
+
+    _print_dict(inspect_data(dir, samples), json)
+
+
+@app.command(name="data verify")
+def data_verify(dir: tyro.conf.Positional[Path], /) -> None:
+    """Read every shard and compare sizes and checksums.
+
+    Example: xmodel2 data verify data/nano
+
+    Args:
+        dir: directory made by `data prepare`
+    """
+    from xmodel2.data.shards import verify_shards
+
+    rows = verify_shards(dir)
+    print(f"{dir}: {len(rows)} files, all as recorded")
+
+
+@app.command(name="train")
+def train(
+    recipe: tyro.conf.Positional[Path],
+    /,
+    set: _SET = (),
+    out: Path | None = None,
+    resume: Annotated[bool, _FLAG] = False,
+) -> None:
+    """Train both stages of a recipe: stable, then decay with instruction data.
+
+    Example: xmodel2 train recipes/nano.toml --set train.learning_rate=0.02 --out runs/nano --resume
+
+    Args:
+        recipe: recipe file
+        set: override a key of the recipe; may be repeated
+        out: run directory (default: runs/NAME)
+        resume: go on from the newest checkpoint in the run directory
+    """
+    from xmodel2.recipe import load_recipe
+    from xmodel2.train import train as run
+
+    settings = load_recipe(recipe, set)
+    result = run(settings, out or Path("runs") / settings.name, resume)
+    if result.finished and result.loss is None:
+        print(f"{result.run_dir}: already finished at step {result.step}")
+    elif result.finished:
+        print(f"{result.run_dir}: finished at step {result.step}, loss {result.loss:.4f}")
+
+
+@app.command(name="plan")
+def plan(recipe: tyro.conf.Positional[Path], /, set: _SET = (), json: Annotated[bool, _FLAG] = False) -> None:
+    """Parameters, steps, FLOPs and bytes of a recipe, before anything is paid for.
+
+    Example: xmodel2 plan recipes/xmodel2-1.2b.toml
+
+    Args:
+        recipe: recipe file
+        set: override a key of the recipe; may be repeated
+        json: print one JSON object
+    """
+    from xmodel2.model.count import plan_run
+    from xmodel2.recipe import load_recipe
+
+    _print_dict(plan_run(load_recipe(recipe, set)), json)
+
+
+@app.command(name="search")
+def search(recipe: tyro.conf.Positional[Path], /, *, trials: int, out: Path, set: _SET = ()) -> None:
+    """Search Table 5's hyperparameters by training the recipe's model once a trial; resumable.
+
+    Example: xmodel2 search recipes/nano.toml --trials 20 --out runs/search --set stages.stable.tokens=1_000_000
+
+    Args:
+        recipe: recipe file of the search model
+        trials: trials to add to the study
+        out: study directory; best.toml is a recipe that `train` takes
+        set: override a key of the recipe; may be repeated
+    """
+    from xmodel2.recipe import load_recipe
+    from xmodel2.search.study import run_search, trial_loss
+
+    study = run_search(load_recipe(recipe, set), trials, out, lambda r: trial_loss(r, out / "trials"))
+    _print_dict({"best loss": study["best_value"], **study["best_params"], "recipe": str(out / "best.toml")}, False)
+
+
+@app.command(name="eval")
+def evaluate(
+    model: tyro.conf.Positional[Path],
+    /,
+    suite: str = "heldout,reasoning",
+    tasks: str = "",
+    data_dir: Path | None = None,
+    limit: int = 200,
+    out: Path | None = None,
+    json: Annotated[bool, _FLAG] = False,
+) -> None:
+    """Evaluate a run or checkpoint: held-out losses, reasoning by generation, harness tasks on local files.
+
+    Example: xmodel2 eval runs/nano --tasks arc_easy --data-dir data/eval --limit 100
+
+    Args:
+        model: run directory or checkpoint
+        suite: comma-separated from heldout, reasoning; empty for none
+        tasks: comma-separated lm-evaluation-harness tasks that we ship a local form of
+        data_dir: folder of benchmark files, one folder a task
+        limit: examples a task
+        out: results.json to write
+        json: print the results as one JSON object
+    """
+    from xmodel2.eval.run import evaluate_model
+    from xmodel2.files import write_json_atomic
+
+    names = [name for name in suite.split(",") if name]
+    results = evaluate_model(model, names, [task for task in tasks.split(",") if task], data_dir, limit)
+    if out:
+        write_json_atomic(out, results)
+    _print_dict(results, json)
+
+
+@app.command(name="export")
+def export(
+    checkpoint: tyro.conf.Positional[Path],
+    /,
+    *,
+    out: Path,
+    to: Literal["hf"] = "hf",
+    overwrite: Annotated[bool, _FLAG] = False,
+) -> None:
+    """Write a directory that `transformers` loads natively, and prove that it repeats our logits.
+
+    Example: xmodel2 export runs/nano --to hf --out nano-hf
+
+    Args:
+        checkpoint: run directory or checkpoint
+        out: directory to write
+        to: format; hf is a native GraniteForCausalLM
+        overwrite: replace the directory if it exists
+    """
+    from xmodel2.release.export import export_checkpoint
+
+    report = export_checkpoint(checkpoint, out, overwrite)
+    print(f"{out}: largest logit difference {report['max_abs_difference']:.2e} against transformers")
+
+
+@app.command(name="chat")
+def chat(
+    model: tyro.conf.Positional[Path], /, temperature: float = 0.0, max_new_tokens: int = 128, seed: int = 0
+) -> None:
+    """Talk to a trained model in the terminal; an empty line or Ctrl-D ends.
+
+    Example: xmodel2 chat runs/nano
+
+    Args:
+        model: run directory or checkpoint
+        temperature: 0 is greedy
+        max_new_tokens: longest answer, in tokens
+        seed: of the sampling
+    """
+    from xmodel2.release.chat import chat as run
+
+    run(model, temperature, max_new_tokens, seed)
+
+
+@app.command(name="report")
+def report(runs: tyro.conf.Positional[tuple[Path, ...]], /, out: Path | None = None) -> None:
+    """One self-contained HTML page of a run: curves, mixtures, tables, samples.
+
+    Example: xmodel2 report runs/nano
+
+    Args:
+        runs: run directories
+        out: page to write (default: report.html in the first run)
+    """
+    from xmodel2.release.report import build_report
+
+    if not runs:
+        raise XmodelError("report: name at least one run directory")
+    print(build_report(list(runs), out or runs[0] / "report.html"))
+
+
+@app.command(name="check")
+def check(names: tyro.conf.Positional[tuple[str, ...]] = (), /, json: Annotated[bool, _FLAG] = False) -> int:
+    """Run the project's own proofs on the installed package and print a table.
+
+    Example: xmodel2 check schedule params
+
+    Args:
+        names: which checks (default: all)
+        json: print one JSON object
+    """
+    from xmodel2.checks import run_checks
+
+    rows = run_checks(names)
+    if json:
+        _print_json({"checks": rows})
+    else:
+        table = Table("check", "passed", "figure", "bound")
+        for row in rows:
+            table.add_row(row["name"], "yes" if row["passed"] else "NO", f"{row['figure']:.6g}", str(row["bound"]))
+        Console().print(table)
+    return 0 if all(row["passed"] for row in rows) else 1
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command; a user's mistake is one message and exit code 1."""
+    arguments = _normalise(list(sys.argv[1:] if arguments is None else arguments))
+    try:
+        code = app.cli(prog="xmodel2", args=arguments, description="Train, understand and ship small language models.")
+    except XmodelError as error:
+        Console(stderr=True).print(f"xmodel2: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(code or 0)
+
+
+def _normalise(arguments: list[str]) -> list[str]:
+    """Join two-word commands, and let one --set take several key=value."""
+    if len(arguments) > 1 and arguments[0] in _GROUPS and not arguments[1].startswith("-"):
+        arguments = [f"{arguments[0]} {arguments[1]}", *arguments[2:]]
+    result: list[str] = []
+    in_set = False
+    for argument in arguments:
+        if in_set and not argument.startswith("-") and "=" in argument and result[-1] != "--set":
+            result.append("--set")
+        in_set = argument == "--set" or (in_set and not argument.startswith("-") and "=" in argument)
+        result.append(argument)
+    return result
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False))
+
+
+def _print_dict(value: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        return _print_json(value)
+    table = Table(show_header=False)
+    for key, text in _flatten("", value):
+        table.add_row(key, text)
+    Console().print(table)
+
+
+def _flatten(prefix: str, value: Any) -> list[tuple[str, str]]:
+    if isinstance(value, dict):
+        return [row for key, inner in value.items() for row in _flatten(f"{prefix}{key} ", inner)]
+    if isinstance(value, float):
+        return [(prefix.strip(), f"{value:,.6g}")]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return [(prefix.strip(), f"{value:,}")]
+    return [(prefix.strip(), str(value))]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""Recipe files: TOML with `base` inheritance and `--set` overrides, to a checked `Recipe`, and back to TOML.
+
+    recipes/nano.toml  ->  its base, then itself, then --set  ->  one dict  ->  type check  ->  Recipe
+
+Every error names the file (or --set), the key, what is allowed, and the nearest valid name.
+"""
+
+import dataclasses
+import json
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import TypeAdapter, ValidationError
+
+from xmodel2.errors import XmodelError, nearest
+from xmodel2.recipe.presets import PRESETS
+from xmodel2.recipe.settings import Recipe
+
+Origin = dict[tuple[str, ...], str]
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe file and its bases, apply ``key=value`` overrides, and check everything.
+
+    Raises `XmodelError` naming file and key for anything wrong.
+    """
+    origin: Origin = {}
+    tree = _read(Path(path), origin, ())
+    for override in overrides:
+        _override(tree, override, origin)
+    return recipe_from_dict(tree, default_origin=str(path), origin=origin)
+
+
+def recipe_from_dict(tree: dict[str, Any], default_origin: str = "recipe", origin: Origin | None = None) -> Recipe:
+    """Check a nested dict against the settings; ``model.preset`` fills the sizes that are not given."""
+    origin = origin or {}
+    model = tree.get("model")
+    if isinstance(model, dict) and model.get("preset") is not None:
+        if model["preset"] not in PRESETS:
+            where = origin.get(("model", "preset"), default_origin)
+            raise XmodelError(
+                f"{where}: model.preset = {model['preset']!r} is not a preset; allowed: {', '.join(PRESETS)}."
+                f"{nearest(str(model['preset']), PRESETS)}"
+            )
+        tree = {**tree, "model": {**PRESETS[model["preset"]], **model}}
+    try:
+        return TypeAdapter(Recipe).validate_json(json.dumps(tree, default=str), strict=True)
+    except ValidationError as error:
+        raise XmodelError("\n".join(_explain(e, default_origin, origin) for e in error.errors())) from None
+
+
+def recipe_to_toml(recipe: Recipe) -> str:
+    """Write a recipe, fully resolved, so that `load_recipe` of the text gives an equal one."""
+    lines: list[str] = []
+    _emit(_as_dict(recipe), (), lines)
+    return "\n".join(lines).strip() + "\n"
+
+
+def replace(recipe: Recipe, overrides: dict[str, Any]) -> Recipe:
+    """Return a copy with dotted keys changed, checked again."""
+    tree = _as_dict(recipe)
+    for key, value in overrides.items():
+        _set(tree, tuple(key.split(".")), value)
+    return recipe_from_dict(tree)
+
+
+def _as_dict(recipe: Recipe) -> dict[str, Any]:
+    return _drop_none(dataclasses.asdict(recipe))  # type: ignore[call-overload,no-any-return]
+
+
+def _drop_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _drop_none(v) for k, v in value.items() if v is not None}
+    return value
+
+
+def _read(path: Path, origin: Origin, chain: tuple[Path, ...]) -> dict[str, Any]:
+    if path.resolve() in chain:
+        raise XmodelError(f"{path}: `base` goes in a circle: {' -> '.join(str(p) for p in chain)}")
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise XmodelError(f"{path}: no such recipe file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise XmodelError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise XmodelError(f"{path}: not valid TOML: {error}") from None
+    base = tree.pop("base", None)
+    if base is not None and not isinstance(base, str):
+        raise XmodelError(f"{path}: base must be the path of another recipe, in quotes")
+    below = _read(path.parent / base, origin, (*chain, path.resolve())) if base else {}
+    _mark(tree, (), str(path), origin)
+    return _merge(below, tree, ())
+
+
+# Shares of a mixture belong together: a recipe that names its own replaces the base's whole.
+_WHOLE = {("stages", "stable", "mixture"), ("stages", "decay", "sft_mixture"), ("data", "sources")}
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any], at: tuple[str, ...]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        both = isinstance(old, dict) and isinstance(value, dict) and (*at, key) not in _WHOLE
+        merged[key] = _merge(old, value, (*at, key)) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def _mark(tree: dict[str, Any], at: tuple[str, ...], where: str, origin: Origin) -> None:
+    for key, value in tree.items():
+        origin[(*at, key)] = where
+        if isinstance(value, dict):
+            _mark(value, (*at, key), where, origin)
+
+
+def _override(tree: dict[str, Any], override: str, origin: Origin) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key.strip():
+        raise XmodelError(f"--set {override!r}: write it as key=value, such as train.learning_rate=0.02")
+    path = tuple(part.strip() for part in key.split("."))
+    try:
+        value = tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    _set(tree, path, value)
+    origin[path] = f"--set {override}"
+
+
+def _set(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+    node = tree
+    for part in path[:-1]:
+        child = node.setdefault(part, {})
+        if not isinstance(child, dict):
+            raise XmodelError(f"{'.'.join(path)}: {part} is a value, not a table")
+        node = child
+    node[path[-1]] = value
+
+
+def _explain(error: Any, default_origin: str, origin: Origin) -> str:
+    location = tuple(str(part) for part in error["loc"])
+    where = next((origin[location[:n]] for n in range(len(location), 0, -1) if location[:n] in origin), default_origin)
+    key = ".".join(location)
+    if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        allowed = _fields_at(location[:-1])
+        return f"{where}: unknown key {key}.{nearest(location[-1], allowed)} Allowed here: {', '.join(allowed)}"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "value_error":
+        return f"{where}: {message}"
+    return f"{where}: {key} = {error['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _fields_at(location: tuple[str, ...]) -> list[str]:
+    kind: Any = Recipe
+    for part in location:
+        if dataclasses.is_dataclass(kind):
+            kind = next(f.type for f in dataclasses.fields(kind) if f.name == part)
+        elif get_args(kind):
+            kind = get_args(kind)[1]
+    names = [f.name for f in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
+    return ["base", *names] if not location else names
+
+
+def _emit(tree: dict[str, Any], at: tuple[str, ...], lines: list[str]) -> None:
+    if at:
+        lines += ["", f"[{'.'.join(_key(part) for part in at)}]"]
+    for key, value in tree.items():
+        if not isinstance(value, dict):
+            lines.append(f"{_key(key)} = {json.dumps(value, ensure_ascii=False)}")
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            _emit(value, (*at, key), lines)
+
+
+def _key(name: str) -> str:
+    return name if name.replace("-", "").replace("_", "").isalnum() and name.isascii() else json.dumps(name)

@@ -1,0 +1,260 @@
+"""Typed settings of a whole run: what a recipe file may say, with units, bounds and the report's values as defaults.
+
+A recipe is a tree: `model`, `data`, `stages` (stable, decay) and `train`. Every key is checked by type and range
+(pydantic); nothing is read from the environment. Symbols of the report keep their names.
+"""
+
+from dataclasses import field
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, model_validator
+from pydantic.dataclasses import dataclass
+
+_CONFIG = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+Positive = Annotated[int, Field(gt=0)]
+NotNegative = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True, config=_CONFIG, kw_only=True)
+class ModelSettings:
+    """The decoder and its tensor-program constants (Tables 1, 5 and 6)."""
+
+    preset: str | None = None
+    """Family member that fills the sizes below; a key given beside it wins."""
+    hidden_size: Positive = 1536
+    """Width of the residual stream (d_model)."""
+    intermediate_size: Positive = 3840
+    """Width of the SwiGLU feed-forward."""
+    num_hidden_layers: Positive = 48
+    """Number of decoder blocks."""
+    num_attention_heads: Positive = 24
+    """Query heads; hidden_size is a multiple of it."""
+    num_key_value_heads: Positive = 8
+    """Key/value heads (grouped-query attention); num_attention_heads is a multiple of it."""
+    vocab_size: Positive = 65280
+    """Pieces in the tokenizer, and rows of the tied embedding."""
+    max_position_embeddings: Positive = 4096
+    """Longest context, in tokens."""
+    rms_norm_eps: PositiveFloat = 1e-5
+    """Added to the mean square in RMSNorm."""
+    rope_theta: PositiveFloat = 10000.0
+    """Base of the rotary frequencies."""
+    attention_scale: Literal["1/sqrt(head_dim)", "1/head_dim"] = "1/sqrt(head_dim)"
+    """Factor on query-key products; Table 6 has no attention rule, so the usual one is the default."""
+    scale_emb: PositiveFloat = 12.0
+    """Factor on the embedding's output (Table 6)."""
+    dim_model_base: Positive = 256
+    """Width at which the base hyperparameters hold; m = hidden_size / dim_model_base."""
+    scale_depth: PositiveFloat = 1.4
+    """Each block's output is multiplied by scale_depth / sqrt(num_hidden_layers) (Table 6)."""
+    init_std: PositiveFloat = 0.1
+    """Standard deviation of two-dimensional tensors at width dim_model_base."""
+    parametrization: Literal["tensor_program", "standard"] = "tensor_program"
+    """`standard` switches every rule of Table 6 off, for comparison."""
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.hidden_size // self.num_attention_heads
+
+    @property
+    def width_multiplier(self) -> float:
+        """m = hidden_size / dim_model_base (Table 6)."""
+        return self.hidden_size / self.dim_model_base
+
+    @model_validator(mode="after")
+    def _check(self) -> "ModelSettings":
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} must be a multiple of num_attention_heads {self.num_attention_heads}"
+            )
+        if self.head_dim % 2:
+            raise ValueError(
+                f"head_dim {self.head_dim} (hidden_size / num_attention_heads) must be even for rotary positions"
+            )
+        if self.num_attention_heads % self.num_key_value_heads:
+            raise ValueError(
+                f"num_attention_heads {self.num_attention_heads} must be a multiple of"
+                f" num_key_value_heads {self.num_key_value_heads}"
+            )
+        return self
+
+
+@dataclass(frozen=True, config=_CONFIG, kw_only=True)
+class SourceSettings:
+    """Where one source of the mixture comes from."""
+
+    dataset: str | None = None
+    """Hugging Face data set id."""
+    subset: str | None = None
+    """Configuration name inside the data set."""
+    kind: Literal["text", "sft"] = "text"
+    """`text` for pretraining documents, `sft` for instruction data."""
+    language: str = "en"
+    """ISO 639-1 code, or `code`."""
+    licence: str = ""
+    """SPDX name where known."""
+
+
+@dataclass(frozen=True, config=_CONFIG, kw_only=True)
+class DataSettings:
+    """Token shards and how rows are cut from them."""
+
+    dir: str = "data"
+    """Directory made by `xmodel2 data prepare`; relative to where the command runs."""
+    sequence_length: Positive = 4096
+    """Tokens a row."""
+    mask_documents: bool = True
+    """Attention stops at document boundaries inside a packed row."""
+    loss_on: Literal["assistant", "all"] = "assistant"
+    """For instruction data: loss on the assistant's tokens only, or on all."""
+    verify_checksums: bool = True
+    """Read and check every shard before training; turn off for data too large to read twice."""
+    sources: dict[str, SourceSettings] = field(default_factory=dict)
+    """Origin of each source, for preparation and for the model card."""
+
+
+@dataclass(frozen=True, config=_CONFIG, kw_only=True)
+class StableSettings:
+    """Pretraining at the peak rate."""
+
+    tokens: Positive = 1_500_000_000_000
+    """Length of the stage in tokens, warm-up included."""
+    mixture: dict[str, Share] = field(default_factory=dict)
+    """Share of tokens by source; sums to 1."""
+
+
+@dataclass(frozen=True, config=_CONFIG, kw_only=True)
+class DecaySettings:
+    """Annealing on pretraining kinds mixed with instruction data."""
+
+    tokens: NotNegative = 20_000_000_000
+    """Length of the stage in tokens; 0 leaves it out."""
+    sft_share: Share = 0.64
+    """Share of tokens from `sft_mixture`; the rest follows the stable mixture. Best 0.60-0.69 (report, SFT ratio search)."""
+    sft_mixture: dict[str, Share] = field(default_factory=dict)
+    """Share of the instruction tokens by source; sums to 1."""
+
+
+@dataclass(frozen=True, config=_CONFIG, kw_only=True)
+class StagesSettings:
+    """The two stages of Warmup-Stable-Decay."""
+
+    stable: StableSettings = field(default_factory=StableSettings)
+    decay: DecaySettings = field(default_factory=DecaySettings)
+
+
+@dataclass(frozen=True, config=_CONFIG, kw_only=True)
+class TrainSettings:
+    """Optimizer, schedule, and what is written when."""
+
+    learning_rate: PositiveFloat = 0.01
+    """Peak rate at width dim_model_base."""
+    warmup_steps: NotNegative = 2000
+    """Steps of linear warm-up."""
+    decay_half_life_steps: Positive = 5000
+    """T in f(t) = 0.5 ** (t / T): steps in which the rate halves during decay."""
+    batch_tokens: Positive = 3_932_160
+    """Tokens an optimizer step, over all ranks and accumulation; a multiple of sequence_length."""
+    micro_batch_size: Positive = 4
+    """Rows a forward pass."""
+    adam_beta1: Share = 0.9
+    """AdamW first-moment decay."""
+    adam_beta2: Share = 0.95
+    """AdamW second-moment decay."""
+    adam_eps: PositiveFloat = 1e-8
+    """AdamW denominator term."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    """On matrix-like tensors only."""
+    weight_decay_scaling: Literal["coupled", "constant"] = "coupled"
+    """`coupled`: decay per step is rate x weight_decay, so it shrinks as 1/m; `constant`: multiplied by m, so it does not."""
+    max_grad_norm: PositiveFloat = 1.0
+    """Global gradient norm is clipped to this."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Arithmetic of the matrix products (weights stay fp32); auto measures which is faster and writes it down."""
+    compile: bool = True
+    """Use torch.compile."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train."""
+    checkpoint_every: Positive = 1000
+    """Steps between checkpoints; one is also written at the end of each stage."""
+    keep_checkpoints: Positive = 3
+    """Latest checkpoints kept; the end of the stable stage is always kept."""
+    heldout_every: NotNegative = 1000
+    """Steps between held-out losses; 0 means only at the end of each stage."""
+    heldout_rows: Positive = 64
+    """Rows a source in a periodic held-out loss."""
+
+
+@dataclass(frozen=True, config=_CONFIG, kw_only=True)
+class Recipe:
+    """Everything needed to repeat a run."""
+
+    name: str = "xmodel2"
+    """Name of the run; also the default run directory `runs/NAME`."""
+    seed: NotNegative = 1
+    """Every random choice derives from it."""
+    model: ModelSettings = field(default_factory=ModelSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    stages: StagesSettings = field(default_factory=StagesSettings)
+    train: TrainSettings = field(default_factory=TrainSettings)
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows an optimizer step."""
+        return self.train.batch_tokens // self.data.sequence_length
+
+    @property
+    def stable_steps(self) -> int:
+        """Steps of the stable stage, warm-up included."""
+        return -(-self.stages.stable.tokens // self.train.batch_tokens)
+
+    @property
+    def decay_steps(self) -> int:
+        """Steps of the decay stage."""
+        return -(-self.stages.decay.tokens // self.train.batch_tokens)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run."""
+        return self.stable_steps + self.decay_steps
+
+    @property
+    def decay_mixture(self) -> dict[str, float]:
+        """Share of tokens by source in the decay stage: stable kinds and instruction data together."""
+        share = self.stages.decay.sft_share
+        mixture = {name: weight * (1 - share) for name, weight in self.stages.stable.mixture.items()}
+        for name, weight in self.stages.decay.sft_mixture.items():
+            mixture[name] = mixture.get(name, 0.0) + weight * share
+        return {name: weight for name, weight in mixture.items() if weight > 0}
+
+    @model_validator(mode="after")
+    def _check(self) -> "Recipe":
+        if self.train.batch_tokens % self.data.sequence_length:
+            raise ValueError(
+                f"train.batch_tokens {self.train.batch_tokens} must be a multiple of"
+                f" data.sequence_length {self.data.sequence_length}"
+            )
+        if self.batch_rows % self.train.micro_batch_size:
+            raise ValueError(
+                f"train.micro_batch_size {self.train.micro_batch_size} must divide the {self.batch_rows} rows of a batch"
+            )
+        if self.data.sequence_length > self.model.max_position_embeddings:
+            raise ValueError(
+                f"data.sequence_length {self.data.sequence_length} exceeds"
+                f" model.max_position_embeddings {self.model.max_position_embeddings}"
+            )
+        if self.stages.stable.mixture:
+            _check_sum("stages.stable.mixture", self.stages.stable.mixture)
+        if self.stages.decay.tokens and self.stages.decay.sft_share > 0 and self.stages.decay.sft_mixture:
+            _check_sum("stages.decay.sft_mixture", self.stages.decay.sft_mixture)
+        return self
+
+
+def _check_sum(key: str, mixture: dict[str, float]) -> None:
+    total = sum(mixture.values())
+    if abs(total - 1) > 1e-6:
+        raise ValueError(f"{key} sums to {total:.6g}; the shares must sum to 1")

@@ -1,0 +1,44 @@
+"""What the hardware gives: the device, and its matrix-multiply rate, measured, to choose a precision and to state MFU against."""
+
+import time
+
+import torch
+
+from xmodel2.errors import XmodelError
+from xmodel2.recipe import ModelSettings
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def pick_device(name: str) -> torch.device:
+    """Resolve ``auto``; raises `XmodelError` if cuda is asked for and absent."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise XmodelError("train.device = 'cuda': PyTorch sees no CUDA GPU here; use 'auto' or 'cpu'")
+    return torch.device(name)
+
+
+def matmul_rate(device: torch.device, precision: str, rows: int, model: ModelSettings, seconds: float = 0.3) -> float:
+    """Measure FLOP/s of the model's widest product, [rows, hidden] x [hidden, 2 * intermediate]: best of several runs."""
+    size = {"dtype": DTYPES[precision], "device": device}
+    x = torch.randn(rows, model.hidden_size, **size)  # type: ignore[call-overload]
+    w = torch.randn(model.hidden_size, 2 * model.intermediate_size, **size)  # type: ignore[call-overload]
+    flops = 2 * rows * model.hidden_size * 2 * model.intermediate_size
+    best, deadline = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < deadline:
+        started = time.perf_counter()
+        for _ in range(4):
+            x @ w
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        best = min(best, (time.perf_counter() - started) / 4)
+    return flops / best
+
+
+def pick_precision(name: str, device: torch.device, rows: int, model: ModelSettings) -> tuple[str, float]:
+    """Return the precision (``auto`` resolved to the faster) and its measured FLOP/s."""
+    candidates = list(DTYPES) if name == "auto" else [name]
+    rates = {precision: matmul_rate(device, precision, rows, model) for precision in candidates}
+    best = max(rates, key=lambda precision: rates[precision])
+    return best, rates[best]

@@ -1,0 +1,43 @@
+"""AdamW in the groups that the tensor-program rules ask for (Table 6: matrix-like tensors learn at lr / m).
+
+A group keeps its `learning_rate_scale`; the loop writes `rate_at(step) * learning_rate_scale` before every update,
+so no group ever loses its share of the rate.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from xmodel2.model import tensor_program
+from xmodel2.recipe import ModelSettings, TrainSettings
+
+
+def build_optimizer(
+    named_parameters: Iterable[tuple[str, nn.Parameter]], model: ModelSettings, train: TrainSettings
+) -> torch.optim.AdamW:
+    """Group parameters by (rate scale, weight decay) and return fused AdamW over the groups."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in named_parameters:
+        scale = tensor_program.learning_rate_scale(name, parameter, model)
+        decay = 0.0
+        if tensor_program.is_matrix_like(name, parameter):
+            constant = train.weight_decay_scaling == "constant"
+            decay = train.weight_decay / scale if constant else train.weight_decay
+        groups.setdefault((scale, decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": parameters, "weight_decay": decay, "learning_rate_scale": scale}
+            for (scale, decay), parameters in groups.items()
+        ],
+        lr=train.learning_rate,
+        betas=(train.adam_beta1, train.adam_beta2),
+        eps=train.adam_eps,
+        fused=True,
+    )
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give every group its share of the rate at width dim_model_base."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["learning_rate_scale"]

@@ -1,0 +1,55 @@
+"""What a person sees while a run trains: a live line on a terminal, a plain line now and then elsewhere."""
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from xmodel2.recipe import Recipe
+
+
+class TrainProgress:
+    """Shows stage, loss, learning rate, tokens/s, MFU and time left."""
+
+    def __init__(self, recipe: Recipe, start_step: int, plain_every_seconds: float = 20.0) -> None:
+        self._total = recipe.total_steps
+        self._started, self._start_step = time.perf_counter(), start_step
+        self._plain_every, self._last_plain = plain_every_seconds, 0.0
+        self._console = Console(stderr=True)
+        self._live = sys.stderr.isatty()
+        self._bar = Progress(
+            TextColumn("[bold]{task.fields[stage]:<6}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[text]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._live,
+        )
+        self._task = self._bar.add_task("train", total=self._total, completed=start_step, stage="", text="compiling")
+
+    def __enter__(self) -> "TrainProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def update(self, step: int, stage: str, loss: float, rate: float, tokens_per_second: float, mfu: float) -> None:
+        """Show one finished step."""
+        text = f"loss {loss:.3f}  lr {rate:.2e}  {tokens_per_second:,.0f} tok/s  MFU {mfu:.0%}"
+        self._bar.update(self._task, completed=step, stage=stage, text=text)
+        now = time.perf_counter()
+        if not self._live and (now - self._last_plain > self._plain_every or step == self._total):
+            self._last_plain = now
+            pace = (now - self._started) / max(1, step - self._start_step)
+            left = pace * (self._total - step)
+            self.say(f"step {step}/{self._total} {stage}  {text}  {left:.0f} s left")
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,249 @@
+"""The run: both stages in one loop, from a recipe to checkpoints and metrics, exact under kill and resume.
+
+    recipe -> run directory -> [batch(step) -> update -> metrics line -> (held-out) -> (checkpoint)] x steps
+
+All that a step depends on is the weights, the optimizer's moments and the step number: the batch and the rate are pure
+functions of it. So a run that was killed and resumed repeats the uninterrupted one bit for bit on the same hardware.
+"""
+
+import shutil
+import signal
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from xmodel2.data.loader import Loader, prefetch
+from xmodel2.data.shards import ShardSet, open_shards
+from xmodel2.errors import XmodelError
+from xmodel2.files import write_text_atomic
+from xmodel2.model import Xmodel2, tensor_program
+from xmodel2.model.count import flops_per_token
+from xmodel2.recipe import Recipe, load_recipe, recipe_to_toml, replace
+from xmodel2.train import checkpoint as checkpoints
+from xmodel2.train.device import pick_device, pick_precision
+from xmodel2.train.heldout import heldout_losses
+from xmodel2.train.metrics import MetricsWriter
+from xmodel2.train.optimizer import build_optimizer, set_rate
+from xmodel2.train.progress import TrainProgress
+from xmodel2.train.schedule import rate_at
+from xmodel2.train.step import TrainStep
+
+RECIPE_FILE = "recipe.toml"
+
+# What may differ between a run and its continuation without changing what is learnt.
+_FREE = {
+    "name",
+    "data.dir",
+    "data.verify_checksums",
+    "data.sources",
+    "train.device",
+    "train.precision",
+    "train.compile",
+    "train.checkpoint_every",
+    "train.keep_checkpoints",
+    "train.heldout_every",
+    "train.heldout_rows",
+}
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a call of `train` ended."""
+
+    run_dir: Path
+    step: int
+    finished: bool
+    loss: float | None
+    """Training loss of the last step, nats a token; None if no step was made."""
+
+
+def train(recipe: Recipe, run_dir: Path, resume: bool = False) -> RunResult:
+    """Train a recipe's two stages; with ``resume``, go on from the newest valid checkpoint.
+
+    Raises `XmodelError` if the run directory exists (without resume), the data does not fit, or a checkpoint cannot be written.
+    """
+    run_dir = Path(run_dir)
+    shards = open_shards(Path(recipe.data.dir), verify=recipe.data.verify_checksums)
+    _check_data(recipe, shards)
+    device = pick_device(recipe.train.device)
+    rows = recipe.train.micro_batch_size * recipe.data.sequence_length
+    checkpoint, recipe = _open_run_dir(recipe, run_dir, resume)
+    precision, peak = pick_precision(recipe.train.precision, device, rows, recipe.model)
+    recipe = replace(recipe, {"train.precision": precision, "train.device": device.type})
+    if device.type == "cpu":
+        torch.use_deterministic_algorithms(True)
+
+    model = Xmodel2(recipe.model)
+    tensor_program.initialise(model, recipe.seed)
+    model.to(device).train()
+    optimizer = build_optimizer(model.named_parameters(), recipe.model, recipe.train)
+    start = checkpoints.load_training_state(checkpoint, recipe, model, optimizer)["step"] if checkpoint else 0
+    write_text_atomic(run_dir / RECIPE_FILE, recipe_to_toml(recipe))
+    tokenizer_dir = Path(recipe.data.dir) / "tokenizer"
+    if tokenizer_dir.is_dir():
+        shutil.copytree(tokenizer_dir, run_dir / "tokenizer", dirs_exist_ok=True)
+    return _Loop(recipe, run_dir, shards, model, optimizer, precision, peak).run(start)
+
+
+class _Loop:
+    def __init__(
+        self,
+        recipe: Recipe,
+        run_dir: Path,
+        shards: ShardSet,
+        model: Xmodel2,
+        optimizer: torch.optim.Optimizer,
+        precision: str,
+        peak_flops: float,
+    ) -> None:
+        self.recipe, self.run_dir, self.shards = recipe, run_dir, shards
+        self.model, self.optimizer, self.precision = model, optimizer, precision
+        self.peak_flops = peak_flops
+        self.flops_per_token = flops_per_token(recipe.model, recipe.data.sequence_length)
+        self.step_fn = TrainStep(model, optimizer, recipe, precision)
+        self._stop = threading.Event()
+
+    def run(self, start: int) -> RunResult:
+        """Make the steps after ``start``; returns early, saved, on SIGINT or SIGTERM."""
+        recipe, loss, step = self.recipe, None, start
+        previous = self._catch_signals()
+        metrics = MetricsWriter(self.run_dir, start)
+        batches = prefetch(make_loader(recipe, self.shards), start, recipe.total_steps)
+        try:
+            with TrainProgress(recipe, start) as progress:
+                if start:
+                    progress.say(f"{self.run_dir}: going on from step {start}")
+                clock = time.perf_counter()
+                for step, batch in enumerate(batches, start + 1):
+                    rate = rate_at(recipe, step)
+                    set_rate(self.optimizer, rate)
+                    loss, norm = self.step_fn(batch)
+                    now = time.perf_counter()
+                    speed = recipe.train.batch_tokens / (now - clock)
+                    line = self._line(step, loss, rate, norm, speed, now - clock)
+                    metrics.write(line)
+                    progress.update(step, line["stage"], loss, rate, speed, line["mfu"])
+                    if self._heldout_due(step):
+                        metrics.write(self._heldout(step))
+                    stopping = self._stop.is_set()
+                    if stopping or self._checkpoint_due(step):
+                        self._save(step)
+                    if stopping:
+                        progress.say(f"stopped at step {step}, saved; go on with --resume")
+                        break
+                    clock = time.perf_counter()
+        finally:
+            batches.close()
+            metrics.close()
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+        return RunResult(self.run_dir, step, step >= recipe.total_steps, loss)
+
+    def _line(self, step: int, loss: float, rate: float, norm: float, speed: float, seconds: float) -> dict[str, Any]:
+        return {
+            "step": step,
+            "tokens": step * self.recipe.train.batch_tokens,
+            "stage": stage_of(self.recipe, step),
+            "loss": loss,
+            "learning_rate": rate,
+            "grad_norm": norm,
+            "tokens_per_second": speed,
+            "mfu": speed * self.flops_per_token / self.peak_flops,
+            "seconds": seconds,
+        }
+
+    def _heldout_due(self, step: int) -> bool:
+        every = self.recipe.train.heldout_every
+        return bool(every and step % every == 0) or step in self._ends()
+
+    def _checkpoint_due(self, step: int) -> bool:
+        return step % self.recipe.train.checkpoint_every == 0 or step in self._ends()
+
+    def _ends(self) -> set[int]:
+        return {self.recipe.stable_steps, self.recipe.total_steps}
+
+    def _heldout(self, step: int) -> dict[str, Any]:
+        rows = self.recipe.train.heldout_rows
+        losses = heldout_losses(self.model, self.shards, self.recipe, self.precision, rows)
+        tokens = step * self.recipe.train.batch_tokens
+        return {"step": step, "kind": "heldout", "tokens": tokens, "heldout": losses}
+
+    def _save(self, step: int) -> None:
+        state = {"tokens": step * self.recipe.train.batch_tokens, "stage": stage_of(self.recipe, step)}
+        checkpoints.save_checkpoint(self.run_dir, step, self.recipe, self.model, self.optimizer, state)
+        checkpoints.prune_checkpoints(self.run_dir, self.recipe.train.keep_checkpoints, {self.recipe.stable_steps})
+
+    def _catch_signals(self) -> dict[int, Any]:
+        if threading.current_thread() is not threading.main_thread():
+            return {}
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            self._stop.set()
+
+        return {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+
+
+def stage_of(recipe: Recipe, step: int) -> str:
+    """Return the stage of update ``step`` (from 1)."""
+    return "stable" if step <= recipe.stable_steps else "decay"
+
+
+def make_loader(recipe: Recipe, shards: ShardSet) -> Loader:
+    """Return the loader of a recipe's two stages; a source goes on in decay where it stopped in stable."""
+    stages = [(recipe.stable_steps * recipe.batch_rows, recipe.stages.stable.mixture)]
+    if recipe.decay_steps:
+        stages.append((recipe.decay_steps * recipe.batch_rows, recipe.decay_mixture))
+    return Loader(
+        shards, stages, recipe.data.sequence_length, recipe.batch_rows, recipe.seed, loss_on=recipe.data.loss_on
+    )
+
+
+def _check_data(recipe: Recipe, shards: ShardSet) -> None:
+    if not recipe.stages.stable.mixture:
+        raise XmodelError("recipe: stages.stable.mixture is empty; name at least one source and its share")
+    if shards.vocab_size > recipe.model.vocab_size:
+        raise XmodelError(
+            f"{recipe.data.dir}: its tokenizer has {shards.vocab_size} pieces but model.vocab_size is"
+            f" {recipe.model.vocab_size}; set model.vocab_size={shards.vocab_size} or more"
+        )
+
+
+def _open_run_dir(recipe: Recipe, run_dir: Path, resume: bool) -> tuple[Path | None, Recipe]:
+    """Return the checkpoint to go on from, if any, and the recipe with the run's own precision."""
+    if not resume:
+        if run_dir.exists() and any(run_dir.iterdir()):
+            raise XmodelError(f"{run_dir}: already exists; go on with --resume, or choose another --out")
+        run_dir.mkdir(parents=True, exist_ok=True)
+        return None, recipe
+    run_dir.mkdir(parents=True, exist_ok=True)
+    if not (run_dir / RECIPE_FILE).exists():
+        return None, recipe
+    before = load_recipe(run_dir / RECIPE_FILE)
+    changed = [f"{key} was {a!r}, is {b!r}" for key, a, b in _differences(before, recipe) if key not in _FREE]
+    if changed:
+        raise XmodelError(
+            f"{run_dir}: cannot resume with another recipe ({'; '.join(changed)}); use the run's own recipe.toml,"
+            " or another --out for a new run"
+        )
+    if recipe.train.precision == "auto":
+        recipe = replace(recipe, {"train.precision": before.train.precision})
+    checkpoint, complaints = checkpoints.newest_valid(run_dir)
+    if checkpoint is None and complaints:
+        raise XmodelError(f"{run_dir}: no checkpoint is usable: {'; '.join(complaints)}")
+    return checkpoint, recipe
+
+
+def _differences(a: Any, b: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
+    found = []
+    for name in a.__dataclass_fields__:
+        key, x, y = prefix + name, getattr(a, name), getattr(b, name)
+        if hasattr(x, "__dataclass_fields__"):
+            found += _differences(x, y, key + ".")
+        elif x != y and name != "preset":
+            found.append((key, x, y))
+    return found
