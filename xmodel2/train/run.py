@@ -62,8 +62,9 @@ class RunResult:
     """Training loss of the last step, nats a token; None if no step was made."""
 
 
-def train(recipe: Recipe, run_dir: Path, resume: bool = False) -> RunResult:
-    """Train a recipe's two stages; with ``resume``, go on from the newest valid checkpoint.
+def train(recipe: Recipe, run_dir: Path, resume: bool = False, stop_after: int | None = None) -> RunResult:
+    """Train a recipe's two stages; with ``resume``, go on from the newest valid checkpoint;
+    ``stop_after`` saves and returns after that step, as a signal would.
 
     Raises `XmodelError` if the run directory exists (without resume), the data does not fit, or a checkpoint cannot be written.
     """
@@ -87,7 +88,7 @@ def train(recipe: Recipe, run_dir: Path, resume: bool = False) -> RunResult:
     tokenizer_dir = Path(recipe.data.dir) / "tokenizer"
     if tokenizer_dir.is_dir():
         shutil.copytree(tokenizer_dir, run_dir / "tokenizer", dirs_exist_ok=True)
-    return _Loop(recipe, run_dir, shards, model, optimizer, precision, peak).run(start)
+    return _Loop(recipe, run_dir, shards, model, optimizer, precision, peak).run(start, stop_after)
 
 
 class _Loop:
@@ -108,7 +109,7 @@ class _Loop:
         self.step_fn = TrainStep(model, optimizer, recipe, precision)
         self._stop = threading.Event()
 
-    def run(self, start: int) -> RunResult:
+    def run(self, start: int, stop_after: int | None = None) -> RunResult:
         """Make the steps after ``start``; returns early, saved, on SIGINT or SIGTERM."""
         recipe, loss, step = self.recipe, None, start
         previous = self._catch_signals()
@@ -130,7 +131,7 @@ class _Loop:
                     progress.update(step, line["stage"], loss, rate, speed, line["mfu"])
                     if self._heldout_due(step):
                         metrics.write(self._heldout(step))
-                    stopping = self._stop.is_set()
+                    stopping = self._stop.is_set() or step == stop_after
                     if stopping or self._checkpoint_due(step):
                         self._save(step)
                     if stopping:

@@ -1,0 +1,55 @@
+"""The fixed form of every benchmark: interleaved runs, medians, one JSON object last."""
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+
+@dataclass(frozen=True)
+class Result:
+    """What `--json` prints last."""
+
+    name: str
+    machine: str
+    ours: float
+    peers: dict[str, float]
+    unit: str
+    ratio_to_best_peer: float | None
+    share_of_limit: float | None
+    limit: float | None
+    notes: str
+
+    def show(self, as_json: bool) -> None:
+        """Print as JSON or as lines."""
+        if as_json:
+            print(json.dumps(asdict(self)))
+            return
+        for key, value in asdict(self).items():
+            print(f"{key:>20}: {value}")
+
+
+def machine() -> str:
+    """Describe the hardware in a few words."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else model
+    return f"{model}, {os.cpu_count()} cores, torch {torch.__version__}"
+
+
+def interleaved(runs: dict[str, Callable[[], float]], repeats: int) -> dict[str, float]:
+    """Call each run ``repeats`` times in turn and return the median of what each returns."""
+    values: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(repeats):
+        for name, run in runs.items():
+            values[name].append(run())
+    return {name: statistics.median(found) for name, found in values.items()}

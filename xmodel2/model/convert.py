@@ -1,0 +1,174 @@
+"""Our weights as a native `transformers` GraniteForCausalLM, and back: its four multipliers are exactly our scales.
+
+    scale_emb                            <->  embedding_multiplier
+    scale_depth / sqrt(num_layers)       <->  residual_multiplier
+    m = hidden_size / dim_model_base     <->  logits_scaling (it divides)
+    attention scale                      <->  attention_multiplier
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from xmodel2.errors import XmodelError
+from xmodel2.model import tensor_program
+from xmodel2.model.decoder import KVCache, Xmodel2
+from xmodel2.recipe import ModelSettings
+
+Tensors = dict[str, torch.Tensor]
+
+
+def granite_config(settings: ModelSettings, bos_id: int = 1, eos_id: int = 2, pad_id: int = 3) -> dict[str, Any]:
+    """Return the keys of a Granite config.json."""
+    return {
+        "vocab_size": settings.vocab_size,
+        "hidden_size": settings.hidden_size,
+        "intermediate_size": settings.intermediate_size,
+        "num_hidden_layers": settings.num_hidden_layers,
+        "num_attention_heads": settings.num_attention_heads,
+        "num_key_value_heads": settings.num_key_value_heads,
+        "max_position_embeddings": settings.max_position_embeddings,
+        "rms_norm_eps": settings.rms_norm_eps,
+        "rope_parameters": {"rope_type": "default", "rope_theta": settings.rope_theta},
+        "rope_theta": settings.rope_theta,
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "mlp_bias": False,
+        "attention_dropout": 0.0,
+        "initializer_range": settings.init_std,
+        "tie_word_embeddings": True,
+        "embedding_multiplier": tensor_program.embedding_multiplier(settings),
+        "residual_multiplier": tensor_program.residual_multiplier(settings),
+        "logits_scaling": 1.0 / tensor_program.logit_multiplier(settings),
+        "attention_multiplier": tensor_program.attention_multiplier(settings),
+        "bos_token_id": bos_id,
+        "eos_token_id": eos_id,
+        "pad_token_id": pad_id,
+    }
+
+
+def to_granite(tensors: Tensors, settings: ModelSettings) -> Tensors:
+    """Rename and split our fused tensors; the head is tied and left out."""
+    q, kv = settings.num_attention_heads * settings.head_dim, settings.num_key_value_heads * settings.head_dim
+    out: Tensors = {}
+    for name, tensor in tensors.items():
+        if name.endswith("qkv_proj.weight"):
+            for part, piece in zip("qkv", tensor.split([q, kv, kv]), strict=True):
+                out["model." + name.replace("qkv_proj", f"{part}_proj")] = piece
+        elif name.endswith("gate_up_proj.weight"):
+            for part, piece in zip(("gate", "up"), tensor.chunk(2), strict=True):
+                out["model." + name.replace("gate_up_proj", f"{part}_proj")] = piece
+        else:
+            out["model." + name] = tensor
+    return {name: tensor.detach().contiguous().clone() for name, tensor in out.items()}
+
+
+def from_granite(tensors: Tensors) -> Tensors:
+    """Join a Granite state dict into our fused tensors."""
+    ours: Tensors = {}
+    for name, tensor in tensors.items():
+        name = name.removeprefix("model.")
+        if name == "lm_head.weight":
+            continue
+        if ".q_proj." in name:
+            parts = [tensors["model." + name.replace("q_proj", f"{part}_proj")] for part in "qkv"]
+            ours[name.replace("q_proj", "qkv_proj")] = torch.cat(parts)
+        elif ".gate_proj." in name:
+            up = tensors["model." + name.replace("gate_proj", "up_proj")]
+            ours[name.replace("gate_proj", "gate_up_proj")] = torch.cat([tensor, up])
+        elif not any(f".{part}_proj." in name for part in ("k", "v", "up")):
+            ours[name] = tensor
+    return ours
+
+
+def settings_from_granite(config: dict[str, Any]) -> ModelSettings:
+    """Read our settings off a Granite config. Raises `XmodelError` for another architecture."""
+    if config.get("model_type") != "granite" or not config.get("tie_word_embeddings"):
+        raise XmodelError(
+            f"config.json: model_type {config.get('model_type')!r} is not a Granite model with tied embeddings;"
+            " only directories that `xmodel2 export --to hf` writes come back"
+        )
+    hidden, heads = config["hidden_size"], config["num_attention_heads"]
+    rope = config.get("rope_parameters") or config
+    usual = math.isclose(config["attention_multiplier"], (hidden // heads) ** -0.5, rel_tol=1e-6)
+    return ModelSettings(
+        hidden_size=hidden,
+        intermediate_size=config["intermediate_size"],
+        num_hidden_layers=config["num_hidden_layers"],
+        num_attention_heads=heads,
+        num_key_value_heads=config["num_key_value_heads"],
+        vocab_size=config["vocab_size"],
+        max_position_embeddings=config["max_position_embeddings"],
+        rms_norm_eps=config["rms_norm_eps"],
+        rope_theta=float(rope["rope_theta"]),
+        attention_scale="1/sqrt(head_dim)" if usual else "1/head_dim",
+        scale_emb=config["embedding_multiplier"],
+        dim_model_base=round(hidden / config["logits_scaling"]),
+        scale_depth=config["residual_multiplier"] * math.sqrt(config["num_hidden_layers"]),
+    )
+
+
+def load_hf(directory: Path) -> tuple[Xmodel2, ModelSettings]:
+    """Load a native directory back into our model (fp32, CPU, eval mode)."""
+    directory = Path(directory)
+    try:
+        settings = settings_from_granite(json.loads((directory / "config.json").read_text()))
+    except (OSError, ValueError, KeyError) as error:
+        raise XmodelError(f"{directory / 'config.json'}: cannot be read as a Granite config: {error}") from None
+    tensors: Tensors = {}
+    for path in sorted(directory.glob("*.safetensors")):
+        tensors |= load_file(path)
+    model = Xmodel2(settings)
+    model.load_state_dict(from_granite(tensors))
+    return model.float().eval(), settings
+
+
+@torch.no_grad()
+def granite_difference(
+    model: Xmodel2, granite: torch.nn.Module, prompts: list[list[int]], pad_id: int = 0
+) -> float:
+    """Return the largest logit difference from a loaded Granite model: whole prompts, padded on the left, and with a cache."""
+    worst = 0.0
+    for prompt in prompts:
+        ids = torch.tensor([prompt])
+        worst = max(worst, float((model(ids) - granite(ids).logits).abs().max()))
+    longest = max(len(prompt) for prompt in prompts)
+    pads = [longest - len(prompt) for prompt in prompts]
+    ids = torch.tensor([[pad_id] * pad + prompt for pad, prompt in zip(pads, prompts, strict=True)])
+    pad_B = torch.tensor(pads)
+    real = torch.arange(longest)[None] >= pad_B[:, None]
+    cut = longest - min(len(prompt) for prompt in prompts) + 1
+    cache = KVCache(model.settings, pad_B, longest, torch.float32)
+    ours = torch.cat([model(ids[:, :cut], cache=cache), model(ids[:, cut:], cache=cache)], dim=1)
+    positions = (torch.arange(longest)[None] - pad_B[:, None]).clamp_min(0)
+    first = granite(
+        ids[:, :cut], attention_mask=real[:, :cut].long(), position_ids=positions[:, :cut], use_cache=True
+    )
+    rest = granite(
+        ids[:, cut:],
+        attention_mask=real.long(),
+        position_ids=positions[:, cut:],
+        past_key_values=first.past_key_values,
+        use_cache=True,
+    )
+    theirs = torch.cat([first.logits, rest.logits], dim=1)
+    return max(worst, float((ours - theirs)[real].abs().max()))
+
+
+def parity_difference(model: Xmodel2, settings: ModelSettings, seed: int) -> float:
+    """Return the largest logit difference between our model and a Granite model built from its converted weights."""
+    from transformers import GraniteConfig, GraniteForCausalLM
+
+    granite = GraniteForCausalLM(GraniteConfig(**granite_config(settings))).eval()
+    missing = granite.load_state_dict(to_granite(dict(model.state_dict()), settings), strict=False).missing_keys
+    if missing != ["lm_head.weight"] and missing:
+        raise XmodelError(f"conversion left out {missing}")
+    granite.tie_weights()
+    generator = torch.Generator().manual_seed(seed)
+    sizes = (5, 12, 23)
+    prompts = [torch.randint(settings.vocab_size, (n,), generator=generator).tolist() for n in sizes]
+    return granite_difference(model.eval(), granite, prompts)
