@@ -100,7 +100,9 @@ def _ours(recipe: Recipe, precision: str, device: torch.device) -> Callable[[], 
     step = TrainStep(model, optimizer, recipe, precision)
     tokens = _tokens(recipe).numpy()
     inputs, targets = tokens[:, :-1].copy(), tokens[:, 1:].copy()
-    batch = Batch(inputs=inputs, targets=targets, document_ids=(inputs * 0).astype("int32"), sources=["x"] * len(inputs))
+    batch = Batch(
+        inputs=inputs, targets=targets, document_ids=(inputs * 0).astype("int32"), sources=["x"] * len(inputs)
+    )
 
     def run() -> None:
         step(batch)

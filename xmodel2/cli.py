@@ -103,9 +103,7 @@ def data_prepare(
 
 
 @app.command(name="data inspect")
-def data_inspect(
-    dir: tyro.conf.Positional[Path], /, samples: int = 1, json: Annotated[bool, _FLAG] = False
-) -> None:
+def data_inspect(dir: tyro.conf.Positional[Path], /, samples: int = 1, json: Annotated[bool, _FLAG] = False) -> None:
     """Counts of every source and sample documents.
 
     Example: xmodel2 data inspect data/nano --samples 2

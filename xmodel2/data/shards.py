@@ -1,10 +1,10 @@
 """Token shards on disk, memory-mapped: written once, checked by size on opening and by SHA-256 on demand.
 
-    DIR/index.json                      dtype, tokenizer, and for each source and split its counts, files and checksums
-    DIR/tokenizer/                      the tokenizer that made them
-    DIR/SOURCE/train-00000.tokens       tokens, documents one after another
-                        ...offsets      uint64 [documents + 1], where each document starts
-                        ...loss         uint8 [tokens], 1 where the token counts as a target (instruction data only)
+DIR/index.json                      dtype, tokenizer, and for each source and split its counts, files and checksums
+DIR/tokenizer/                      the tokenizer that made them
+DIR/SOURCE/train-00000.tokens       tokens, documents one after another
+                    ...offsets      uint64 [documents + 1], where each document starts
+                    ...loss         uint8 [tokens], 1 where the token counts as a target (instruction data only)
 """
 
 import json

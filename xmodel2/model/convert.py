@@ -1,9 +1,9 @@
 """Our weights as a native `transformers` GraniteForCausalLM, and back: its four multipliers are exactly our scales.
 
-    scale_emb                            <->  embedding_multiplier
-    scale_depth / sqrt(num_layers)       <->  residual_multiplier
-    m = hidden_size / dim_model_base     <->  logits_scaling (it divides)
-    attention scale                      <->  attention_multiplier
+scale_emb                            <->  embedding_multiplier
+scale_depth / sqrt(num_layers)       <->  residual_multiplier
+m = hidden_size / dim_model_base     <->  logits_scaling (it divides)
+attention scale                      <->  attention_multiplier
 """
 
 import json
@@ -128,9 +128,7 @@ def load_hf(directory: Path) -> tuple[Xmodel2, ModelSettings]:
 
 
 @torch.no_grad()
-def granite_difference(
-    model: Xmodel2, granite: torch.nn.Module, prompts: list[list[int]], pad_id: int = 0
-) -> float:
+def granite_difference(model: Xmodel2, granite: torch.nn.Module, prompts: list[list[int]], pad_id: int = 0) -> float:
     """Return the largest logit difference from a loaded Granite model: whole prompts, padded on the left, and with a cache."""
     worst = 0.0
     for prompt in prompts:
@@ -145,9 +143,7 @@ def granite_difference(
     cache = KVCache(model.settings, pad_B, longest, torch.float32)
     ours = torch.cat([model(ids[:, :cut], cache=cache), model(ids[:, cut:], cache=cache)], dim=1)
     positions = (torch.arange(longest)[None] - pad_B[:, None]).clamp_min(0)
-    first = granite(
-        ids[:, :cut], attention_mask=real[:, :cut].long(), position_ids=positions[:, :cut], use_cache=True
-    )
+    first = granite(ids[:, :cut], attention_mask=real[:, :cut].long(), position_ids=positions[:, :cut], use_cache=True)
     rest = granite(
         ids[:, cut:],
         attention_mask=real.long(),

@@ -24,9 +24,7 @@ class KVCache:
         self.pad_B = pad_B
         self.length = 0
 
-    def extend(
-        self, layer: int, k_BKSD: torch.Tensor, v_BKSD: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def extend(self, layer: int, k_BKSD: torch.Tensor, v_BKSD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Append one layer's new positions and return all of them; ``length`` moves once all layers have."""
         end = self.length + k_BKSD.shape[2]
         self.keys[layer][:, :, self.length : end] = k_BKSD

@@ -1,100 +1,155 @@
-"""A tokenizer directory in use: text and chats to ids and back, without ever reading special tokens out of plain text."""
+"""A tokenizer directory becomes a `Tokenizer`: lossless ids for text, documents and chats.
 
-import json
+    "def f():" -> encode          -> [311, 46, 292]
+    "def f():" -> encode_document -> [<s>, 311, 46, 292, </s>]
+    messages   -> encode_chat     -> <s>[<|system|>S<|end|>]<|user|>Q<|end|><|assistant|>A<|end|>...</s> and its loss mask
+    messages   -> encode_prompt   -> <s>...<|user|>Q<|end|><|assistant|>
+
+Special tokens are put in by these methods only: the characters ``</s>`` inside a text are encoded as plain text, so a
+document cannot end itself and a user cannot speak as the assistant.
+"""
+
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
+from typing import TypedDict
 
-from tokenizers import Tokenizer as FastTokenizer
+import tokenizers
 
-from xmodel2.errors import XmodelError
+from xmodel2.errors import XmodelError, nearest
 from xmodel2.files import sha256_file
 
-SPECIAL_TOKENS = ["<unk>", "<s>", "</s>", "<pad>", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>"]
-ROLES = {"user": "<|user|>", "assistant": "<|assistant|>", "system": "<|system|>"}
+UNK, BOS, EOS, PAD = "<unk>", "<s>", "</s>", "<pad>"
+ROLES = ("user", "assistant", "system")
+END = "<|end|>"
+SPECIAL_TOKENS = (UNK, BOS, EOS, PAD, *(f"<|{role}|>" for role in ROLES), END)
+"""The special tokens; the position of each is its id."""
 
-Message = dict[str, str]
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{% if message['role'] not in ['user', 'assistant', 'system'] %}"
+    "{{ raise_exception('role must be user, assistant or system') }}{% endif %}"
+    "{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% else %}{{ eos_token }}{% endif %}"
+)
+"""`Tokenizer.encode_chat` (and, with a generation prompt, `encode_prompt`) in Jinja, for users of transformers."""
+
+
+class Message(TypedDict):
+    """One turn of a chat; ``role`` is user, assistant or system."""
+
+    role: str
+    content: str
 
 
 class Tokenizer:
-    """Wraps a fast tokenizer; ids are Python ints."""
+    """Ids of text. ``ids`` are Python lists of int below `vocab_size`; every Unicode text decodes to itself.
 
-    def __init__(self, directory: Path) -> None:
-        """Load ``directory/tokenizer.json``. Raises `XmodelError` if it is absent, broken or lacks a special token."""
-        path = Path(directory) / "tokenizer.json"
-        if not path.exists():
-            raise XmodelError(f"{path}: not found; it is not a tokenizer directory")
-        try:
-            self._fast = FastTokenizer.from_file(str(path))
-        except Exception as error:
-            raise XmodelError(f"{path}: cannot be loaded as a tokenizer: {error}") from None
-        self._fast.encode_special_tokens = True
-        self.directory = Path(directory)
-        ids = {token: self._fast.token_to_id(token) for token in SPECIAL_TOKENS}
-        missing = [token for token, index in ids.items() if index is None]
+    Lone surrogates are no Unicode text: they raise `XmodelError`.
+    """
+
+    def __init__(self, fast: tokenizers.Tokenizer, fingerprint: str) -> None:
+        # Text cannot inject specials: their names inside a text are encoded as text.
+        fast.encode_special_tokens = True
+        self._fast = fast
+        self.fingerprint = fingerprint
+        """SHA-256 of tokenizer.json: shards and checkpoints name the tokenizer they belong to by it."""
+        self.vocab_size: int = fast.get_vocab_size(with_added_tokens=True)
+        ids = {token: fast.token_to_id(token) for token in SPECIAL_TOKENS}
+        missing = [token for token, token_id in ids.items() if token_id is None]
         if missing:
-            raise XmodelError(f"{path}: lacks the special tokens {', '.join(missing)}")
-        self.special_ids: dict[str, int] = ids
-        self.bos_id, self.eos_id, self.pad_id = ids["<s>"], ids["</s>"], ids["<pad>"]
-        self.stop_ids = [ids["<|end|>"], self.eos_id]
+            raise XmodelError(
+                f"tokenizer.json: no {', '.join(missing)} in the vocabulary; train one with 'xmodel2 tokenizer train'"
+            )
+        self.bos_id, self.eos_id, self.pad_id, self.end_id = ids[BOS], ids[EOS], ids[PAD], ids[END]
+        self.role_ids = {role: ids[f"<|{role}|>"] for role in ROLES}
+        self.stop_ids = [self.eos_id, self.end_id]
+        """What ends a generated answer."""
 
-    @property
-    def vocab_size(self) -> int:
-        """Number of pieces."""
-        return int(self._fast.get_vocab_size())
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 of tokenizer.json."""
-        return sha256_file(self.directory / "tokenizer.json")
+    def __repr__(self) -> str:
+        return f"Tokenizer(vocab_size={self.vocab_size}, fingerprint={self.fingerprint[:12]})"
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of plain text; nothing is added, and special tokens spelt out in it stay text."""
-        return list(self._fast.encode(text, add_special_tokens=False).ids)
+        """Return the ids of a text, no specials added."""
+        return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Encode many texts on all cores."""
-        return [list(e.ids) for e in self._fast.encode_batch_fast(list(texts), add_special_tokens=False)]
+        """Return the ids of each text (on all cores)."""
+        try:
+            encodings = self._fast.encode_batch_fast(list(texts), add_special_tokens=False)
+        except (UnicodeEncodeError, TypeError) as error:
+            where = next((number for number, text in enumerate(texts) if not _is_unicode(text)), None)
+            if where is None:
+                raise
+            raise XmodelError(f"text {where} of the batch is not Unicode text: remove lone surrogates") from error
+        return [encoding.ids for encoding in encodings]
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
-        """Return the text of ids."""
-        return str(self._fast.decode(list(ids), skip_special_tokens=skip_special_tokens))
+        """Return the text of ids; bytes that form no UTF-8 become U+FFFD. Specials are written out unless skipped."""
+        text: str = self._fast.decode(list(ids), skip_special_tokens=skip_special_tokens)
+        return text
 
-    def piece(self, index: int) -> str:
-        """Return one piece as it is spelt in the vocabulary."""
-        return str(self._fast.id_to_token(index))
+    def token(self, token_id: int) -> str:
+        """Return the piece of one id; `XmodelError` outside the vocabulary."""
+        piece: str | None = self._fast.id_to_token(token_id)
+        if piece is None:
+            raise XmodelError(f"token id {token_id}: must be below the vocabulary size {self.vocab_size}")
+        return piece
 
     def encode_document(self, text: str) -> list[int]:
-        """Return <s> text </s>."""
+        """Return ``<s> text </s>``."""
         return [self.bos_id, *self.encode(text), self.eos_id]
 
     def encode_chat(self, messages: Sequence[Message]) -> tuple[list[int], list[int]]:
-        """Return ids of <s> <|role|> content <|end|> ... </s>, and 1 where the assistant is the author (its ends included)."""
-        ids, loss = [self.bos_id], [0]
-        for message in messages:
-            content = self.encode(message["content"])
-            assistant = int(message["role"] == "assistant")
-            ids += [self._role(message), *content, self.special_ids["<|end|>"]]
-            loss += [0, *[assistant] * (len(content) + 1)]
-        return [*ids, self.eos_id], [*loss, loss[-1]]
+        """Return ids and loss mask of a whole chat.
+
+        The mask is 1 on what the assistant must learn to say: its content, its ``<|end|>`` and, after it, the final
+        ``</s>``. Raises `XmodelError` for a wrong message.
+        """
+        ids, mask = [self.bos_id], [0]
+        last_role = ""
+        for last_role, content in self._turns(messages):
+            learn = int(last_role == "assistant")
+            ids += [self.role_ids[last_role], *content, self.end_id]
+            mask += [0, *[learn] * (len(content) + 1)]
+        return [*ids, self.eos_id], [*mask, int(last_role == "assistant")]
 
     def encode_prompt(self, messages: Sequence[Message]) -> list[int]:
-        """Return the ids of a chat up to and including <|assistant|>, ready to be answered."""
-        ids, _ = self.encode_chat(messages)
-        return [*ids[:-1], self.special_ids["<|assistant|>"]]
+        """Return the ids of a chat up to where the assistant speaks next. Raises `XmodelError` for a wrong message."""
+        ids = [self.bos_id]
+        for role, content in self._turns(messages):
+            ids += [self.role_ids[role], *content, self.end_id]
+        return [*ids, self.role_ids["assistant"]]
 
-    def _role(self, message: Message) -> int:
-        if message["role"] not in ROLES:
-            raise XmodelError(f"chat: role {message['role']!r} is not one of {', '.join(ROLES)}")
-        return self.special_ids[ROLES[message["role"]]]
+    def _turns(self, messages: Sequence[Message]) -> list[tuple[str, list[int]]]:
+        if not messages:
+            raise XmodelError("messages: the chat is empty; give at least one message")
+        for number, message in enumerate(messages):
+            role, content = message.get("role"), message.get("content")
+            if role not in self.role_ids:
+                hint = nearest(str(role), ROLES)
+                raise XmodelError(f"messages[{number}].role: {role!r} must be user, assistant or system.{hint}")
+            if role == "system" and number:
+                raise XmodelError(f"messages[{number}].role: a system message must come first")
+            if not isinstance(content, str):
+                raise XmodelError(f"messages[{number}].content: must be text, not {type(content).__name__}")
+        contents = self.encode_batch([message["content"] for message in messages])
+        return [(message["role"], ids) for message, ids in zip(messages, contents, strict=True)]
 
 
-def load_tokenizer(directory: str | Path) -> Tokenizer:
-    """Load a tokenizer directory."""
-    return Tokenizer(Path(directory))
+def load_tokenizer(directory: Path) -> Tokenizer:
+    """Load a tokenizer directory. Raises `XmodelError` if its tokenizer.json is missing, damaged or not ours."""
+    path = Path(directory) / "tokenizer.json"
+    if not path.is_file():
+        raise XmodelError(f"{path}: not found; give a directory written by 'xmodel2 tokenizer train'")
+    try:
+        fast = tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises plain Exception
+        raise XmodelError(f"{path}: not a tokenizer ({error}); train or copy it again") from error
+    try:
+        return Tokenizer(fast, sha256_file(path))
+    except XmodelError as error:
+        raise XmodelError(f"{directory}: {error}") from error
 
 
-def chat_template(directory: Path) -> str:
-    """Return the chat template stored in a tokenizer directory."""
-    config = json.loads((Path(directory) / "tokenizer_config.json").read_text(encoding="utf-8"))
-    return str(config["chat_template"])
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)

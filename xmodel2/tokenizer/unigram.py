@@ -1,35 +1,34 @@
-"""Train a Unigram tokenizer with SentencePiece and save it as a Hugging Face fast tokenizer that loses nothing.
+"""Text becomes a Unigram tokenizer directory in Hugging Face layout.
 
-    texts -> SentencePiece (byte fallback, digits split, no normalisation) -> pieces and scores -> tokenizer.json
+    texts -> sample of at most max_bytes -> SentencePiece Unigram (tokenizer.model)
+          -> the same pieces as a fast tokenizer (tokenizer.json) -> directory AutoTokenizer loads
 
-SentencePiece writes a space as U+2581; the saved tokenizer holds real spaces instead and needs no normaliser, so that text
-which itself contains U+2581 also comes back as it was (through bytes). Byte and control pieces get a score so low that
-their spelling in a text ("<0x41>", "</s>") is never taken for the piece.
+Lossless by construction: no normalisation, no dummy prefix, no space removed, unknown characters as UTF-8 bytes.
+SentencePiece writes a space as U+2581; the fast tokenizer has real spaces in its pieces, so a literal U+2581 in a text
+survives too (as bytes), which SentencePiece itself would turn into a space.
 """
 
+import heapq
 import io
-import os
-import shutil
+import random
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
-import sentencepiece as spm
-from tokenizers import AddedToken, decoders, models
-from tokenizers import Tokenizer as FastTokenizer
+import sentencepiece
+import tokenizers
+from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors
 
 from xmodel2.errors import XmodelError
 from xmodel2.files import write_bytes_atomic, write_json_atomic, write_text_atomic
-from xmodel2.tokenizer.load import SPECIAL_TOKENS, Tokenizer, load_tokenizer
+from xmodel2.tokenizer.load import BOS, CHAT_TEMPLATE, EOS, PAD, SPECIAL_TOKENS, UNK, Tokenizer, load_tokenizer
 
-NEVER = -1e4
-_SPACE = "\u2581"
-_LONGEST_SENTENCE = 16384
-
-CHAT_TEMPLATE = (
-    "{{ '<s>' }}{% for m in messages %}"
-    "{{ '<|' + m['role'] + '|>' + m['content'] + '<|end|>' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
-)
+_SPACE = "▁"  # how SentencePiece writes a space
+_RESERVED = str.maketrans("", "", "\0▁▅")  # characters SentencePiece keeps for itself: never learned, encoded as bytes
+_CHUNK = 8192  # characters of a document given to SentencePiece at once: 32 KB of UTF-8 at most
+_REQUIRED = "".join(map(chr, range(0x21, 0x7F))) + "\n"  # printable ASCII; the tab is a piece of its own
+_NEVER = -1000.0  # log-probability of pieces that text must not match: below any spelling in other pieces
 
 
 def train_unigram(
@@ -37,28 +36,74 @@ def train_unigram(
     vocab_size: int,
     out: Path,
     *,
-    max_bytes: int = 200_000_000,
-    threads: int | None = None,
+    seed: int = 0,
+    max_bytes: int = 8_000_000,
+    threads: int = 2,
 ) -> Tokenizer:
-    """Train on at most ``max_bytes`` of text, write the tokenizer directory ``out``, and return it loaded.
+    """Train a Unigram tokenizer, write its directory and return it loaded.
 
-    Raises `XmodelError` if there is no text, or it supports fewer pieces than ``vocab_size``.
+    Args:
+        texts: whole documents, read once
+        vocab_size: number of pieces, the 8 specials, the tab and 256 bytes included
+        out: directory to write
+        seed: chooses the sample
+        max_bytes: bytes of UTF-8 to learn from; of a larger corpus, a uniform sample of documents
+        threads: of the trainer; sums are rounded in thread order, so another number may give slightly other scores
+
+    Raises `XmodelError` if there is no text or ``vocab_size`` is not possible with it; the message says what is.
     """
-    sample = list(_sentences(texts, max_bytes))
-    if not sample:
-        raise XmodelError("tokenizer: there is no text to train on")
-    floor = len(SPECIAL_TOKENS) + 256 + 97
-    if vocab_size < floor:
-        raise XmodelError(f"tokenizer: vocab_size {vocab_size} is too small; bytes, special tokens and ASCII need {floor}")
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    sample = _sample(texts, max_bytes, seed)
+    if not any(sample):
+        raise XmodelError("tokenizer: the text is empty; give files with text to learn from")
+    proto = _train(sample, vocab_size, threads)
+    fast = _to_fast(sentencepiece.SentencePieceProcessor(model_proto=proto))
+    write_bytes_atomic(Path(out) / "tokenizer.model", proto)
+    write_json_atomic(Path(out) / "special_tokens_map.json", _special_tokens_map())
+    write_json_atomic(Path(out) / "tokenizer_config.json", _config())
+    write_text_atomic(Path(out) / "tokenizer.json", fast.to_str(pretty=True))
+    return load_tokenizer(Path(out))
+
+
+def _sample(texts: Iterable[str], max_bytes: int, seed: int) -> list[str]:
+    """A uniform sample of whole documents in their order: those with the smallest random keys that fit in max_bytes."""
+    choose = random.Random(seed)
+    kept: list[tuple[float, int, str]] = []  # a heap with the largest key first
+    total = 0
+    for index, text in enumerate(texts):
+        clean = text.encode("utf-8", "replace").decode().translate(_RESERVED)
+        heapq.heappush(kept, (-choose.random(), index, clean))
+        total += len(clean.encode())
+        while total > max_bytes and len(kept) > 1:
+            total -= len(heapq.heappop(kept)[2].encode())
+    return [text for _, _, text in sorted(kept, key=lambda item: item[1])]
+
+
+def _chunks(text: str) -> Iterator[str]:
+    """Cut after a line end, else before a space, else anywhere; nothing is dropped.
+
+    >>> "".join(_chunks("a line\\n" * 5000)) == "a line\\n" * 5000
+    True
+    """
+    start = 0
+    while start < len(text):
+        stop = start + _CHUNK
+        if stop < len(text):
+            line_end = text.rfind("\n", start, stop) + 1
+            space = text.rfind(" ", start + 1, stop)
+            stop = line_end if line_end > start else space if space > start else stop
+        yield text[start:stop]
+        start = stop
+
+
+def _train(sample: list[str], vocab_size: int, threads: int) -> bytes:
     model = io.BytesIO()
     try:
-        spm.SentencePieceTrainer.train(
-            sentence_iterator=iter(sample),
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=(chunk for text in sample for chunk in _chunks(text)),
             model_writer=model,
             model_type="unigram",
             vocab_size=vocab_size,
+            hard_vocab_limit=True,
             byte_fallback=True,
             split_digits=True,
             normalization_rule_name="identity",
@@ -66,78 +111,78 @@ def train_unigram(
             remove_extra_whitespaces=False,
             allow_whitespace_only_pieces=True,
             character_coverage=0.9999,
-            required_chars="".join(chr(code) for code in range(33, 127)),
-            max_sentence_length=4 * _LONGEST_SENTENCE,
-            control_symbols=SPECIAL_TOKENS[4:],
+            required_chars=_REQUIRED,
+            user_defined_symbols=["\t"],  # the trainer keeps tabs out of ordinary pieces
             unk_id=0,
             bos_id=1,
             eos_id=2,
             pad_id=3,
-            unk_piece="<unk>",
-            pad_piece="<pad>",
-            num_threads=threads or os.cpu_count() or 1,
+            unk_piece=UNK,
+            bos_piece=BOS,
+            eos_piece=EOS,
+            pad_piece=PAD,
+            control_symbols=list(SPECIAL_TOKENS[4:]),
+            max_sentence_length=1 << 16,
+            num_threads=threads,
             minloglevel=2,
         )
-    except (RuntimeError, OSError) as error:
-        shutil.rmtree(out, ignore_errors=True)
-        raise XmodelError(f"tokenizer: vocab_size {vocab_size} is not supported by this text: {_reason(error)}") from None
-    write_bytes_atomic(out / "tokenizer.model", model.getvalue())
-    processor = spm.SentencePieceProcessor(model_proto=model.getvalue())
-    fast = to_fast(processor)
-    write_text_atomic(out / "tokenizer.json", fast.to_str(pretty=False))
-    write_json_atomic(
-        out / "tokenizer_config.json",
-        {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "unk_token": "<unk>",
-            "bos_token": "<s>",
-            "eos_token": "</s>",
-            "pad_token": "<pad>",
-            "additional_special_tokens": SPECIAL_TOKENS[4:],
-            "clean_up_tokenization_spaces": False,
-            "chat_template": CHAT_TEMPLATE,
-        },
-    )
-    return load_tokenizer(out)
+    except RuntimeError as error:
+        raise _vocabulary_error(vocab_size, str(error)) from error
+    return model.getvalue()
 
 
-def to_fast(processor: spm.SentencePieceProcessor) -> FastTokenizer:
-    """Return the pieces and scores of a SentencePiece model as a fast tokenizer."""
-    vocabulary = []
-    for index in range(processor.get_piece_size()):
-        special = processor.is_control(index) or processor.is_byte(index) or processor.is_unknown(index)
-        piece = processor.id_to_piece(index)
-        score = NEVER if special else processor.get_score(index)
-        vocabulary.append((piece if special else piece.replace(_SPACE, " "), score))
-    fast = FastTokenizer(models.Unigram(vocabulary, unk_id=0, byte_fallback=True))
+def _vocabulary_error(vocab_size: int, reason: str) -> XmodelError:
+    if found := re.search(r"too high \(\d+\)\. Please set it to a value <= (\d+)", reason):
+        return XmodelError(
+            f"vocab_size: {vocab_size} is more than this text supports; at most {found[1]}, or more text"
+        )
+    if found := re.search(r"smaller than required_chars\. \d+ vs (\d+)", reason):
+        return XmodelError(
+            f"vocab_size: {vocab_size} is too small for the characters of this text; at least {found[1]}"
+        )
+    return XmodelError(f"tokenizer: SentencePiece could not train on this text: {reason}")
+
+
+def _to_fast(model: sentencepiece.SentencePieceProcessor) -> tokenizers.Tokenizer:
+    """The same pieces, scores and segmentation as a `tokenizers` tokenizer."""
+    vocabulary: list[tuple[str, float]] = []
+    crosses_space = False
+    for index in range(model.get_piece_size()):
+        piece, score = model.id_to_piece(index), model.get_score(index)
+        if model.is_byte(index) or model.is_control(index) or model.is_unknown(index):
+            vocabulary.append((piece, _NEVER))
+            continue
+        piece = piece.replace(_SPACE, " ")
+        crosses_space = crosses_space or re.search(r"[^ ] ", piece) is not None
+        vocabulary.append((piece, score))
+    fast = tokenizers.Tokenizer(models.Unigram(vocabulary, unk_id=0, byte_fallback=True))
+    if not crosses_space:
+        # No piece has a space after another character, so a text may be cut there without changing its best
+        # segmentation: words are then looked up in a cache instead of searched again.
+        fast.pre_tokenizer = pre_tokenizers.Split(tokenizers.Regex(" +"), behavior="merged_with_next")
     fast.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    # Users of AutoTokenizer expect <s> first, as every training document has it; `Tokenizer` adds it itself.
+    fast.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, SPECIAL_TOKENS.index(BOS))]
+    )
     fast.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
     return fast
 
 
-def _sentences(texts: Iterable[str], max_bytes: int) -> Iterator[str]:
-    """Cut documents at line ends into pieces that SentencePiece accepts; newlines stay."""
-    left = max_bytes
-    for text in texts:
-        left -= len(text.encode("utf-8", errors="replace"))
-        piece = ""
-        for line in text.replace("\x00", "").splitlines(keepends=True):
-            if len(piece) + len(line) > _LONGEST_SENTENCE and piece:
-                yield piece
-                piece = ""
-            while len(line) > _LONGEST_SENTENCE:
-                yield line[:_LONGEST_SENTENCE]
-                line = line[_LONGEST_SENTENCE:]
-            piece += line
-        if piece:
-            yield piece
-        if left <= 0:
-            return
+def _special_tokens_map() -> dict[str, Any]:
+    return {
+        "bos_token": BOS,
+        "eos_token": EOS,
+        "unk_token": UNK,
+        "pad_token": PAD,
+        "additional_special_tokens": list(SPECIAL_TOKENS[4:]),
+    }
 
 
-def _reason(error: Exception) -> str:
-    text = str(error)
-    marker = "Please set it to a value <= "
-    if marker in text:
-        return f"the largest it supports is {text.split(marker)[1].split('.')[0]}"
-    return text.splitlines()[-1] if text else "unknown"
+def _config() -> dict[str, Any]:
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        **_special_tokens_map(),
+        "clean_up_tokenization_spaces": False,
+        "chat_template": CHAT_TEMPLATE,
+    }

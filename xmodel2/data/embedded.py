@@ -1,0 +1,119 @@
+"""The embedded corpus: real English text and code that every machine with this package already has.
+
+    docs   documentation: the language reference shipped with Python, and docstrings by module
+    code   source of the standard library and of the packages that the install brought
+    web    descriptions (READMEs) and licences out of the packages' metadata, each kept once
+
+Nothing is downloaded. For a given environment the documents and their order are always the same.
+"""
+
+import ast
+import hashlib
+import importlib.metadata
+import pydoc_data.topics
+import sysconfig
+import textwrap
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+_SKIP = {"test", "tests", "idlelib", "lib2to3", "site-packages", "__pycache__", "encodings", "turtledemo", "ensurepip"}
+_SMALLEST, _LARGEST = 200, 200_000
+
+
+def embedded_corpus(max_bytes: int) -> dict[str, list[str]]:
+    """Return documents by source, at most about ``max_bytes`` of UTF-8 each, in an order fixed by their content."""
+    files = list(_python_files())
+    return {
+        "docs": _take(_documentation(files), max_bytes),
+        "code": _take((text for _, text in _texts(files)), max_bytes),
+        "web": _take(_descriptions(), max_bytes),
+    }
+
+
+def _take(texts: Iterable[str], max_bytes: int) -> list[str]:
+    """Keep distinct texts of a fair size up to ``max_bytes``, then order them by their hash."""
+    seen: dict[str, str] = {}
+    left = max_bytes
+    for text in texts:
+        size = len(text.encode("utf-8", errors="ignore"))
+        if not _SMALLEST <= size <= _LARGEST or left <= 0:
+            continue
+        key = hashlib.sha256(" ".join(text.split()).encode("utf-8", errors="ignore")).hexdigest()
+        if key not in seen:
+            seen[key] = text
+            left -= size
+    return [seen[key] for key in sorted(seen)]
+
+
+def _python_files() -> Iterator[Path]:
+    """Yield source files: the standard library, then distributions by name; shuffled by the hash of their path within each."""
+    library = Path(sysconfig.get_path("stdlib"))
+    yield from _by_hash(library, library.rglob("*.py"))
+    for name in sorted({d.metadata["Name"] or "" for d in importlib.metadata.distributions()}):
+        try:
+            distribution = importlib.metadata.distribution(name)
+        except (importlib.metadata.PackageNotFoundError, ValueError):
+            continue
+        root = Path(str(distribution.locate_file("")))
+        listed = [root / str(file) for file in distribution.files or [] if str(file).endswith(".py")]
+        yield from _by_hash(root, listed)
+
+
+def _by_hash(root: Path, paths: Iterable[Path]) -> list[Path]:
+    kept = []
+    for path in paths:
+        try:
+            inside = path.relative_to(root)
+        except ValueError:
+            continue
+        if not _SKIP & set(inside.parts[:-1]) and not any(part.startswith("test") for part in inside.parts):
+            kept.append((hashlib.sha256(inside.as_posix().encode()).hexdigest(), path))
+    return [path for _, path in sorted(kept)]
+
+
+def _texts(files: Iterable[Path]) -> Iterator[tuple[Path, str]]:
+    for path in files:
+        try:
+            yield path, path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            continue
+
+
+def _documentation(files: Iterable[Path]) -> Iterator[str]:
+    """Yield the language reference by topic, then each module's docstrings joined."""
+    for _, topic in sorted(pydoc_data.topics.topics.items()):
+        yield topic.strip()
+    for _, text in _texts(files):
+        yield _docstrings(text)
+
+
+def _docstrings(source: str) -> str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            tree = ast.parse(source)
+        except (SyntaxError, ValueError, RecursionError):
+            return ""
+    parts = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            text = ast.get_docstring(node)
+            if text and len(text) > 80:
+                name = getattr(node, "name", "")
+                parts.append(f"{name}\n\n{textwrap.dedent(text)}" if name else text)
+    return "\n\n".join(parts)
+
+
+def _descriptions() -> Iterator[str]:
+    """Yield each distribution's long description and licence texts."""
+    for distribution in sorted(importlib.metadata.distributions(), key=lambda d: (d.metadata["Name"] or "").lower()):
+        body = distribution.metadata.get_payload() if hasattr(distribution.metadata, "get_payload") else None
+        if isinstance(body, str):
+            yield body.strip()
+        for file in sorted(distribution.files or [], key=str):
+            if any(word in file.name.upper() for word in ("LICENSE", "LICENCE", "NOTICE", "COPYING")):
+                try:
+                    yield Path(str(distribution.locate_file(file))).read_text(encoding="utf-8").strip()
+                except (OSError, UnicodeDecodeError):
+                    continue

@@ -1,0 +1,122 @@
+"""Documents to shards: tokenize, drop exact duplicates, hold some out, write; the index comes last.
+
+A directory without index.json is unfinished, so an interrupted preparation is never taken for data.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+from xmodel2.data.read import Document, document_text
+from xmodel2.data.shards import INDEX_FILE, SplitWriter
+from xmodel2.errors import XmodelError
+from xmodel2.files import write_json_atomic
+from xmodel2.tokenizer import Tokenizer
+
+_BATCH = 256
+
+
+@dataclass
+class PrepareSource:
+    """Documents of one source; without ``heldout``, a fixed share is held out by the hash of each document."""
+
+    name: str
+    kind: Literal["text", "sft"]
+    documents: Iterable[Document]
+    heldout: Iterable[Document] | None = None
+    skipped: list[str] = field(default_factory=list)
+    """Filled by the reader with "file:line: reason"."""
+
+
+def prepare(
+    sources: Iterable[PrepareSource],
+    tokenizer: Tokenizer,
+    out: Path,
+    heldout_fraction: float = 0.01,
+    shard_tokens: int = 1 << 27,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Write the data directory ``out`` and return its index. Raises `XmodelError` if it exists or a source is empty."""
+    out = Path(out)
+    if out.exists() and any(out.iterdir()):
+        if not overwrite:
+            raise XmodelError(f"{out}: already exists; choose another --out, or give --overwrite")
+        shutil.rmtree(out)
+    out.mkdir(parents=True, exist_ok=True)
+    dtype = "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
+    entries = {}
+    for source in sources:
+        entries[source.name] = _prepare_source(
+            source, tokenizer, out / source.name, dtype, heldout_fraction, shard_tokens
+        )
+    if not entries:
+        raise XmodelError("data prepare: there is no source")
+    shutil.copytree(tokenizer.directory, out / "tokenizer")
+    index = {
+        "format": 1,
+        "dtype": dtype,
+        "tokenizer": {"fingerprint": tokenizer.fingerprint, "vocab_size": tokenizer.vocab_size},
+        "sources": entries,
+    }
+    write_json_atomic(out / INDEX_FILE, index)
+    return index
+
+
+def _prepare_source(
+    source: PrepareSource, tokenizer: Tokenizer, folder: Path, dtype: str, heldout_fraction: float, shard_tokens: int
+) -> dict[str, Any]:
+    writers = {
+        split: SplitWriter(folder, split, dtype, source.kind == "sft", shard_tokens) for split in ("train", "heldout")
+    }
+    seen: set[bytes] = set()
+    duplicates = 0
+    for split, documents in (("heldout", source.heldout), ("train", source.documents)):
+        for batch in _batches(documents or []):
+            kept = []
+            for document in batch:
+                digest = hashlib.sha256(document_text(document).encode("utf-8", errors="surrogatepass")).digest()
+                if digest in seen:
+                    duplicates += 1
+                    continue
+                seen.add(digest)
+                held = source.heldout is None and int.from_bytes(digest[:8], "big") < heldout_fraction * 2**64
+                kept.append(("heldout" if held else split, document))
+            for (where, document), (ids, loss) in zip(
+                kept, _encode(tokenizer, source, [document for _, document in kept]), strict=True
+            ):
+                writers[where].add(ids, loss, len(document_text(document).encode("utf-8", errors="replace")))
+    splits = {split: writer.finish() for split, writer in writers.items()}
+    if not splits["train"]["documents"]:
+        detail = (
+            f" ({len(source.skipped)} lines were skipped, the first: {source.skipped[0]})" if source.skipped else ""
+        )
+        raise XmodelError(f"data prepare: source {source.name} has no training document{detail}")
+    return {
+        "kind": source.kind,
+        "duplicates": duplicates,
+        "skipped_lines": len(source.skipped),
+        "splits": splits,
+    }
+
+
+def _encode(
+    tokenizer: Tokenizer, source: PrepareSource, documents: list[Document]
+) -> Iterator[tuple[list[int], list[int] | None]]:
+    if source.kind == "sft":
+        for document in documents:
+            if "messages" not in document:
+                raise XmodelError(f"data prepare: source {source.name} is of kind sft, but a document has no messages")
+            yield tokenizer.encode_chat(document["messages"])
+        return
+    for ids in tokenizer.encode_batch([document_text(document) for document in documents]):
+        yield [tokenizer.bos_id, *ids, tokenizer.eos_id], None
+
+
+def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    iterator = iter(documents)
+    while batch := list(islice(iterator, _BATCH)):
+        yield batch

@@ -1,0 +1,119 @@
+"""Verifiable instruction data from the library reasoning-gym: questions whose answers can be checked, made from a seed.
+
+Where a task offers what leads to its answer (partial sums, the binary form, legs by animal), the assistant writes that first
+and then `#### answer`; elsewhere the answer alone. Held-out questions come from another seed, and none was seen in training.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import reasoning_gym
+
+Example = dict[str, Any]
+
+TASKS: dict[str, dict[str, Any]] = {
+    "chain_sum": {"min_terms": 2, "max_terms": 3, "min_digits": 1, "max_digits": 2},
+    "products": {"min_digits": 1, "max_digits": 1, "min_terms": 2, "max_terms": 2},
+    "count_bits": {"min_n": 1, "max_n": 255},
+    "leg_counting": {"min_animals": 1, "max_animals": 2, "min_instances": 1, "max_instances": 5},
+    "letter_counting": {"min_words": 2, "max_words": 4},
+    "spell_backward": {"min_word_len": 3, "max_word_len": 6},
+    "number_filtering": {
+        "min_numbers": 2,
+        "max_numbers": 4,
+        "min_decimals": 0,
+        "max_decimals": 0,
+        "min_value": 0,
+        "max_value": 99,
+    },
+    "needle_haystack": {"min_num_statements": 2, "max_num_statements": 3},
+    "syllogism": {},
+}
+
+_SEED_SPACE = 1_000_003
+_ANSWER_MARK = "####"
+
+
+def reasoning_examples(
+    count: int, seed: int, tasks: dict[str, dict[str, Any]] | None = None, exclude: Collection[str] = ()
+) -> list[Example]:
+    """Return ``count`` examples, tasks in equal parts and shuffled; questions in ``exclude`` are left out.
+
+    Each has task, question, answer, and messages (user, assistant).
+    """
+    tasks = TASKS if tasks is None else tasks
+    share = -(-count // len(tasks))
+    examples: list[Example] = []
+    for number, (task, settings) in enumerate(tasks.items()):
+        data = reasoning_gym.create_dataset(task, size=2 * share + 100, seed=seed * _SEED_SPACE + number, **settings)
+        found = []
+        for entry in (data[i] for i in range(2 * share + 100)):
+            question = entry["question"].strip()
+            if question not in exclude:
+                found.append(_example(task, question, entry))
+            if len(found) == share:
+                break
+        examples += found
+    random.Random(seed).shuffle(examples)
+    return examples[:count]
+
+
+def extract_answer(text: str) -> str:
+    """Return what follows the last ``####``, or the whole text, stripped.
+
+    >>> extract_answer("4 + 5 = 9\\n#### 9")
+    '9'
+    """
+    return text.rpartition(_ANSWER_MARK)[2].strip()
+
+
+def majority_answers(examples: Sequence[Example]) -> dict[str, str]:
+    """Return the commonest answer of each task: what a model that ignores the question would best say."""
+    answers: dict[str, Counter[str]] = {}
+    for example in examples:
+        answers.setdefault(example["task"], Counter())[example["answer"]] += 1
+    return {task: counter.most_common(1)[0][0] for task, counter in answers.items()}
+
+
+def _example(task: str, question: str, entry: dict[str, Any]) -> Example:
+    answer = str(entry["answer"])
+    work = _WORK[task](entry["metadata"]) if task in _WORK else ""
+    content = f"{work}\n{_ANSWER_MARK} {answer}" if work else answer
+    return {
+        "task": task,
+        "question": question,
+        "answer": answer,
+        "messages": [{"role": "user", "content": question}, {"role": "assistant", "content": content}],
+    }
+
+
+def _partial_sums(metadata: dict[str, Any]) -> str:
+    terms = metadata["expression"].split()
+    total, lines = int(terms[0]), []
+    for sign, term in zip(terms[1::2], terms[2::2], strict=True):
+        after = total + int(term) if sign == "+" else total - int(term)
+        lines.append(f"{total} {sign} {term} = {after}")
+        total = after
+    return "\n".join(lines)
+
+
+def _binary(metadata: dict[str, Any]) -> str:
+    return f"{metadata['number']} = {' '.join(metadata['binary'])}"
+
+
+def _legs(metadata: dict[str, Any]) -> str:
+    from reasoning_gym.arithmetic.leg_counting import ANIMALS
+
+    return "\n".join(
+        f"{count} {animal}: {count} * {ANIMALS[animal]} = {count * ANIMALS[animal]}"
+        for animal, count in metadata["animals"].items()
+    )
+
+
+_WORK: dict[str, Callable[[dict[str, Any]], str]] = {
+    "chain_sum": _partial_sums,
+    "count_bits": _binary,
+    "leg_counting": _legs,
+}
