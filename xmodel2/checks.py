@@ -79,7 +79,7 @@ def check_resume() -> tuple[float, float]:
         if whole.loss is None or resumed.loss is None:
             return float("inf"), 0
         a, b = (dict(load_model(root / name)[0].named_parameters()) for name in ("whole", "parts"))
-        worst = max(float((a[name] - b[name]).abs().max()) for name in a)
+        worst = max(float((a[name] - b[name]).detach().abs().max()) for name in a)
         return max(abs(whole.loss - resumed.loss), worst), 0
 
 

@@ -12,7 +12,6 @@ import hashlib
 import importlib.metadata
 import pydoc_data.topics
 import sysconfig
-import textwrap
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -23,10 +22,9 @@ _SMALLEST, _LARGEST = 200, 200_000
 
 def embedded_corpus(max_bytes: int) -> dict[str, list[str]]:
     """Return documents by source, at most about ``max_bytes`` of UTF-8 each, in an order fixed by their content."""
-    files = list(_python_files())
     return {
-        "docs": _take(_documentation(files), max_bytes),
-        "code": _take((text for _, text in _texts(files)), max_bytes),
+        "docs": _take(_documentation(), max_bytes),
+        "code": _take(_texts(_python_files()), max_bytes),
         "web": _take(_descriptions(), max_bytes),
     }
 
@@ -37,7 +35,9 @@ def _take(texts: Iterable[str], max_bytes: int) -> list[str]:
     left = max_bytes
     for text in texts:
         size = len(text.encode("utf-8", errors="ignore"))
-        if not _SMALLEST <= size <= _LARGEST or left <= 0:
+        if left <= 0:
+            break
+        if not _SMALLEST <= size <= _LARGEST:
             continue
         key = hashlib.sha256(" ".join(text.split()).encode("utf-8", errors="ignore")).hexdigest()
         if key not in seen:
@@ -56,8 +56,7 @@ def _python_files() -> Iterator[Path]:
         except (importlib.metadata.PackageNotFoundError, ValueError):
             continue
         root = Path(str(distribution.locate_file("")))
-        listed = [root / str(file) for file in distribution.files or [] if str(file).endswith(".py")]
-        yield from _by_hash(root, listed)
+        yield from _by_hash(root, (root / str(file) for file in distribution.files or [] if file.name.endswith(".py")))
 
 
 def _by_hash(root: Path, paths: Iterable[Path]) -> list[Path]:
@@ -72,19 +71,19 @@ def _by_hash(root: Path, paths: Iterable[Path]) -> list[Path]:
     return [path for _, path in sorted(kept)]
 
 
-def _texts(files: Iterable[Path]) -> Iterator[tuple[Path, str]]:
+def _texts(files: Iterable[Path]) -> Iterator[str]:
     for path in files:
         try:
-            yield path, path.read_text(encoding="utf-8")
+            yield path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
             continue
 
 
-def _documentation(files: Iterable[Path]) -> Iterator[str]:
+def _documentation() -> Iterator[str]:
     """Yield the language reference by topic, then each module's docstrings joined."""
     for _, topic in sorted(pydoc_data.topics.topics.items()):
         yield topic.strip()
-    for _, text in _texts(files):
+    for text in _texts(_python_files()):
         yield _docstrings(text)
 
 
@@ -95,14 +94,20 @@ def _docstrings(source: str) -> str:
             tree = ast.parse(source)
         except (SyntaxError, ValueError, RecursionError):
             return ""
-    parts = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            text = ast.get_docstring(node)
-            if text and len(text) > 80:
-                name = getattr(node, "name", "")
-                parts.append(f"{name}\n\n{textwrap.dedent(text)}" if name else text)
+    parts: list[str] = []
+    _collect(tree, parts)
     return "\n\n".join(parts)
+
+
+def _collect(node: ast.AST, parts: list[str]) -> None:
+    """Append the docstrings of a module, class or function and of those defined in it."""
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        text = ast.get_docstring(node)
+        if text and len(text) > 80:
+            name = getattr(node, "name", "")
+            parts.append(f"{name}\n\n{text}" if name else text)
+        for inner in node.body:
+            _collect(inner, parts)
 
 
 def _descriptions() -> Iterator[str]:

@@ -117,7 +117,7 @@ class Loader:
 
     def rows(self, start: int, stop: int) -> Batch:
         """Return rows start..stop of the run; ranks take their own part of a batch."""
-        located = [item for item in self._locate(start, stop)]
+        located = list(self._locate(start, stop))
         S = self.sequence_length
         tokens = np.empty((len(located), S + 1), dtype=np.int64)
         wanted = np.empty((len(located), S + 1), dtype=np.uint8)

@@ -47,19 +47,22 @@ class Tokenizer:
     Lone surrogates are no Unicode text: they raise `XmodelError`.
     """
 
-    def __init__(self, fast: tokenizers.Tokenizer, fingerprint: str) -> None:
+    def __init__(self, fast: tokenizers.Tokenizer, fingerprint: str, directory: Path) -> None:
         # Text cannot inject specials: their names inside a text are encoded as text.
         fast.encode_special_tokens = True
         self._fast = fast
+        self.directory = directory
         self.fingerprint = fingerprint
         """SHA-256 of tokenizer.json: shards and checkpoints name the tokenizer they belong to by it."""
         self.vocab_size: int = fast.get_vocab_size(with_added_tokens=True)
-        ids = {token: fast.token_to_id(token) for token in SPECIAL_TOKENS}
-        missing = [token for token, token_id in ids.items() if token_id is None]
-        if missing:
-            raise XmodelError(
-                f"tokenizer.json: no {', '.join(missing)} in the vocabulary; train one with 'xmodel2 tokenizer train'"
-            )
+        ids: dict[str, int] = {}
+        for token in SPECIAL_TOKENS:
+            token_id = fast.token_to_id(token)
+            if token_id is None:
+                raise XmodelError(
+                    f"tokenizer.json: no {token} in the vocabulary; train one with 'xmodel2 tokenizer train'"
+                )
+            ids[token] = token_id
         self.bos_id, self.eos_id, self.pad_id, self.end_id = ids[BOS], ids[EOS], ids[PAD], ids[END]
         self.role_ids = {role: ids[f"<|{role}|>"] for role in ROLES}
         self.stop_ids = [self.eos_id, self.end_id]
@@ -146,7 +149,7 @@ def load_tokenizer(directory: Path) -> Tokenizer:
     except Exception as error:  # the library raises plain Exception
         raise XmodelError(f"{path}: not a tokenizer ({error}); train or copy it again") from error
     try:
-        return Tokenizer(fast, sha256_file(path))
+        return Tokenizer(fast, sha256_file(path), Path(directory))
     except XmodelError as error:
         raise XmodelError(f"{directory}: {error}") from error
 
