@@ -4,7 +4,9 @@
     code   source of the standard library and of the packages that the install brought
     web    descriptions (READMEs) and licences out of the packages' metadata, each kept once
 
-Nothing is downloaded. For a given environment the documents and their order are always the same.
+A module gives its docstrings or its source, never both, and a paragraph that stands in several places is kept once over all
+sources: otherwise held-out text would also stand in training. Nothing is downloaded. For a given environment the documents
+and their order are always the same.
 """
 
 import ast
@@ -17,49 +19,66 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _SKIP = {"test", "tests", "idlelib", "lib2to3", "site-packages", "__pycache__", "encodings", "turtledemo", "ensurepip"}
-_SMALLEST, _LARGEST = 200, 200_000
+_SMALLEST, _LARGEST, _PARAGRAPH = 200, 200_000, 50
 
 
 def embedded_corpus(max_bytes: int) -> dict[str, list[str]]:
     """Return documents by source, at most about ``max_bytes`` of UTF-8 each, in an order fixed by their content."""
+    seen: set[bytes] = set()
     return {
-        "docs": _take(_documentation(), max_bytes),
-        "code": _take(_texts(_python_files()), max_bytes),
-        "web": _take(_descriptions(), max_bytes),
+        "web": _take(_descriptions(), max_bytes, seen),
+        "docs": _take(_documentation(), max_bytes, seen),
+        "code": _take(_texts(_python_files("code")), max_bytes, seen),
     }
 
 
-def _take(texts: Iterable[str], max_bytes: int) -> list[str]:
-    """Keep distinct texts of a fair size up to ``max_bytes``, then order them by their hash."""
-    seen: dict[str, str] = {}
+def _take(texts: Iterable[str], max_bytes: int, seen: set[bytes]) -> list[str]:
+    """Keep what is new of each text, up to ``max_bytes`` in all, in the order of their hashes."""
+    kept: dict[str, str] = {}
     left = max_bytes
     for text in texts:
-        size = len(text.encode("utf-8", errors="ignore"))
         if left <= 0:
             break
-        if not _SMALLEST <= size <= _LARGEST:
+        if len(text) > _LARGEST:
             continue
-        key = hashlib.sha256(" ".join(text.split()).encode("utf-8", errors="ignore")).hexdigest()
-        if key not in seen:
-            seen[key] = text
+        text = _new_paragraphs(text, seen)
+        size = len(text.encode("utf-8", errors="ignore"))
+        if size >= _SMALLEST:
+            kept[hashlib.sha256(text.encode("utf-8", errors="ignore")).hexdigest()] = text
             left -= size
-    return [seen[key] for key in sorted(seen)]
+    return [kept[key] for key in sorted(kept)]
 
 
-def _python_files() -> Iterator[Path]:
-    """Yield source files: the standard library, then distributions by name; shuffled by the hash of their path within each."""
+def _new_paragraphs(text: str, seen: set[bytes]) -> str:
+    """Drop the paragraphs of some length that were seen before."""
+    paragraphs = []
+    for paragraph in text.split("\n\n"):
+        plain = " ".join(paragraph.split()).lower()
+        if len(plain) >= _PARAGRAPH:
+            digest = hashlib.sha256(plain.encode("utf-8", errors="ignore")).digest()
+            if digest in seen:
+                continue
+            seen.add(digest)
+        paragraphs.append(paragraph)
+    return "\n\n".join(paragraphs).strip("\n")
+
+
+def _python_files(source: str) -> Iterator[Path]:
+    """Yield the files that belong to ``docs`` or ``code``: the standard library, then distributions by name, each by hash."""
     library = Path(sysconfig.get_path("stdlib"))
-    yield from _by_hash(library, library.rglob("*.py"))
+    yield from _by_hash(library, library.rglob("*.py"), source)
     for name in sorted({d.metadata["Name"] or "" for d in importlib.metadata.distributions()}):
         try:
             distribution = importlib.metadata.distribution(name)
         except (importlib.metadata.PackageNotFoundError, ValueError):
             continue
         root = Path(str(distribution.locate_file("")))
-        yield from _by_hash(root, (root / str(file) for file in distribution.files or [] if file.name.endswith(".py")))
+        yield from _by_hash(
+            root, (root / str(file) for file in distribution.files or [] if file.name.endswith(".py")), source
+        )
 
 
-def _by_hash(root: Path, paths: Iterable[Path]) -> list[Path]:
+def _by_hash(root: Path, paths: Iterable[Path], source: str) -> list[Path]:
     kept = []
     for path in paths:
         try:
@@ -68,7 +87,7 @@ def _by_hash(root: Path, paths: Iterable[Path]) -> list[Path]:
             continue
         if not _SKIP & set(inside.parts[:-1]) and not any(part.startswith("test") for part in inside.parts):
             kept.append((hashlib.sha256(inside.as_posix().encode()).hexdigest(), path))
-    return [path for _, path in sorted(kept)]
+    return [path for key, path in sorted(kept) if (int(key[-1], 16) % 2 == 0) == (source == "docs")]
 
 
 def _texts(files: Iterable[Path]) -> Iterator[str]:
@@ -83,7 +102,7 @@ def _documentation() -> Iterator[str]:
     """Yield the language reference by topic, then each module's docstrings joined."""
     for _, topic in sorted(pydoc_data.topics.topics.items()):
         yield topic.strip()
-    for text in _texts(_python_files()):
+    for text in _texts(_python_files("docs")):
         yield _docstrings(text)
 
 
