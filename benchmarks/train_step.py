@@ -111,8 +111,9 @@ def _ours(recipe: Recipe, precision: str, device: torch.device) -> Callable[[], 
 
 
 def _peer(recipe: Recipe, precision: str, device: torch.device, compiled: bool) -> Callable[[], None]:
-    config = GraniteConfig(**granite_config(recipe.model), attn_implementation="sdpa", use_cache=False)
-    model = GraniteForCausalLM(config).to(device).train()
+    config = GraniteConfig(**granite_config(recipe.model), use_cache=False)
+    model: torch.nn.Module = GraniteForCausalLM(config)
+    model.to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
     tokens = _tokens(recipe).to(device)
     forward = torch.compile(model, dynamic=False) if compiled else model

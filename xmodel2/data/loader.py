@@ -9,7 +9,7 @@ where - (the next document's <s>) carries no loss. A source goes on in the next 
 
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from queue import Queue
 
@@ -97,7 +97,8 @@ class Loader:
         self.sequence_length, self.batch_rows, self._use_loss = sequence_length, batch_rows, loss_on == "assistant"
         self._stages: list[tuple[int, int, Mixture, dict[str, int]]] = []
         self._streams: dict[str, _Stream] = {}
-        begin, cursor = 0, {}
+        begin = 0
+        cursor: dict[str, int] = {}
         for rows, weights in stages:
             mixture = Mixture(weights)
             for name in mixture.names:
@@ -171,7 +172,7 @@ def heldout_rows(split: SourceSplit, sequence_length: int, max_rows: int | None 
     return _batch(tokens, wanted, documents, [name] * rows)
 
 
-def prefetch(loader: Loader, start_step: int, stop_step: int, ahead: int = 4) -> Iterator[Batch]:
+def prefetch(loader: Loader, start_step: int, stop_step: int, ahead: int = 4) -> Generator[Batch, None, None]:
     """Yield the batches of steps start..stop, prepared by one thread ahead of time."""
     queue: Queue[Batch | BaseException] = Queue(maxsize=ahead)
     stop = threading.Event()

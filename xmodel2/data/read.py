@@ -64,7 +64,7 @@ def _open(path: Path) -> IO[bytes]:
     if path.is_dir():
         raise XmodelError(f"{path}: is a folder; name the files in it")
     if path.name.endswith(".gz"):
-        return gzip.open(path, "rb")
+        return io.BufferedReader(gzip.open(path, "rb"))
     if path.name.endswith(".zst"):
         import zstandard
 

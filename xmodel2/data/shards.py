@@ -176,7 +176,9 @@ def _checked(folder: Path, record: dict[str, Any], verify: bool) -> Path:
 def _open_split(folder: Path, entry: dict[str, Any] | None, dtype: str, verify: bool) -> SourceSplit | None:
     if not entry or not entry["documents"]:
         return None
-    tokens, losses, starts, lengths, shard_of = [], [], [], [], []
+    tokens: list[np.ndarray] = []
+    losses: list[np.ndarray] = []
+    starts, lengths, shard_of = [], [], []
     for number, shard in enumerate(entry["shards"]):
         paths = {kind: _checked(folder, record, verify) for kind, record in shard["files"].items()}
         offsets = np.fromfile(paths["offsets"], dtype=np.uint64).astype(np.int64)

@@ -5,28 +5,19 @@ from pathlib import Path
 
 from rich.console import Console
 
-from xmodel2.errors import XmodelError
 from xmodel2.model.generate import generate
-from xmodel2.tokenizer import load_tokenizer
-from xmodel2.train.checkpoint import find_checkpoint, load_model
-
-
-def tokenizer_dir(model: Path) -> Path:
-    """Return the tokenizer directory of a run or checkpoint. Raises `XmodelError` if the run has none."""
-    checkpoint = find_checkpoint(model)
-    for folder in (Path(model) / "tokenizer", checkpoint.parent.parent / "tokenizer"):
-        if (folder / "tokenizer.json").exists():
-            return folder
-    raise XmodelError(f"{model}: no tokenizer/ beside its checkpoints")
+from xmodel2.release.export import run_tokenizer
+from xmodel2.tokenizer import Message, load_tokenizer
+from xmodel2.train.checkpoint import load_model
 
 
 def chat(model_path: Path, temperature: float, max_new_tokens: int, seed: int) -> None:
     """Read questions from standard input until it ends or an empty line."""
     model, recipe, _ = load_model(model_path)
-    tokenizer = load_tokenizer(tokenizer_dir(model_path))
+    tokenizer = load_tokenizer(run_tokenizer(model_path))
     console = Console()
     console.print(f"{recipe.name}: ask; an empty line ends.", highlight=False)
-    history: list[dict[str, str]] = []
+    history: list[Message] = []
     while True:
         console.print("[bold]you>[/] ", end="")
         question = sys.stdin.readline().strip()

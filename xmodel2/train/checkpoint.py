@@ -95,7 +95,7 @@ def check_files(checkpoint: Path) -> None:
 
 def newest_valid(run_dir: Path) -> tuple[Path | None, list[str]]:
     """Return the newest undamaged checkpoint, and what was wrong with newer ones."""
-    complaints = []
+    complaints: list[str] = []
     for step in reversed(checkpoint_steps(run_dir)):
         checkpoint = run_dir / "checkpoints" / f"step-{step}"
         try:

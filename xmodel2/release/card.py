@@ -1,0 +1,61 @@
+"""The model card of an export: what the model is, how it was trained, and how it did."""
+
+from typing import Any
+
+from xmodel2.model.count import parameter_count
+from xmodel2.recipe import Recipe, recipe_to_toml
+
+
+def model_card(recipe: Recipe, state: dict[str, Any], results: dict[str, Any] | None) -> str:
+    """Return README.md of a native directory: facts, data table, results, and the recipe to repeat it."""
+    model = recipe.model
+    lines = [
+        "---",
+        "library_name: transformers",
+        "pipeline_tag: text-generation",
+        "tags: [xmodel2, granite, tensor-program, wsd]",
+        "---",
+        "",
+        f"# {recipe.name}",
+        "",
+        f"A decoder of {parameter_count(model):,} parameters: {model.num_hidden_layers} layers of width"
+        f" {model.hidden_size}, {model.num_attention_heads} heads over {model.num_key_value_heads} key/value heads,"
+        f" vocabulary {model.vocab_size:,}, context {model.max_position_embeddings:,}. Trained on"
+        f" {state['tokens']:,} tokens with the Xmodel-2 method (arXiv 2412.19638).",
+        "",
+        "It is a native `GraniteForCausalLM`: `AutoModelForCausalLM.from_pretrained` loads it without custom code.",
+        "",
+        "## Data",
+        "",
+        "| source | stable | decay | licence |",
+        "|---|---|---|---|",
+    ]
+    decay = recipe.decay_mixture
+    for name in dict.fromkeys([*recipe.stages.stable.mixture, *decay]):
+        source = recipe.data.sources.get(name)
+        licence = source.licence if source and source.licence else "not stated"
+        lines.append(
+            f"| {name} | {recipe.stages.stable.mixture.get(name, 0):.2%} | {decay.get(name, 0):.2%} | {licence} |"
+        )
+    if results:
+        lines += ["", "## Results", "", *_results(results)]
+    lines += ["", "## Recipe", "", "```toml", recipe_to_toml(recipe).strip(), "```", ""]
+    return "\n".join(lines)
+
+
+def _results(results: dict[str, Any]) -> list[str]:
+    lines = []
+    heldout = results.get("heldout", {}).get("decay", {})
+    if heldout:
+        lines += ["| held-out source | loss (nats a token) | bits a byte |", "|---|---|---|"]
+        for name, row in heldout.items():
+            bits = f"{row['bits_per_byte']:.3f}" if "bits_per_byte" in row else ""
+            lines.append(f"| {name} | {row['loss']:.3f} | {bits} |")
+    reasoning = results.get("reasoning", {})
+    if "decay" in reasoning:
+        before = reasoning.get("stable", {}).get("accuracy", 0.0)
+        lines += [
+            "",
+            f"Reasoning, exact match: {before:.1%} after the stable stage, {reasoning['decay']['accuracy']:.1%} after decay.",
+        ]
+    return lines
