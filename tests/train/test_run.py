@@ -1,0 +1,158 @@
+"""A run as a user meets it: exact resume, signals, damaged checkpoints, a full disk, and directories that exist."""
+
+import json
+import os
+import resource
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from xmodel2.data.synthetic import write_random_shards
+from xmodel2.errors import XmodelError
+from xmodel2.recipe import Recipe, recipe_from_dict, replace
+from xmodel2.train import load_model, read_metrics, train
+from xmodel2.train.checkpoint import checkpoint_steps
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Recipe:
+    write_random_shards(tmp_path / "data", vocab_size=60, seed=0)
+    return recipe_from_dict(
+        {
+            "model": {
+                "hidden_size": 32,
+                "intermediate_size": 48,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 2,
+                "num_key_value_heads": 1,
+                "vocab_size": 60,
+            },
+            "data": {"dir": str(tmp_path / "data"), "sequence_length": 16},
+            "stages": {
+                "stable": {"tokens": 12 * 64, "mixture": {"text": 1.0}},
+                "decay": {"tokens": 8 * 64, "sft_mixture": {"sft": 1.0}},
+            },
+            "train": {
+                "batch_tokens": 64,
+                "micro_batch_size": 2,
+                "warmup_steps": 3,
+                "decay_half_life_steps": 2,
+                "precision": "fp32",
+                "compile": False,
+                "checkpoint_every": 4,
+                "heldout_every": 10,
+                "device": "cpu",
+            },
+        }
+    )
+
+
+def weights(run_dir: Path, step: int) -> dict[str, torch.Tensor]:
+    return load_file(run_dir / "checkpoints" / f"step-{step}" / "model.safetensors")
+
+
+def test_a_run_from_end_to_end(recipe: Recipe, tmp_path: Path) -> None:
+    result = train(recipe, tmp_path / "run")
+    assert result.finished
+    lines = read_metrics(tmp_path / "run")
+    steps = [line for line in lines if "kind" not in line]
+    assert [line["step"] for line in steps] == list(range(1, 21))
+    assert [line["stage"] for line in steps] == ["stable"] * 12 + ["decay"] * 8
+    assert steps[-1]["learning_rate"] == pytest.approx(0.01 * 0.5**4)
+    assert [line["step"] for line in lines if line.get("kind") == "heldout"] == [10, 12, 20]
+    assert set(lines[-1]["heldout"]) == {"text", "sft"} if lines[-1].get("kind") else True
+    assert checkpoint_steps(tmp_path / "run") == [12, 16, 20]
+    model, read, state = load_model(tmp_path / "run")
+    assert (state["step"], read.model) == (20, recipe.model)
+    assert model(torch.tensor([[1, 5, 9]])).shape == (1, 3, 60)
+
+
+@pytest.mark.parametrize("stop", [2, 9, 13])
+def test_resume_repeats_the_uninterrupted_run_bit_for_bit(recipe: Recipe, tmp_path: Path, stop: int) -> None:
+    whole = train(recipe, tmp_path / "whole")
+    train(recipe, tmp_path / "parts", stop_after=stop)
+    resumed = train(recipe, tmp_path / "parts", resume=True)
+    assert resumed.loss == whole.loss
+    a, b = weights(tmp_path / "whole", 20), weights(tmp_path / "parts", 20)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    losses = [[line["loss"] for line in read_metrics(tmp_path / d) if "loss" in line] for d in ("whole", "parts")]
+    assert losses[0] == losses[1]
+
+
+def test_a_torn_metrics_line_is_passed_over(recipe: Recipe, tmp_path: Path) -> None:
+    train(recipe, tmp_path / "run", stop_after=6)
+    with open(tmp_path / "run" / "metrics.jsonl", "a") as handle:
+        handle.write('{"step": 7, "lo')
+    train(recipe, tmp_path / "run", resume=True)
+    assert [line["step"] for line in read_metrics(tmp_path / "run") if "loss" in line] == list(range(1, 21))
+
+
+def test_sigterm_saves_and_returns(recipe: Recipe, tmp_path: Path) -> None:
+    long = replace(recipe, {"stages.stable.tokens": 64 * 100_000, "train.heldout_every": 0})
+    timer = threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
+    result = train(long, tmp_path / "run")
+    assert not result.finished
+    assert checkpoint_steps(tmp_path / "run")[-1] == result.step
+
+
+def test_existing_directory_and_changed_recipe_are_refused(recipe: Recipe, tmp_path: Path) -> None:
+    train(recipe, tmp_path / "run", stop_after=4)
+    with pytest.raises(XmodelError, match="already exists"):
+        train(recipe, tmp_path / "run")
+    with pytest.raises(XmodelError, match=r"train\.learning_rate was 0\.01, is 0\.02"):
+        train(replace(recipe, {"train.learning_rate": 0.02}), tmp_path / "run", resume=True)
+    wider = replace(recipe, {"model.intermediate_size": 64})
+    with pytest.raises(XmodelError, match=r"intermediate_size"):
+        train(wider, tmp_path / "run", resume=True)
+
+
+def test_damaged_checkpoint_falls_back_to_the_one_before(recipe: Recipe, tmp_path: Path) -> None:
+    train(recipe, tmp_path / "run", stop_after=9)
+    path = tmp_path / "run" / "checkpoints" / "step-9" / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    assert load_model(tmp_path / "run")[2]["step"] == 8
+    with pytest.raises(XmodelError, match=r"step-9.*damaged"):
+        load_model(path.parent)
+    assert train(recipe, tmp_path / "run", resume=True).finished
+
+
+def test_checkpoint_of_another_architecture(recipe: Recipe, tmp_path: Path) -> None:
+    train(recipe, tmp_path / "run", stop_after=4)
+    checkpoint = tmp_path / "run" / "checkpoints" / "step-4"
+    text = (checkpoint / "recipe.toml").read_text().replace("intermediate_size = 48", "intermediate_size = 64")
+    (checkpoint / "recipe.toml").write_text(text)
+    manifest = json.loads((checkpoint / "manifest.json").read_text())
+    del manifest["files"]["recipe.toml"]
+    (checkpoint / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(XmodelError, match="another architecture"):
+        load_model(checkpoint)
+
+
+def test_full_disk_leaves_the_previous_checkpoint(recipe: Recipe, tmp_path: Path) -> None:
+    train(recipe, tmp_path / "run", stop_after=4)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(XmodelError, match="could not be written.*previous one is untouched"):
+            train(recipe, tmp_path / "run", resume=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, previous)
+    assert checkpoint_steps(tmp_path / "run") == [4]
+    assert load_model(tmp_path / "run")[2]["step"] == 4
+    assert train(recipe, tmp_path / "run", resume=True).finished
+
+
+def test_data_that_does_not_fit(recipe: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(XmodelError, match="model.vocab_size is 50"):
+        train(replace(recipe, {"model.vocab_size": 50}), tmp_path / "run")
+    with pytest.raises(XmodelError, match="Did you mean 'text'"):
+        train(replace(recipe, {"stages.stable.mixture": {"txt": 1.0}}), tmp_path / "run2")
