@@ -141,7 +141,7 @@ def test_full_disk_leaves_the_previous_checkpoint(recipe: Recipe, tmp_path: Path
     previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
     try:
-        with pytest.raises(XmodelError, match="could not be written.*previous one is untouched"):
+        with pytest.raises(XmodelError, match=r"could not be written.*previous one is untouched"):
             train(recipe, tmp_path / "run", resume=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -152,7 +152,7 @@ def test_full_disk_leaves_the_previous_checkpoint(recipe: Recipe, tmp_path: Path
 
 
 def test_data_that_does_not_fit(recipe: Recipe, tmp_path: Path) -> None:
-    with pytest.raises(XmodelError, match="model.vocab_size is 50"):
+    with pytest.raises(XmodelError, match=r"model\.vocab_size is 50"):
         train(replace(recipe, {"model.vocab_size": 50}), tmp_path / "run")
     with pytest.raises(XmodelError, match="Did you mean 'text'"):
         train(replace(recipe, {"stages.stable.mixture": {"txt": 1.0}}), tmp_path / "run2")

@@ -12,6 +12,9 @@ from torch import nn
 from xmodel2.model import tensor_program
 from xmodel2.recipe import ModelSettings
 
+PLAIN_ATTENTION = 512
+"""Longest row, in positions, that a CPU attends to with plain products."""
+
 
 class KVCache:
     """Keys and values of earlier positions, [B, K, T, D] a layer, for rows padded on the left by ``pad_B`` positions."""
@@ -78,16 +81,40 @@ class Attention(nn.Module):
             k_BKTD, v_BKTD = cache.extend(layer, k_BKSD, v_BKSD)
         else:
             k_BKTD, v_BKTD = k_BKSD, v_BKSD
-        out_BNSD = F.scaled_dot_product_attention(
+        out_BNSD = attend(q_BNSD, k_BKTD, v_BKTD, mask_BST, self.scale)
+        return self.o_proj(out_BNSD.transpose(1, 2).reshape(B, S, -1))
+
+
+def attend(
+    q_BNSD: torch.Tensor,
+    k_BKTD: torch.Tensor,
+    v_BKTD: torch.Tensor,
+    mask_BST: torch.Tensor | None,
+    scale: float,
+) -> torch.Tensor:
+    """Return softmax(q k^T * scale) v [B, N, S, D]; each key/value head serves N / K query heads; without a mask, causal.
+
+    On a CPU short rows go through plain products: there the fused kernel's backward is the slower one (docs/log.md).
+    """
+    B, N, S, D = q_BNSD.shape
+    K, T = k_BKTD.shape[1:3]
+    if q_BNSD.is_cuda or T > PLAIN_ATTENTION:
+        return F.scaled_dot_product_attention(
             q_BNSD,
             k_BKTD,
             v_BKTD,
             attn_mask=None if mask_BST is None else mask_BST[:, None],
             is_causal=mask_BST is None,
-            scale=self.scale,
-            enable_gqa=self.heads != self.kv_heads,
+            scale=scale,
+            enable_gqa=N != K,
         )
-        return self.o_proj(out_BNSD.transpose(1, 2).reshape(B, S, -1))
+    if mask_BST is None:
+        index_S, index_T = (torch.arange(n, device=q_BNSD.device) for n in (S, T))
+        mask_BST = (index_T[None] <= index_S[:, None])[None]
+    score_BKGST = (q_BNSD.reshape(B, K, -1, D) @ k_BKTD.transpose(2, 3)).view(B, K, N // K, S, T)
+    score_BKGST = (score_BKGST.float() * scale).masked_fill(~mask_BST[:, None, None], float("-inf"))
+    weight_BKGST = torch.softmax(score_BKGST, dim=-1).to(v_BKTD.dtype)
+    return (weight_BKGST.view(B, K, -1, T) @ v_BKTD).view(B, N, S, D)
 
 
 class FeedForward(nn.Module):
