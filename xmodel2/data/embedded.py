@@ -5,7 +5,7 @@
     web    descriptions (READMEs) and licences out of the packages' metadata, each kept once
 
 A module gives its docstrings or its source, never both, and a paragraph that stands in several places is kept once over all
-sources: otherwise held-out text would also stand in training. Nothing is downloaded. For a given environment the documents
+sources: otherwise held-out text would also stand in training. Packages that hold benchmark questions are left out. Nothing is downloaded. For a given environment the documents
 and their order are always the same.
 """
 
@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _SKIP = {"test", "tests", "idlelib", "lib2to3", "site-packages", "__pycache__", "encodings", "turtledemo", "ensurepip"}
+_BENCHMARKS = {"lm_eval", "reasoning-gym", "reasoning_gym"}
 _SMALLEST, _LARGEST, _PARAGRAPH = 200, 200_000, 50
 
 
@@ -67,7 +68,7 @@ def _python_files(source: str) -> Iterator[Path]:
     """Yield the files that belong to ``docs`` or ``code``: the standard library, then distributions by name, each by hash."""
     library = Path(sysconfig.get_path("stdlib"))
     yield from _by_hash(library, library.rglob("*.py"), source)
-    for name in sorted({d.metadata["Name"] or "" for d in importlib.metadata.distributions()}):
+    for name in sorted({d.metadata["Name"] or "" for d in importlib.metadata.distributions()} - _BENCHMARKS):
         try:
             distribution = importlib.metadata.distribution(name)
         except (importlib.metadata.PackageNotFoundError, ValueError):
@@ -132,6 +133,8 @@ def _collect(node: ast.AST, parts: list[str]) -> None:
 def _descriptions() -> Iterator[str]:
     """Yield each distribution's long description and licence texts."""
     for distribution in sorted(importlib.metadata.distributions(), key=lambda d: (d.metadata["Name"] or "").lower()):
+        if (distribution.metadata["Name"] or "") in _BENCHMARKS:
+            continue
         body = distribution.metadata.get_payload() if hasattr(distribution.metadata, "get_payload") else None
         if isinstance(body, str):
             yield body.strip()

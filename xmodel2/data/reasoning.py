@@ -11,12 +11,14 @@ from typing import Any
 
 import reasoning_gym
 
+from xmodel2.errors import XmodelError
+
 Example = dict[str, Any]
 
 TASKS: dict[str, dict[str, Any]] = {
     "chain_sum": {"min_terms": 2, "max_terms": 3, "min_digits": 1, "max_digits": 2},
-    "products": {"min_digits": 1, "max_digits": 1, "min_terms": 2, "max_terms": 2},
-    "count_bits": {"min_n": 1, "max_n": 255},
+    "products": {"min_digits": 1, "max_digits": 2, "min_terms": 2, "max_terms": 2},
+    "count_bits": {"min_n": 1, "max_n": 4095},
     "leg_counting": {"min_animals": 1, "max_animals": 2, "min_instances": 1, "max_instances": 5},
     "letter_counting": {"min_words": 2, "max_words": 4},
     "spell_backward": {"min_word_len": 3, "max_word_len": 6},
@@ -41,7 +43,7 @@ def reasoning_examples(
 ) -> list[Example]:
     """Return ``count`` examples, tasks in equal parts and shuffled; questions in ``exclude`` are left out.
 
-    Each has task, question, answer, and messages (user, assistant).
+    Each has task, question, answer, and messages (user, assistant). Raises `XmodelError` if a task runs out of new questions.
     """
     tasks = TASKS if tasks is None else tasks
     share = -(-count // len(tasks))
@@ -55,6 +57,10 @@ def reasoning_examples(
                 found.append(_example(task, question, entry))
             if len(found) == share:
                 break
+        if len(found) < share:
+            raise XmodelError(
+                f"reasoning: task {task} gave {len(found)} of {share} new questions; widen its settings or ask for fewer"
+            )
         examples += found
     random.Random(seed).shuffle(examples)
     return examples[:count]

@@ -78,7 +78,7 @@ def train(recipe: Recipe, run_dir: Path, resume: bool = False, stop_after: int |
     recipe = replace(recipe, {"train.precision": precision, "train.device": device.type})
     if device.type == "cpu":
         torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
     model = Xmodel2(recipe.model)
     tensor_program.initialise(model, recipe.seed)
