@@ -4,9 +4,9 @@
     code   source of the standard library and of the packages that the install brought
     web    descriptions (READMEs) and licences out of the packages' metadata, each kept once
 
-A module gives its docstrings or its source, never both, and a paragraph that stands in several places is kept once over all
-sources: otherwise held-out text would also stand in training. Packages that hold benchmark questions are left out. Nothing is downloaded. For a given environment the documents
-and their order are always the same.
+A module gives its docstrings or its source, never both, and a paragraph that stands in several places is kept once over
+all sources: otherwise held-out text would also stand in training. Packages that hold benchmark questions are left out.
+Nothing is downloaded. For a given environment the documents and their order are always the same.
 """
 
 import ast

@@ -6,15 +6,14 @@ from pathlib import Path
 from rich.console import Console
 
 from xmodel2.model.generate import generate
-from xmodel2.release.export import run_tokenizer
 from xmodel2.tokenizer import Message, load_tokenizer
-from xmodel2.train.checkpoint import load_model
+from xmodel2.train.checkpoint import find_tokenizer, load_model
 
 
 def chat(model_path: Path, temperature: float, max_new_tokens: int, seed: int) -> None:
     """Read questions from standard input until it ends or an empty line."""
     model, recipe, _ = load_model(model_path)
-    tokenizer = load_tokenizer(run_tokenizer(model_path))
+    tokenizer = load_tokenizer(find_tokenizer(model_path))
     console = Console()
     console.print(f"{recipe.name}: ask; an empty line ends.", highlight=False)
     history: list[Message] = []

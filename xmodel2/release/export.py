@@ -19,7 +19,7 @@ from xmodel2.model.convert import granite_config, granite_difference, to_granite
 from xmodel2.recipe import ModelSettings, recipe_to_toml
 from xmodel2.release.card import model_card
 from xmodel2.tokenizer import Tokenizer, load_tokenizer
-from xmodel2.train.checkpoint import find_checkpoint, load_model
+from xmodel2.train.checkpoint import find_checkpoint, find_tokenizer, load_model
 
 BOUND = 1e-4
 _PROMPTS = (
@@ -30,14 +30,6 @@ _PROMPTS = (
 )
 
 
-def run_tokenizer(model: Path) -> Path:
-    """Return the tokenizer directory of a run or checkpoint. Raises `XmodelError` if the run has none."""
-    for folder in (Path(model) / "tokenizer", find_checkpoint(model).parent.parent / "tokenizer"):
-        if (folder / "tokenizer.json").exists():
-            return folder
-    raise XmodelError(f"{model}: no tokenizer/ beside its checkpoints")
-
-
 def export_checkpoint(path: Path, out: Path, overwrite: bool = False) -> dict[str, Any]:
     """Export a run's newest checkpoint, or one checkpoint, with the run's tokenizer and a model card."""
     model, recipe, state = load_model(path)
@@ -46,7 +38,7 @@ def export_checkpoint(path: Path, out: Path, overwrite: bool = False) -> dict[st
     results = json.loads(results_file.read_text(encoding="utf-8")) if results_file.exists() else None
     card = model_card(recipe, state, results)
     return export_hf(
-        model, recipe.model, run_tokenizer(path), out, card=card, recipe=recipe_to_toml(recipe), overwrite=overwrite
+        model, recipe.model, find_tokenizer(path), out, card=card, recipe=recipe_to_toml(recipe), overwrite=overwrite
     )
 
 

@@ -119,6 +119,14 @@ def find_checkpoint(path: Path) -> Path:
     return checkpoint
 
 
+def find_tokenizer(model: Path) -> Path:
+    """Return the tokenizer directory of a run or checkpoint. Raises `XmodelError` if the run has none."""
+    for folder in (Path(model) / "tokenizer", find_checkpoint(model).parent.parent / "tokenizer"):
+        if (folder / "tokenizer.json").exists():
+            return folder
+    raise XmodelError(f"{model}: no tokenizer/ beside its checkpoints")
+
+
 def load_model(path: Path) -> tuple[Xmodel2, Recipe, dict[str, Any]]:
     """Return model (fp32, CPU, eval mode), recipe and state of a run's newest checkpoint, or of one checkpoint."""
     checkpoint = find_checkpoint(path)

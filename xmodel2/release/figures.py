@@ -1,0 +1,100 @@
+"""The report's figures as inline SVG: loss curve with stages and learning rate (Figure 3), mixtures as pies (Figure 2)."""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+
+BLUE, ORANGE, GREY = "#2f6fbb", "#d9822b", "#8a8f98"
+PALETTE = ("#2f6fbb", "#d9822b", "#3a9d6b", "#b5485d", "#7d5bb0", "#8a8f98", "#c9b23a", "#3aa3a3")
+
+Line = dict[str, Any]
+
+
+def loss_curve(steps: Sequence[Line], stable_tokens: int) -> str:
+    """Return training loss by tokens, both stages shaded, with the learning rate on the right axis (Figure 3)."""
+    figure, axes = _figure()
+    tokens = [line["tokens"] for line in steps]
+    losses = [line["loss"] for line in steps]
+    axes.axvspan(0, stable_tokens, color=BLUE, alpha=0.06)
+    axes.axvspan(stable_tokens, tokens[-1], color=ORANGE, alpha=0.10)
+    axes.plot(tokens, losses, color=BLUE, linewidth=0.7, alpha=0.35)
+    axes.plot(tokens, smoothed(losses), color=BLUE, linewidth=1.8, label="training loss")
+    axes.set_xlabel("tokens")
+    axes.set_ylabel("loss, nats a token")
+    axes.xaxis.set_major_formatter(EngFormatter())
+    top = axes.get_ylim()[1]
+    axes.text(stable_tokens * 0.02, top, "stable", va="top", color=BLUE)
+    axes.text(stable_tokens, top, " decay, with instruction data", va="top", color=ORANGE)
+    right = axes.twinx()
+    right.plot(tokens, [line["learning_rate"] for line in steps], color=GREY, linewidth=1.2, linestyle="--")
+    right.set_ylabel("learning rate (dashed)", color=GREY)
+    right.set_ylim(bottom=0)
+    return svg(figure)
+
+
+def heldout_curves(lines: Sequence[Line], stable_tokens: int) -> str:
+    """Return held-out loss by tokens, a curve a source."""
+    figure, axes = _figure()
+    names = list(lines[-1]["heldout"])
+    for color, name in zip(PALETTE, names, strict=False):
+        points = [(line["tokens"], line["heldout"][name]["loss"]) for line in lines if name in line["heldout"]]
+        axes.plot(*zip(*points, strict=True), color=color, marker="o", markersize=3, linewidth=1.4, label=name)
+    axes.axvline(stable_tokens, color=GREY, linewidth=1, linestyle=":")
+    axes.set_xlabel("tokens (dotted: decay begins)")
+    axes.set_ylabel("held-out loss, nats a token")
+    axes.xaxis.set_major_formatter(EngFormatter())
+    axes.legend(frameon=False)
+    return svg(figure)
+
+
+def pie(shares: dict[str, float], title: str, colors: dict[str, str]) -> str:
+    """Return one mixture (Figure 2)."""
+    figure = Figure(figsize=(4.2, 3.4), layout="constrained")
+    axes = figure.subplots()
+    axes.pie(
+        list(shares.values()),
+        labels=[f"{name}\n{share:.1%}" for name, share in shares.items()],
+        colors=[colors[name] for name in shares],
+        startangle=90,
+        counterclock=False,
+        wedgeprops={"width": 0.45, "edgecolor": "white"},
+    )
+    axes.set_title(title)
+    return svg(figure)
+
+
+def smoothed(values: Sequence[float], window: int = 15) -> list[float]:
+    """Return the mean over the last ``window`` values at each point.
+
+    >>> smoothed([1.0, 3.0, 5.0], window=2)
+    [1.0, 2.0, 4.0]
+    """
+    result = []
+    for end in range(1, len(values) + 1):
+        part = values[max(0, end - window) : end]
+        result.append(sum(part) / len(part))
+    return result
+
+
+def svg(figure: Figure) -> str:
+    """Return a figure as an SVG element, the same bytes for the same figure."""
+    out = io.StringIO()
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.hashsalt": "xmodel2", "svg.fonttype": "none"}):
+        figure.savefig(out, format="svg", metadata={"Date": None}, transparent=True)
+    text = out.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _figure() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(8.6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    axes.grid(alpha=0.25, linewidth=0.6)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    return figure, axes

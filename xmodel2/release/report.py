@@ -1,0 +1,191 @@
+"""One self-contained HTML page that tells a run: curves, mixtures, model, evaluation, samples.
+
+It reads only the run directory (recipe.toml, metrics.jsonl, results.json, samples.json); what is not there is said, not guessed.
+"""
+
+import json
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from xmodel2.errors import XmodelError
+from xmodel2.files import write_text_atomic
+from xmodel2.model.count import block_parameter_count, parameter_count
+from xmodel2.recipe import PRESETS, ModelSettings, Recipe, load_recipe
+from xmodel2.release.figures import PALETTE, heldout_curves, loss_curve, pie
+from xmodel2.release.page import page, table, tiles
+from xmodel2.train.metrics import read_metrics
+from xmodel2.train.run import RECIPE_FILE
+
+
+def build_report(run_dirs: list[Path], out: Path) -> Path:
+    """Write ``out`` and return it. Raises `XmodelError` if a folder is not a run directory."""
+    sections = []
+    for run_dir in map(Path, run_dirs):
+        if not (run_dir / RECIPE_FILE).exists():
+            raise XmodelError(f"{run_dir}: not a run directory (no {RECIPE_FILE})")
+        sections.append(_run(run_dir))
+    title = " and ".join(load_recipe(Path(d) / RECIPE_FILE).name for d in run_dirs)
+    write_text_atomic(out, page(f"Xmodel-2 report: {title}", "\n".join(sections)))
+    return Path(out)
+
+
+def _run(run_dir: Path) -> str:
+    recipe = load_recipe(run_dir / RECIPE_FILE)
+    lines = read_metrics(run_dir)
+    steps = [line for line in lines if "kind" not in line]
+    heldout = [line for line in lines if line.get("kind") == "heldout"]
+    results = _json(run_dir / "results.json") or {}
+    stable_tokens = recipe.stable_steps * recipe.train.batch_tokens
+    parts = [f"<h1>{escape(recipe.name)}</h1>", _summary(recipe, steps, results)]
+    if steps:
+        parts += [
+            "<h2>Training</h2>",
+            _figure(loss_curve(steps, stable_tokens), "Training loss by tokens (as Figure 3)"),
+        ]
+    else:
+        parts.append("<p>No training step has been recorded yet.</p>")
+    if heldout:
+        parts.append(_figure(heldout_curves(heldout, stable_tokens), "Held-out loss by source"))
+    parts += ["<h2>Mixtures</h2>", _mixtures(recipe, steps), "<h2>Model</h2>", _model(recipe.model)]
+    parts += [
+        "<h2>Evaluation</h2>",
+        _evaluation(results),
+        "<h2>Samples</h2>",
+        _samples(_json(run_dir / "samples.json")),
+    ]
+    return "\n".join(parts)
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise XmodelError(f"{path}: not valid JSON: {error}; write it again with `xmodel2 eval --out`") from None
+
+
+def _figure(drawing: str, caption: str) -> str:
+    return f'<figure role="img" aria-label="{escape(caption)}">{drawing}<figcaption>{escape(caption)}</figcaption></figure>'
+
+
+def _summary(recipe: Recipe, steps: list[dict[str, Any]], results: dict[str, Any]) -> str:
+    cells = [
+        ("parameters", f"{parameter_count(recipe.model):,}"),
+        ("steps", f"{len(steps):,} of {recipe.total_steps:,}"),
+    ]
+    if steps:
+        speeds = sorted(step["tokens_per_second"] for step in steps)
+        cells += [
+            ("tokens", f"{steps[-1]['tokens']:,}"),
+            ("tokens/s, median", f"{speeds[len(speeds) // 2]:,.0f}"),
+            ("last loss", f"{steps[-1]['loss']:.3f}"),
+        ]
+    reasoning = results.get("reasoning", {})
+    if "decay" in reasoning and "stable" in reasoning:
+        before, after = reasoning["stable"]["accuracy"], reasoning["decay"]["accuracy"]
+        cells.append(("reasoning before → after decay", f"{before:.1%} → {after:.1%}"))
+    return tiles(cells)
+
+
+def _mixtures(recipe: Recipe, steps: list[dict[str, Any]]) -> str:
+    stable, decay = recipe.stages.stable.mixture, recipe.decay_mixture if recipe.decay_steps else {}
+    names = list(dict.fromkeys([*stable, *decay]))
+    colors = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(names)}
+    drawings = _figure(pie(stable, "stable stage", colors), "Stable mixture, share of tokens (as Figure 2)")
+    if decay:
+        drawings += _figure(pie(decay, "decay stage", colors), "Decay mixture, share of tokens (as Figure 2)")
+    realised = [_realised(stable, recipe.stable_steps * recipe.batch_rows)]
+    realised.append(_realised(decay, recipe.decay_steps * recipe.batch_rows) if decay else {})
+    rows = [
+        [name, *(text for mix, real in zip((stable, decay), realised, strict=True) for text in _asked(mix, real, name))]
+        for name in names
+    ]
+    head = ["source", "stable, asked", "stable, realised", "decay, asked", "decay, realised"]
+    return f'<div class="row">{drawings}</div>' + table(head, rows, "Asked and realised shares of tokens")
+
+
+def _realised(mixture: dict[str, float], rows: int) -> dict[str, float]:
+    from xmodel2.data.mixture import counts
+
+    return {name: count / rows for name, count in counts(mixture, rows).items()}
+
+
+def _asked(mixture: dict[str, float], realised: dict[str, float], name: str) -> list[str]:
+    return [f"{mixture[name]:.3%}", f"{realised[name]:.3%}"] if name in mixture else ["", ""]
+
+
+def _model(ours: ModelSettings) -> str:
+    paper = ModelSettings(**PRESETS["xl"])
+    rows = []
+    for name in (
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "vocab_size",
+        "max_position_embeddings",
+        "scale_emb",
+        "dim_model_base",
+        "scale_depth",
+        "init_std",
+    ):
+        rows.append([name, f"{getattr(ours, name):,}", f"{getattr(paper, name):,}"])
+    for label, count in (("parameters in blocks", block_parameter_count), ("parameters", parameter_count)):
+        rows.append([label, f"{count(ours):,}", f"{count(paper):,}"])
+    return table(["", "this run", "Xmodel-2 1.2B (Table 1)"], rows, "Model")
+
+
+def _evaluation(results: dict[str, Any]) -> str:
+    parts = []
+    heldout, baselines = results.get("heldout", {}), results.get("baselines", {})
+    if heldout:
+        names = list(dict.fromkeys(name for stage in heldout.values() for name in stage))
+        rows = []
+        for name in names:
+            before, after = (heldout.get(stage, {}).get(name, {}) for stage in ("stable", "decay"))
+            rows.append(
+                [
+                    name,
+                    _number(before.get("loss")),
+                    _number(after.get("loss")),
+                    _number(after.get("bits_per_byte")),
+                    _number(baselines.get("five_gram", {}).get(name)),
+                    _number(baselines.get("unigram", {}).get(name)),
+                ]
+            )
+        head = ["held-out source", "loss before decay", "after decay", "bits a byte", "5-gram loss", "unigram loss"]
+        parts.append(table(head, rows, "Held-out loss, nats a token (5-gram and unigram on the same training tokens)"))
+    reasoning = results.get("reasoning", {})
+    if reasoning:
+        columns = [stage for stage in ("stable", "decay", "majority") if stage in reasoning]
+        names = list(dict.fromkeys(task for stage in columns for task in reasoning[stage]["by_task"]))
+        rows = [["all", *(f"{reasoning[stage]['accuracy']:.1%}" for stage in columns)]]
+        for task in names:
+            found = [reasoning[stage]["by_task"].get(task) for stage in columns]
+            rows.append([task, *(f"{entry['accuracy']:.1%}" if entry else "" for entry in found)])
+        titles = {"stable": "before decay", "decay": "after decay", "majority": "commonest answer"}
+        parts.append(table(["reasoning task", *(titles[c] for c in columns)], rows, "Exact match, greedy generation"))
+    for name, metrics in results.get("harness", {}).items():
+        rows = [[metric, _number(value)] for metric, value in metrics.items()]
+        parts.append(table([name, ""], rows, f"lm-evaluation-harness: {name}"))
+    return (
+        "\n".join(parts)
+        or "<p>Not evaluated yet: run <code>xmodel2 eval</code> with <code>--out results.json</code>.</p>"
+    )
+
+
+def _number(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else "" if value is None else escape(str(value))
+
+
+def _samples(samples: Any) -> str:
+    if not samples:
+        return "<p>No samples were written.</p>"
+    return "\n".join(
+        f'<article class="sample"><h3>{escape(str(s["stage"]))}</h3>'
+        f"<pre><b>{escape(s['prompt'])}</b>{escape(s['continuation'])}</pre></article>"
+        for s in samples
+    )

@@ -1,0 +1,80 @@
+"""Hyperparameter search over Table 5 with Optuna's TPE sampler; the study is a journal file, so it resumes and is shared.
+
+    recipe -> trial: Table 5's four values -> train -> final held-out loss -> ... -> best.toml
+"""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from xmodel2.errors import XmodelError
+from xmodel2.files import write_json_atomic, write_text_atomic
+from xmodel2.recipe import Recipe, recipe_to_toml, replace
+from xmodel2.train import read_metrics, train
+
+Objective = Callable[[Recipe], float]
+
+
+def suggest(trial: optuna.Trial) -> dict[str, Any]:
+    """Draw a point of Table 5's space."""
+    return {
+        "model.scale_emb": float(trial.suggest_int("scale_emb", 2, 20)),
+        "model.dim_model_base": trial.suggest_categorical("dim_model_base", [32, 64, 128, 256, 512, 1024]),
+        "model.scale_depth": trial.suggest_float("scale_depth", 1.0, 5.0, step=0.1),
+        "train.learning_rate": trial.suggest_float("learning_rate", 0.001, 0.1, step=0.001),
+    }
+
+
+def run_search(recipe: Recipe, trials: int, out: Path, objective: Objective) -> dict[str, Any]:
+    """Add ``trials`` to the study in ``out`` and return best_value and best_params; writes best.toml and study.json.
+
+    A diverged trial counts as failed. Raises `XmodelError` if no trial of the study succeeded.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        study_name=recipe.name,
+        storage=JournalStorage(JournalFileBackend(str(out / "journal.log"))),
+        sampler=optuna.samplers.TPESampler(seed=recipe.seed),
+        direction="minimize",
+        load_if_exists=True,
+    )
+
+    def trial_value(trial: optuna.Trial) -> float:
+        candidate = replace(recipe, {"name": f"{recipe.name}-{trial.number}", **suggest(trial)})
+        value = objective(candidate)
+        if not math.isfinite(value):
+            raise optuna.TrialPruned("the loss is not finite")
+        return value
+
+    study.optimize(trial_value, n_trials=trials)
+    done = [trial for trial in study.trials if trial.value is not None]
+    if not done:
+        raise XmodelError(f"{out}: no trial ended with a finite loss; lower the learning rates or look at the data")
+    best = study.best_trial
+    changes = {
+        "model.scale_emb": float(best.params["scale_emb"]),
+        "model.dim_model_base": best.params["dim_model_base"],
+        "model.scale_depth": best.params["scale_depth"],
+        "train.learning_rate": best.params["learning_rate"],
+    }
+    write_text_atomic(out / "best.toml", recipe_to_toml(replace(recipe, changes)))
+    rows = [{"number": t.number, "value": t.value, "params": t.params, "state": t.state.name} for t in study.trials]
+    write_json_atomic(out / "study.json", {"best": best.number, "trials": rows})
+    return {"best_value": best.value, "best_params": best.params}
+
+
+def trial_loss(recipe: Recipe, runs: Path) -> float:
+    """Train a recipe and return its last held-out loss, the mean over text sources; going on where it was interrupted."""
+    run_dir = Path(runs) / recipe.name
+    if not train(recipe, run_dir, resume=True).finished:
+        raise KeyboardInterrupt
+    last = [line for line in read_metrics(run_dir) if line.get("kind") == "heldout"][-1]["heldout"]
+    losses = [row["loss"] for row in last.values() if "bits_per_byte" in row] or [row["loss"] for row in last.values()]
+    return sum(losses) / len(losses)
