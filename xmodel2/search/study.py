@@ -1,6 +1,6 @@
 """Hyperparameter search over Table 5 with Optuna's TPE sampler; the study is a journal file, so it resumes and is shared.
 
-    recipe -> trial: Table 5's four values -> train -> final held-out loss -> ... -> best.toml
+recipe -> trial: Table 5's four values -> train -> final held-out loss -> ... -> best.toml
 """
 
 import math
