@@ -78,6 +78,22 @@ def tokenizer_inspect(
     _print_dict(tokenizer_statistics(load_tokenizer(tokenizer), texts), json)
 
 
+@app.command(name="data starter")
+def data_starter(*, out: Path, vocab_size: int = 4096, overwrite: Annotated[bool, _FLAG] = False) -> None:
+    """Write a corpus to start with, from what this machine already has: text, and questions with answers.
+
+    Example: xmodel2 data starter --out corpus && xmodel2 data prepare corpus/sources.toml --out data
+
+    Args:
+        out: folder to write
+        vocab_size: pieces of the tokenizer that its sources.toml asks for
+        overwrite: replace what is in the folder
+    """
+    from xmodel2.data.starter import write_starter_corpus
+
+    _print_dict(write_starter_corpus(out, vocab_size=vocab_size, overwrite=overwrite), as_json=False)
+
+
 @app.command(name="data prepare")
 def data_prepare(
     sources: tyro.conf.Positional[Path],
@@ -205,7 +221,7 @@ def evaluate(
     suite: str = "heldout,reasoning",
     tasks: str = "",
     data_dir: Path | None = None,
-    limit: int = 200,
+    limit: int | None = None,
     out: Path | None = None,
     json: Annotated[bool, _FLAG] = False,
 ) -> None:
@@ -218,8 +234,8 @@ def evaluate(
         suite: comma-separated from heldout, reasoning; empty for none
         tasks: comma-separated lm-evaluation-harness tasks that we ship a local form of
         data_dir: folder of benchmark files, one folder a task
-        limit: examples a task
-        out: results.json to write
+        limit: questions a task at most (default: all)
+        out: results.json to write, with a transcript of every question
         json: print the results as one JSON object
     """
     from xmodel2.eval.run import evaluate_model
@@ -229,6 +245,7 @@ def evaluate(
     results = evaluate_model(model, names, [task for task in tasks.split(",") if task], data_dir, limit)
     if out:
         write_json_atomic(out, results)
+    results.pop("transcripts", None)
     _print_dict(results, json)
 
 

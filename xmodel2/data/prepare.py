@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+from xmodel2.data.questions import is_question, write_questions
 from xmodel2.data.read import Document, document_text
 from xmodel2.data.shards import INDEX_FILE, SplitWriter
 from xmodel2.errors import XmodelError
@@ -22,12 +23,13 @@ _BATCH = 256
 
 @dataclass
 class PrepareSource:
-    """Documents of one source; without ``heldout``, a fixed share is held out by the hash of each document."""
+    """Documents of one source; without ``heldout``, ``heldout_fraction`` of them is held out by each one's hash."""
 
     name: str
     kind: Literal["text", "sft"]
     documents: Iterable[Document]
     heldout: Iterable[Document] | None = None
+    heldout_fraction: float = 0.01
     skipped: list[str] = field(default_factory=list)
     """Filled by the reader with "file:line: reason"."""
 
@@ -36,7 +38,6 @@ def prepare(
     sources: Iterable[PrepareSource],
     tokenizer: Tokenizer,
     out: Path,
-    heldout_fraction: float = 0.01,
     shard_tokens: int = 1 << 27,
     overwrite: bool = False,
 ) -> dict[str, Any]:
@@ -50,9 +51,7 @@ def prepare(
     dtype = "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
     entries = {}
     for source in sources:
-        entries[source.name] = _prepare_source(
-            source, tokenizer, out / source.name, dtype, heldout_fraction, shard_tokens
-        )
+        entries[source.name] = _prepare_source(source, tokenizer, out / source.name, dtype, shard_tokens)
     if not entries:
         raise XmodelError("data prepare: there is no source")
     shutil.copytree(tokenizer.directory, out / "tokenizer")
@@ -67,13 +66,14 @@ def prepare(
 
 
 def _prepare_source(
-    source: PrepareSource, tokenizer: Tokenizer, folder: Path, dtype: str, heldout_fraction: float, shard_tokens: int
+    source: PrepareSource, tokenizer: Tokenizer, folder: Path, dtype: str, shard_tokens: int
 ) -> dict[str, Any]:
     writers = {
         split: SplitWriter(folder, split, dtype, source.kind == "sft", shard_tokens) for split in ("train", "heldout")
     }
     seen: set[bytes] = set()
     duplicates = 0
+    questions: list[Document] = []
     for split, documents in (("heldout", source.heldout), ("train", source.documents)):
         for batch in _batches(documents or []):
             kept = []
@@ -83,8 +83,10 @@ def _prepare_source(
                     duplicates += 1
                     continue
                 seen.add(digest)
-                held = source.heldout is None and int.from_bytes(digest[:8], "big") < heldout_fraction * 2**64
+                held = source.heldout is None and int.from_bytes(digest[:8], "big") < source.heldout_fraction * 2**64
                 kept.append(("heldout" if held else split, document))
+                if kept[-1][0] == "heldout" and is_question(document):
+                    questions.append(document)
             for (where, document), (ids, loss) in zip(
                 kept, _encode(tokenizer, source, [document for _, document in kept]), strict=True
             ):
@@ -100,6 +102,7 @@ def _prepare_source(
         "duplicates": duplicates,
         "skipped_lines": len(source.skipped),
         "splits": splits,
+        **({"questions": write_questions(folder, questions)} if questions else {}),
     }
 
 

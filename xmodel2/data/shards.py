@@ -5,6 +5,7 @@ DIR/tokenizer/                      the tokenizer that made them
 DIR/SOURCE/train-00000.tokens       tokens, documents one after another
                     ...offsets      uint64 [documents + 1], where each document starts
                     ...loss         uint8 [tokens], 1 where the token counts as a target (instruction data only)
+DIR/SOURCE/questions.jsonl          held-out documents with a known answer, if there are any (data/questions.py)
 """
 
 import json
@@ -155,10 +156,11 @@ def verify_shards(directory: Path) -> list[Path]:
     """Compare every file's size and checksum with the index and return them. Raises `XmodelError` naming the first bad one."""
     checked = []
     for name, entry in read_index(directory)["sources"].items():
-        for split in entry["splits"].values():
-            for shard in split["shards"]:
-                for record in shard["files"].values():
-                    checked.append(_checked(Path(directory) / name, record, verify=True))
+        records = [
+            r for split in entry["splits"].values() for shard in split["shards"] for r in shard["files"].values()
+        ]
+        records += [entry["questions"]] if "questions" in entry else []
+        checked += [_checked(Path(directory) / name, record, verify=True) for record in records]
     return checked
 
 

@@ -5,13 +5,14 @@ vocab_size = 8192            # train one on these sources; or: path = "tokenizer
 
 [sources.wiki]
 files = ["wiki/*.jsonl.zst"] # relative to this file
-heldout = ["wiki/*-heldout.jsonl.gz"]   # optional; otherwise 1% by hash
+heldout = ["wiki/*-heldout.jsonl.gz"]   # optional; otherwise heldout_fraction (default 0.01) of files, by hash
 
 [sources.alpaca]
 files = ["alpaca/*.jsonl"]
 kind = "sft"
 """
 
+import tempfile
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,11 @@ from xmodel2.data.read import document_text, read_documents
 from xmodel2.errors import XmodelError, nearest
 from xmodel2.tokenizer import Tokenizer, load_tokenizer, train_unigram
 
-_KEYS = {"": ("tokenizer", "sources"), "tokenizer": ("vocab_size", "path"), "source": ("files", "heldout", "kind")}
+_KEYS = {
+    "": ("tokenizer", "sources"),
+    "tokenizer": ("vocab_size", "path"),
+    "source": ("files", "heldout", "heldout_fraction", "kind"),
+}
 
 
 def prepare_from_file(path: Path, out: Path, strict: bool = False, overwrite: bool = False) -> dict[str, Any]:
@@ -32,8 +37,9 @@ def prepare_from_file(path: Path, out: Path, strict: bool = False, overwrite: bo
     sources = [_source(path, name, entry, strict) for name, entry in tree["sources"].items()]
     if out.exists() and any(out.iterdir()) and not overwrite:
         raise XmodelError(f"{out}: already exists; choose another --out, or give --overwrite")
-    tokenizer = _tokenizer(path, tree["tokenizer"], out)
-    index = prepare(sources, tokenizer, out, overwrite=overwrite)
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer = _tokenizer(path, tree["tokenizer"], Path(folder))
+        index = prepare(sources, tokenizer, out, overwrite=overwrite)
     return {
         name: {
             split: {key: counts[key] for key in ("documents", "tokens", "bytes")}
@@ -62,6 +68,9 @@ def _read(path: Path) -> dict[str, Any]:
         _known(path, f"sources.{name}.", entry, _KEYS["source"])
         if entry.get("kind", "text") not in ("text", "sft"):
             raise XmodelError(f"{path}: sources.{name}.kind = {entry['kind']!r}; allowed: text, sft")
+        share = entry.get("heldout_fraction", 0.0)
+        if not isinstance(share, int | float) or not 0 <= share < 1:
+            raise XmodelError(f"{path}: sources.{name}.heldout_fraction = {share!r}; it must be from 0 to below 1")
     return tree
 
 
@@ -75,6 +84,7 @@ def _known(path: Path, prefix: str, table: dict[str, Any], allowed: tuple[str, .
 
 def _source(path: Path, name: str, entry: dict[str, Any], strict: bool) -> PrepareSource:
     source = PrepareSource(name, entry.get("kind", "text"), ())
+    source.heldout_fraction = float(entry.get("heldout_fraction", source.heldout_fraction))
     files = _files(path, name, "files", entry.get("files"))
     source.documents = read_documents(files, strict, source.skipped.append)
     if "heldout" in entry:
@@ -95,7 +105,7 @@ def _files(path: Path, name: str, key: str, patterns: Any) -> list[Path]:
     return found
 
 
-def _tokenizer(path: Path, entry: dict[str, Any], out: Path) -> Tokenizer:
+def _tokenizer(path: Path, entry: dict[str, Any], folder: Path) -> Tokenizer:
     if "path" in entry:
         return load_tokenizer(path.parent / str(entry["path"]))
     size = entry.get("vocab_size")
@@ -108,4 +118,4 @@ def _tokenizer(path: Path, entry: dict[str, Any], out: Path) -> Tokenizer:
             for document in read_documents(_files(path, name, "files", table.get("files"))):
                 yield document_text(document)
 
-    return train_unigram(texts(), size, out.with_name(out.name + "-tokenizer"))
+    return train_unigram(texts(), size, folder)

@@ -12,8 +12,11 @@ from xmodel2.tokenizer import Tokenizer
 def evaluate_reasoning(
     model: Xmodel2, tokenizer: Tokenizer, examples: Sequence[Example], max_new_tokens: int = 48, batch_size: int = 64
 ) -> dict[str, Any]:
-    """Return accuracy, accuracy and count by task, and a transcript of every question."""
-    prompts = [tokenizer.encode_prompt([{"role": "user", "content": e["question"]}]) for e in examples]
+    """Return accuracy, accuracy and count by task, and a transcript of every question.
+
+    An example has task, answer, and messages that end with the assistant's, which the model does not see.
+    """
+    prompts = [tokenizer.encode_prompt(example["messages"][:-1]) for example in examples]
     order = sorted(range(len(examples)), key=lambda i: len(prompts[i]))
     transcripts: list[dict[str, Any]] = [{} for _ in examples]
     for start in range(0, len(order), batch_size):
@@ -24,7 +27,7 @@ def evaluate_reasoning(
             given = extract_answer(said)
             transcripts[i] = {
                 "task": examples[i]["task"],
-                "question": examples[i]["question"],
+                "question": examples[i]["messages"][-2]["content"],
                 "answer": examples[i]["answer"],
                 "said": said,
                 "correct": given == examples[i]["answer"],

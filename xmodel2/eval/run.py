@@ -1,12 +1,12 @@
 """`xmodel2 eval`: the suites that a run can be scored on, by name."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from xmodel2.data.reasoning import reasoning_examples
+from xmodel2.data.questions import read_questions
 from xmodel2.data.shards import open_shards
 from xmodel2.errors import XmodelError, nearest
-from xmodel2.eval.harness import run_task
 from xmodel2.eval.reasoning import evaluate_reasoning
 from xmodel2.tokenizer import load_tokenizer
 from xmodel2.train.checkpoint import find_tokenizer, load_model
@@ -16,21 +16,34 @@ SUITES = ("heldout", "reasoning")
 
 
 def evaluate_model(
-    path: Path, suites: list[str], tasks: list[str], data_dir: Path | None, limit: int
+    path: Path, suites: list[str], tasks: list[str], data_dir: Path | None, limit: int | None = None
 ) -> dict[str, Any]:
-    """Score a run or checkpoint and return results by suite. Raises `XmodelError` for an unknown suite or task."""
+    """Score a run or checkpoint and return results by suite; held-out losses and questions are those of the run's data.
+
+    Results of a suite stand under the checkpoint's stage, so that the ends of both stages can be told apart.
+    Raises `XmodelError` for an unknown suite or task, and if the data or the harness is not there.
+    """
     for suite in suites:
         if suite not in SUITES:
             raise XmodelError(f"--suite {suite!r}: allowed are {', '.join(SUITES)}.{nearest(suite, SUITES)}")
-    model, recipe, _ = load_model(path)
+    model, recipe, state = load_model(path)
     tokenizer = load_tokenizer(find_tokenizer(path))
+    data, stage = Path(recipe.data.dir), state["stage"]
     results: dict[str, Any] = {}
     if "heldout" in suites:
-        results["heldout"] = {"decay": heldout_losses(model, open_shards(Path(recipe.data.dir)), recipe)}
+        results["heldout"] = {stage: heldout_losses(model, open_shards(data), recipe)}
     if "reasoning" in suites:
-        outcome = evaluate_reasoning(model, tokenizer, reasoning_examples(limit, seed=2))
-        del outcome["transcripts"]
-        results["reasoning"] = {"decay": outcome}
+        outcome = evaluate_reasoning(model, tokenizer, read_questions(data)[:limit])
+        results["transcripts"] = {stage: outcome.pop("transcripts")}
+        results["reasoning"] = {stage: outcome}
     if tasks:
-        results["harness"] = {task: run_task(model, tokenizer, task, data_dir, limit) for task in tasks}
+        results["harness"] = {task: _harness()(model, tokenizer, task, data_dir, limit) for task in tasks}
     return results
+
+
+def _harness() -> Callable[..., dict[str, Any]]:
+    try:
+        from xmodel2.eval.harness import run_task
+    except ModuleNotFoundError as error:
+        raise XmodelError(f"--tasks needs the evaluation harness ({error}): pip install 'xmodel2[eval]'") from None
+    return run_task

@@ -1,0 +1,49 @@
+"""Held-out questions with known answers, kept beside the shards, so that any run on them can be asked later.
+
+A held-out instruction document that carries `answer` beside its `messages` is a question; `task` groups it (otherwise the
+name of its source does).
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from xmodel2.data.read import Document
+from xmodel2.data.shards import read_index
+from xmodel2.errors import XmodelError
+from xmodel2.files import sha256_file, write_text_atomic
+
+QUESTIONS_FILE = "questions.jsonl"
+
+
+def is_question(document: Document) -> bool:
+    """Tell whether a document has messages that end with the assistant's, and a known answer."""
+    messages = document.get("messages")
+    return bool(messages) and isinstance(document.get("answer"), str) and messages[-1]["role"] == "assistant"
+
+
+def write_questions(folder: Path, documents: Sequence[Document]) -> dict[str, Any]:
+    """Write a source's questions and return their record for the index."""
+    path = Path(folder) / QUESTIONS_FILE
+    write_text_atomic(path, "".join(json.dumps(document, ensure_ascii=False) + "\n" for document in documents))
+    return {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256_file(path)}
+
+
+def read_questions(directory: Path) -> list[Document]:
+    """Return the held-out questions of a data directory. Raises `XmodelError` if it has none."""
+    found: list[Document] = []
+    for name, entry in read_index(directory)["sources"].items():
+        if "questions" in entry:
+            path = Path(directory) / name / entry["questions"]["file"]
+            try:
+                lines = path.read_text(encoding="utf-8").splitlines()
+                found += [{"task": name, **json.loads(line)} for line in lines]
+            except (OSError, ValueError) as error:
+                raise XmodelError(f"{path}: cannot be read ({error}); prepare the data again") from None
+    if not found:
+        raise XmodelError(
+            f"{directory}: no held-out questions; prepare it with a source of kind sft whose held-out documents have"
+            " an `answer` beside their messages"
+        )
+    return found
