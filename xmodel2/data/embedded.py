@@ -20,7 +20,7 @@ from pathlib import Path
 
 _SKIP = {"test", "tests", "idlelib", "lib2to3", "site-packages", "__pycache__", "encodings", "turtledemo", "ensurepip"}
 _BENCHMARKS = {"lm_eval", "reasoning-gym", "reasoning_gym"}
-_SMALLEST, _LARGEST, _PARAGRAPH = 200, 200_000, 50
+_SMALLEST, _LARGEST, _PARAGRAPH = 200, 30_000, 50
 
 
 def embedded_corpus(max_bytes: int) -> dict[str, list[str]]:

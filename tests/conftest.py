@@ -1,0 +1,52 @@
+"""One small run of the whole road, made once, for the tests that look at what comes out of it."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xmodel2 import demo
+
+CORPUS: dict[str, Any] = {
+    "max_bytes": 60_000,
+    "examples": 270,
+    "heldout_examples": 18,
+    "vocab_size": 700,
+}
+
+
+def tiny_settings() -> dict[str, Any]:
+    """Return the demo's recipe with a model and a length that train in seconds."""
+    settings = copy.deepcopy(demo.RECIPE)
+    settings["model"] = {
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "vocab_size": CORPUS["vocab_size"],
+        "max_position_embeddings": 512,
+    }
+    settings["data"]["sequence_length"] = 64
+    settings["stages"]["stable"]["tokens"] = 12 * 512
+    settings["stages"]["decay"]["tokens"] = 8 * 512
+    settings["train"] |= {
+        "batch_tokens": 512,
+        "warmup_steps": 3,
+        "decay_half_life_steps": 4,
+        "compile": False,
+        "precision": "fp32",
+        "checkpoint_every": 100,
+        "heldout_every": 6,
+        "heldout_rows": 4,
+    }
+    return settings
+
+
+@pytest.fixture(scope="session")
+def road(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a whole demo: corpus, data, run, hf, report.html."""
+    out = tmp_path_factory.mktemp("road")
+    demo.run_demo(out, corpus=CORPUS, settings=tiny_settings())
+    return out

@@ -1,0 +1,126 @@
+"""The command line as a user meets it: what it prints, its exit codes, and no traceback for a mistake."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from xmodel2.cli import main
+
+COMMANDS = (
+    ["demo"],
+    ["tokenizer", "train"],
+    ["tokenizer", "inspect"],
+    ["data", "starter"],
+    ["data", "prepare"],
+    ["data", "inspect"],
+    ["data", "verify"],
+    ["train"],
+    ["plan"],
+    ["search"],
+    ["eval"],
+    ["export"],
+    ["chat"],
+    ["report"],
+    ["check"],
+)
+
+
+def run(*arguments: str | Path) -> int:
+    """Run one command in this process and return its exit code."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    return int(stop.value.code or 0)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_has_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*command, "--help") == 0
+    assert f"Example: xmodel2 {' '.join(command)}" in " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+
+def test_wrong_usage_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train") == 2
+    assert run("trian", "x.toml") == 2
+    assert run("export", "x", "--to", "nothing", "--out", "y") == 2
+
+
+def test_a_users_mistake_is_one_message_and_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train", tmp_path / "absent.toml") == 1
+    error = capsys.readouterr().err
+    assert "absent.toml: no such recipe file" in error
+    assert "Traceback" not in error
+
+
+def test_the_road_by_its_commands(road: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, recipe = tmp_path / "data", road / "run" / "recipe.toml"
+    assert run("data", "prepare", road / "corpus" / "sources.toml", "--out", data) == 0
+    assert "reasoning heldout documents" in capsys.readouterr().out
+    assert run("data", "verify", data) == 0
+    assert "all as recorded" in capsys.readouterr().out
+    assert run("data", "inspect", data, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["docs"]["kind"] == "text"
+    out = tmp_path / "run"
+    assert run("train", recipe, "--set", f"data.dir={data}", "train.heldout_every=0", "--out", out) == 0
+    assert "finished at step 20" in capsys.readouterr().out
+    assert run("train", recipe, "--set", f"data.dir={data}", "train.heldout_every=0", "--out", out) == 1
+    assert "go on with --resume" in capsys.readouterr().err
+    assert run("train", recipe, "--set", f"data.dir={data}", "train.heldout_every=0", "--out", out, "--resume") == 0
+    assert "already finished" in capsys.readouterr().out
+    assert run("eval", out, "--limit", "4", "--out", out / "results.json", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["reasoning"]["decay"]["count"] == 4
+    assert len(json.loads((out / "results.json").read_text())["transcripts"]["decay"]) == 4
+    assert run("export", out, "--to", "hf", "--out", tmp_path / "hf") == 0
+    assert "largest logit difference" in capsys.readouterr().out
+    assert run("report", out) == 0
+    assert (out / "report.html").exists()
+
+
+def test_equal_recipes_give_equal_weights_in_two_processes(road: Path, tmp_path: Path) -> None:
+    from xmodel2.train import load_model
+
+    data = tmp_path / "data"
+    assert run("data", "prepare", road / "corpus" / "sources.toml", "--out", data) == 0
+    recipe = road / "run" / "recipe.toml"
+    assert run("train", recipe, "--set", f"data.dir={data}", "--out", tmp_path / "run") == 0
+    first, again = (dict(load_model(path)[0].named_parameters()) for path in (road / "run", tmp_path / "run"))
+    assert all((first[name] == again[name]).all() for name in first)
+
+
+def test_tokenizer_commands(road: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [road / "corpus" / f"{name}.jsonl" for name in ("docs", "web")]
+    assert run("tokenizer", "train", *files, "--vocab-size", "600", "--out", tmp_path / "tokenizer") == 0
+    assert "600 pieces" in capsys.readouterr().out
+    assert run("tokenizer", "inspect", tmp_path / "tokenizer", *files, "--json") == 0
+    statistics = json.loads(capsys.readouterr().out)
+    assert statistics["round_trip_failures"] == 0
+    assert statistics["bytes_per_token"] > 1
+
+
+def test_plan_of_the_published_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("plan", Path(__file__).parents[1] / "recipes" / "xmodel2-1.2b.toml", "--json") == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["parameters"] == 1_251_755_520
+    assert plan["rows a step"] == 960
+    assert plan["FLOPs a token"] == pytest.approx(9.32e9, rel=0.001)
+
+
+def test_check_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("check", "params", "schedule", "--json") == 0
+    checks = json.loads(capsys.readouterr().out)["checks"]
+    assert [check["name"] for check in checks] == ["params", "schedule"]
+
+
+def test_chat_answers_and_ends_with_an_empty_line(road: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "xmodel2.cli", "chat", str(road / "run"), "--max-new-tokens", "8"],
+        input="What is 1 + 1?\n\n",
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": "80"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("you>") == 2
