@@ -338,7 +338,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = _normalise(list(sys.argv[1:] if arguments is None else arguments))
     try:
         code = app.cli(prog="xmodel2", args=arguments, description="Train, understand and ship small language models.")
-    except XmodelError as error:
+    except (XmodelError, OSError) as error:  # OSError: a full disk, a file that may not be read; it names the file
         Console(stderr=True).print(f"xmodel2: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:

@@ -39,14 +39,14 @@ MIXTURE = {"docs": 0.4, "code": 0.4, "web": 0.2}
 PROMPTS = ("The function returns", "def __init__(self", "This package provides")
 
 CORPUS: dict[str, Any] = {
-    "max_bytes": 1_000_000,
-    "examples": 30_000,
-    "heldout_examples": 450,
+    "max_bytes": 500_000,
+    "examples": 24_000,
+    "heldout_examples": 400,
     "vocab_size": VOCAB_SIZE,
 }
 RECIPE: dict[str, Any] = {
     "name": "demo",
-    "model": {"preset": "pico", "vocab_size": VOCAB_SIZE, "max_position_embeddings": 512},
+    "model": {"preset": "pico", "vocab_size": VOCAB_SIZE, "max_position_embeddings": 512, "dim_model_base": 64},
     "data": {
         "sequence_length": 256,
         "sources": {
@@ -57,18 +57,18 @@ RECIPE: dict[str, Any] = {
         },
     },
     "stages": {
-        "stable": {"tokens": 6_000_000, "mixture": MIXTURE},
-        "decay": {"tokens": 4_000_000, "sft_share": 0.64, "sft_mixture": {"reasoning": 1.0}},
+        "stable": {"tokens": 2_000_000, "mixture": MIXTURE},
+        "decay": {"tokens": 1_400_000, "sft_share": 0.64, "sft_mixture": {"reasoning": 1.0}},
     },
     "train": {
-        "learning_rate": 0.01,
-        "warmup_steps": 60,
-        "decay_half_life_steps": 400,
+        "learning_rate": 0.006,
+        "warmup_steps": 50,
+        "decay_half_life_steps": 170,
         "batch_tokens": 2048,
         "micro_batch_size": 8,
         "checkpoint_every": 500,
         "heldout_every": 500,
-        "heldout_rows": 16,
+        "heldout_rows": 24,
     },
 }
 
@@ -116,7 +116,11 @@ def demo_recipe(data: Path, settings: dict[str, Any] | None = None) -> Recipe:
 
 def _evaluate(run_dir: Path, recipe: Recipe, out: Path) -> dict[str, Any]:
     """Score the ends of both stages, and baselines fitted to the very documents the run saw."""
-    results: dict[str, Any] = {"heldout": {}, "reasoning": {}, "baselines": baselines(open_shards(out / "data"), recipe)}
+    results: dict[str, Any] = {
+        "heldout": {},
+        "reasoning": {},
+        "baselines": baselines(open_shards(out / "data"), recipe),
+    }
     transcripts: dict[str, Any] = {}
     samples = []
     tokenizer = load_tokenizer(run_dir / "tokenizer")

@@ -11,19 +11,19 @@ from xmodel2.data.reasoning import TASKS, extract_answer, majority_answers, reas
 @pytest.fixture(scope="module")
 def examples() -> list[dict[str, Any]]:
     """Examples of every task, made once."""
-    return reasoning_examples(900, seed=1)
+    return reasoning_examples(800, seed=1)
 
 
 def test_tasks_come_in_equal_parts(examples: list[dict[str, Any]]) -> None:
     counts = Counter(example["task"] for example in examples)
     assert set(counts) == set(TASKS)
     assert max(counts.values()) - min(counts.values()) <= len(TASKS)
-    assert len(examples) == 900
+    assert len(examples) == 800
 
 
 def test_equal_seeds_give_equal_examples(examples: list[dict[str, Any]]) -> None:
-    assert reasoning_examples(900, seed=1) == examples
-    assert reasoning_examples(900, seed=2) != examples
+    assert reasoning_examples(800, seed=1) == examples
+    assert reasoning_examples(800, seed=2) != examples
 
 
 def test_assistant_ends_with_the_answer(examples: list[dict[str, Any]]) -> None:
@@ -38,12 +38,7 @@ def test_working_is_true(examples: list[dict[str, Any]]) -> None:
     checked = 0
     for example in examples:
         *working, _ = example["messages"][1]["content"].split("\n")
-        if example["task"] == "count_bits":
-            number, bits = working[0].split(" = ")
-            assert int(bits.replace(" ", ""), 2) == int(number)
-            assert bits.count("1") == int(example["answer"])
-            checked += 1
-        elif example["task"] in ("chain_sum", "leg_counting"):
+        if example["task"] in ("chain_sum", "leg_counting"):
             results = []
             for line in working:
                 left, result = line.split(": ")[-1].split(" = ")
@@ -54,7 +49,7 @@ def test_working_is_true(examples: list[dict[str, Any]]) -> None:
             total = results[-1] if example["task"] == "chain_sum" else sum(results)
             assert total == int(example["answer"])
             checked += 1
-    assert checked >= 290
+    assert checked == 200
 
 
 def test_excluded_questions_are_left_out(examples: list[dict[str, Any]]) -> None:

@@ -57,4 +57,6 @@ def test_a_trial_is_a_training_run(road: Path, tmp_path: Path) -> None:
     results = json.loads((road / "run" / "results.json").read_text())
     assert 0 < loss < 10
     assert (tmp_path / "demo" / "metrics.jsonl").exists()
-    assert loss == pytest.approx(sum(results["heldout"]["decay"][n]["loss"] for n in ("docs", "code", "web")) / 3, rel=0.1)
+    assert loss == pytest.approx(
+        sum(results["heldout"]["decay"][n]["loss"] for n in ("docs", "code", "web")) / 3, rel=0.1
+    )

@@ -1,6 +1,6 @@
 """Verifiable instruction data from the library reasoning-gym: questions whose answers can be checked, made from a seed.
 
-Where a task offers what leads to its answer (partial sums, the binary form, legs by animal), the assistant writes that first
+Where a task offers what leads to its answer (partial sums, legs by animal), the assistant writes that first
 and then `#### answer`; elsewhere the answer alone. Held-out questions come from another seed, and none was seen in training.
 """
 
@@ -16,23 +16,23 @@ from xmodel2.errors import XmodelError
 Example = dict[str, Any]
 
 TASKS: dict[str, dict[str, Any]] = {
-    "chain_sum": {"min_terms": 2, "max_terms": 3, "min_digits": 1, "max_digits": 2},
+    "chain_sum": {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 2},
     "products": {"min_digits": 1, "max_digits": 2, "min_terms": 2, "max_terms": 2},
-    "count_bits": {"min_n": 1, "max_n": 4095},
-    "leg_counting": {"min_animals": 1, "max_animals": 2, "min_instances": 1, "max_instances": 5},
-    "letter_counting": {"min_words": 2, "max_words": 4},
-    "spell_backward": {"min_word_len": 3, "max_word_len": 6},
+    "leg_counting": {"min_animals": 1, "max_animals": 2, "min_instances": 1, "max_instances": 9},
+    "aiw": {},
+    "family_relationships": {"min_family_size": 4, "max_family_size": 4},
     "number_filtering": {
         "min_numbers": 2,
-        "max_numbers": 4,
+        "max_numbers": 3,
         "min_decimals": 0,
         "max_decimals": 0,
         "min_value": 0,
         "max_value": 99,
     },
-    "needle_haystack": {"min_num_statements": 2, "max_num_statements": 3},
+    "needle_haystack": {"min_num_statements": 2, "max_num_statements": 2},
     "syllogism": {},
 }
+"""Tasks of reasoning-gym and their settings: small enough that a model of a few million parameters can learn some."""
 
 _SEED_SPACE = 1_000_003
 _ANSWER_MARK = "####"
@@ -105,10 +105,6 @@ def _partial_sums(metadata: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _binary(metadata: dict[str, Any]) -> str:
-    return f"{metadata['number']} = {' '.join(metadata['binary'])}"
-
-
 def _legs(metadata: dict[str, Any]) -> str:
     from reasoning_gym.arithmetic.leg_counting import ANIMALS
 
@@ -120,6 +116,5 @@ def _legs(metadata: dict[str, Any]) -> str:
 
 _WORK: dict[str, Callable[[dict[str, Any]], str]] = {
     "chain_sum": _partial_sums,
-    "count_bits": _binary,
     "leg_counting": _legs,
 }

@@ -6,6 +6,7 @@ m = hidden_size / dim_model_base     <->  logits_scaling (it divides)
 attention scale                      <->  attention_multiplier
 """
 
+import inspect
 import json
 import math
 from pathlib import Path
@@ -130,6 +131,8 @@ def load_hf(directory: Path) -> tuple[Xmodel2, ModelSettings]:
 @torch.no_grad()
 def granite_difference(model: Xmodel2, granite: torch.nn.Module, prompts: list[list[int]], pad_id: int = 0) -> float:
     """Return the largest logit difference from a loaded Granite model: whole prompts, padded on the left, and with a cache."""
+    from transformers import DynamicCache
+
     worst = 0.0
     for prompt in prompts:
         ids = torch.tensor([prompt])
@@ -143,14 +146,11 @@ def granite_difference(model: Xmodel2, granite: torch.nn.Module, prompts: list[l
     cache = KVCache(model.settings, pad_B, longest, torch.float32)
     ours = torch.cat([model(ids[:, :cut], cache=cache), model(ids[:, cut:], cache=cache)], dim=1)
     positions = (torch.arange(longest)[None] - pad_B[:, None]).clamp_min(0)
-    first = granite(ids[:, :cut], attention_mask=real[:, :cut].long(), position_ids=positions[:, :cut], use_cache=True)
-    rest = granite(
-        ids[:, cut:],
-        attention_mask=real.long(),
-        position_ids=positions[:, cut:],
-        past_key_values=first.past_key_values,
-        use_cache=True,
-    )
+    # transformers renamed the argument in 5.x; both names take a cache that is filled in place.
+    name = "cache" if "cache" in inspect.signature(granite.forward).parameters else "past_key_values"
+    keep = {name: DynamicCache(), "use_cache": True}
+    first = granite(ids[:, :cut], attention_mask=real[:, :cut].long(), position_ids=positions[:, :cut], **keep)
+    rest = granite(ids[:, cut:], attention_mask=real.long(), position_ids=positions[:, cut:], **keep)
     theirs = torch.cat([first.logits, rest.logits], dim=1)
     return max(worst, float((ours - theirs)[real].abs().max()))
 

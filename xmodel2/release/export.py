@@ -54,8 +54,10 @@ def export_hf(
 ) -> dict[str, Any]:
     """Write ``out`` and return {"max_abs_difference"}. Raises `XmodelError` if it exists or its logits differ from ours."""
     from transformers import GraniteConfig, GraniteForCausalLM
+    from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
     out = Path(out)
+    progress_bar = is_progress_bar_enabled()
     if out.exists() and not overwrite:
         raise XmodelError(f"{out}: already exists; choose another --out, or give --overwrite")
     tokenizer = load_tokenizer(tokenizer_dir)
@@ -67,6 +69,7 @@ def export_hf(
         config.architectures = ["GraniteForCausalLM"]
         with torch.device("meta"):
             shell = GraniteForCausalLM(config)
+        disable_progress_bar()
         tensors = to_granite({n: p.detach().float().cpu() for n, p in model.named_parameters()}, settings)
         shell.save_pretrained(beside, state_dict=tensors)
         _write_generation_config(beside, tokenizer)
@@ -83,6 +86,8 @@ def export_hf(
         fsync_dir(out.parent)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+        if progress_bar:
+            enable_progress_bar()
     return {"max_abs_difference": difference}
 
 

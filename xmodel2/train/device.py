@@ -1,5 +1,7 @@
 """What the hardware gives: the device, and its matrix-multiply rate, measured, to choose a precision and to state MFU against."""
 
+import os
+import shutil
 import time
 
 import torch
@@ -17,6 +19,12 @@ def pick_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise XmodelError("train.device = 'cuda': PyTorch sees no CUDA GPU here; use 'auto' or 'cpu'")
     return torch.device(name)
+
+
+def can_compile(device: torch.device) -> bool:
+    """Tell whether torch.compile can work: on a CPU it needs a C++ compiler, which a bare machine may lack."""
+    names = (os.environ.get("CXX", ""), "g++", "clang++", "c++")
+    return device.type != "cpu" or any(name and shutil.which(name) for name in names)
 
 
 def matmul_rate(device: torch.device, precision: str, rows: int, model: ModelSettings, seconds: float = 0.3) -> float:

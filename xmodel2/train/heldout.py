@@ -9,7 +9,7 @@ from xmodel2.data.loader import heldout_rows
 from xmodel2.data.shards import ShardSet
 from xmodel2.model import Xmodel2
 from xmodel2.recipe import Recipe
-from xmodel2.train.step import loss_function, to_device
+from xmodel2.train.step import LossFunction, loss_function, to_device
 
 
 @torch.no_grad()
@@ -21,7 +21,17 @@ def heldout_losses(
     model.eval()
     device = next(model.parameters()).device
     loss_of = loss_function(model, precision, compiled=False)
-    losses = {}
+    # Blocks that training compiled run as written here: a shape seen once is not worth compiling for.
+    with torch.compiler.set_stance("force_eager"):
+        losses = _losses(loss_of, shards, recipe, device, max_rows)
+    model.train(was_training)
+    return losses
+
+
+def _losses(
+    loss_of: LossFunction, shards: ShardSet, recipe: Recipe, device: torch.device, max_rows: int | None
+) -> dict[str, dict[str, Any]]:
+    losses: dict[str, dict[str, Any]] = {}
     for name, source in shards.sources.items():
         if source.heldout is None or source.heldout.tokens == 0:
             continue
@@ -42,5 +52,4 @@ def heldout_losses(
             split = source.heldout
             tokens_per_byte = (split.tokens - split.documents) / split.bytes
             losses[name]["bits_per_byte"] = loss * tokens_per_byte / math.log(2)
-    model.train(was_training)
     return losses

@@ -12,20 +12,31 @@ import torch.nn.functional as F
 from xmodel2.data.loader import Batch
 from xmodel2.model import Xmodel2
 from xmodel2.recipe import Recipe
-from xmodel2.train.device import DTYPES
+from xmodel2.train.device import DTYPES, can_compile
 
 LossFunction = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
 
 
 def loss_function(model: Xmodel2, precision: str, compiled: bool) -> LossFunction:
-    """Return f(inputs [B, S], targets [B, S], document_ids [B, S] or None) -> summed nats, a scalar."""
+    """Return f(inputs [B, S], targets [B, S], document_ids [B, S] or None) -> summed nats, a scalar.
+
+    Compiled by region: one block's code serves all blocks, so that compile time does not grow with depth.
+    """
+
+    def head(hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        logits_BSV = model.logits(hidden)
+        return F.cross_entropy(logits_BSV.float().flatten(0, 1), targets.flatten(), ignore_index=-100, reduction="sum")
+
+    if compiled:
+        for block in model.layers:
+            block.compile(dynamic=False)
+        head = torch.compile(head, dynamic=False)
 
     def loss_sum(inputs: torch.Tensor, targets: torch.Tensor, document_ids: torch.Tensor | None) -> torch.Tensor:
         with torch.autocast(inputs.device.type, dtype=DTYPES[precision], enabled=precision != "fp32"):
-            logits_BSV = model(inputs, document_ids)
-        return F.cross_entropy(logits_BSV.float().flatten(0, 1), targets.flatten(), ignore_index=-100, reduction="sum")
+            return head(model.hidden(inputs, document_ids), targets)
 
-    return torch.compile(loss_sum, dynamic=False) if compiled else loss_sum
+    return loss_sum
 
 
 def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
@@ -42,7 +53,7 @@ class TrainStep:
         self.mask_documents = recipe.data.mask_documents
         self.max_grad_norm = recipe.train.max_grad_norm
         self.device = next(model.parameters()).device
-        self._loss = loss_function(model, precision, recipe.train.compile)
+        self._loss = loss_function(model, precision, recipe.train.compile and can_compile(self.device))
 
     def __call__(self, batch: Batch) -> tuple[float, float]:
         """Update the weights; return loss (nats a loss token) and gradient norm before clipping."""

@@ -1,0 +1,129 @@
+"""A run killed with SIGKILL at random moments and resumed, beside the same run never killed.
+
+    python -m benchmarks.resume [--quick] [--json] [--kills 3] [--seed N]
+
+Both are `xmodel2 train` in processes of their own. `ours` is the largest difference between the final weights and moments of
+the two, which must be 0; the notes tell where it was killed and the final losses. Exits 1 if anything differs.
+"""
+
+import argparse
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from benchmarks.harness import Result, machine
+from xmodel2.data.synthetic import write_random_shards
+from xmodel2.files import write_text_atomic
+from xmodel2.recipe import Recipe, recipe_from_dict, recipe_to_toml
+from xmodel2.train import read_metrics
+from xmodel2.train.metrics import METRICS_FILE
+
+
+def main() -> None:
+    """Train, kill, resume, compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a smaller model, eager: under 50 s on 2 cores")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--kills", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=None, help="of the moments; default: another each time")
+    options = parser.parse_args()
+    moments = random.Random(options.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        write_random_shards(root / "data", vocab_size=512, seed=0, documents=2000, longest=400)
+        recipe = _recipe(root / "data", options.quick)
+        write_text_atomic(root / "recipe.toml", recipe_to_toml(recipe))
+        _train(root, "whole").wait()
+        killed = _killed(root, recipe, options.kills, moments)
+        difference = max(_differences(root, recipe))
+        losses = [read_metrics(root / name)[-1] for name in ("whole", "parts")]
+        finals = [next(m["loss"] for m in reversed(read_metrics(root / n)) if "loss" in m) for n in ("whole", "parts")]
+        same_lines = [m.get("heldout") for m in losses[:1]] == [m.get("heldout") for m in losses[1:]]
+    Result(
+        name="resume",
+        machine=machine(),
+        ours=difference,
+        peers={},
+        unit="largest difference of final weights and moments",
+        ratio_to_best_peer=None,
+        share_of_limit=None,
+        limit=0.0,
+        notes=f"{recipe.total_steps} steps, checkpoint every {recipe.train.checkpoint_every}, killed after steps {killed};"
+        f" final losses {finals[0]!r} and {finals[1]!r}, last held-out losses {'equal' if same_lines else 'DIFFERENT'}",
+    ).show(options.json)
+    sys.exit(0 if difference == 0 and finals[0] == finals[1] and same_lines else 1)
+
+
+def _recipe(data: Path, quick: bool) -> Recipe:
+    size = {"preset": "pico", "num_hidden_layers": 1} if quick else {"preset": "pico"}
+    return recipe_from_dict(
+        {
+            "name": "resume",
+            "model": {**size, "vocab_size": 512},
+            "data": {"dir": str(data), "sequence_length": 128},
+            "stages": {
+                "stable": {"tokens": 70 * 1024, "mixture": {"text": 1.0}},
+                "decay": {"tokens": 50 * 1024, "sft_mixture": {"sft": 1.0}},
+            },
+            "train": {
+                "batch_tokens": 1024,
+                "micro_batch_size": 4,
+                "warmup_steps": 10,
+                "decay_half_life_steps": 20,
+                "checkpoint_every": 7,
+                "heldout_every": 0,
+                "heldout_rows": 4,
+                "precision": "bf16",
+                "compile": not quick,
+            },
+        }
+    )
+
+
+def _train(root: Path, name: str) -> subprocess.Popen[bytes]:
+    command = ["train", str(root / "recipe.toml"), "--out", str(root / name), "--resume"]
+    return subprocess.Popen([sys.executable, "-m", "xmodel2.cli", *command], stderr=subprocess.DEVNULL)
+
+
+def _killed(root: Path, recipe: Recipe, kills: int, moments: random.Random) -> list[int]:
+    """Run to the end with ``kills`` kills on the way, each some steps and part of a step after the start; return where."""
+    where: list[int] = []
+    while True:
+        process = _train(root, "parts")
+        if len(where) == kills:
+            if process.wait():
+                raise SystemExit("resume: the resumed run failed")
+            return where
+        left = recipe.total_steps - _last_step(root)
+        target = _last_step(root) + moments.randint(1, max(1, left // (kills - len(where) + 1)))
+        while process.poll() is None and _last_step(root) < target:
+            time.sleep(0.005)
+        time.sleep(moments.uniform(0, 0.1))
+        if process.poll() is not None:
+            return where
+        process.kill()
+        process.wait()
+        where.append(_last_step(root))
+
+
+def _last_step(root: Path) -> int:
+    path = root / "parts" / METRICS_FILE
+    return max((m["step"] for m in read_metrics(root / "parts")), default=0) if path.exists() else 0
+
+
+def _differences(root: Path, recipe: Recipe) -> list[float]:
+    found = []
+    for file in ("model.safetensors", "optimizer.safetensors"):
+        a, b = (load_file(root / n / "checkpoints" / f"step-{recipe.total_steps}" / file) for n in ("whole", "parts"))
+        assert a.keys() == b.keys()
+        found += [float((a[key].float() - b[key].float()).abs().max()) for key in a]
+    return found
+
+
+if __name__ == "__main__":
+    main()
