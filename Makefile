@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test check-style clean
 
 demo: $(VENV)/.installed-eval
-	$(BIN)/xmodel2 demo --out demo
+	$(BIN)/xmodel2 demo --out demo --overwrite
 
 test: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

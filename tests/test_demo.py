@@ -47,7 +47,7 @@ def test_the_run_keeps_the_recipe_it_was_made_with(road: Path) -> None:
 
 
 def test_an_existing_folder_is_refused(road: Path) -> None:
-    with pytest.raises(XmodelError, match="already exists; give --overwrite"):
+    with pytest.raises(XmodelError, match="already exists; choose another --out, or give --overwrite"):
         run_demo(road)
 
 

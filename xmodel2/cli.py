@@ -79,7 +79,7 @@ def tokenizer_inspect(
 
 
 @app.command(name="data starter")
-def data_starter(*, out: Path, vocab_size: int = 4096, overwrite: Annotated[bool, _FLAG] = False) -> None:
+def data_starter(*, out: Path, vocab_size: int = 8192, overwrite: Annotated[bool, _FLAG] = False) -> None:
     """Write a corpus to start with, from what this machine already has: text, and questions with answers.
 
     Example: xmodel2 data starter --out corpus && xmodel2 data prepare corpus/sources.toml --out data

@@ -6,7 +6,6 @@ Each stage is the function that its own command calls; only the sizes are the de
 """
 
 import json
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ from xmodel2.errors import XmodelError
 from xmodel2.eval.ngram import KneserNey, unigram_entropy
 from xmodel2.eval.reasoning import majority_baseline
 from xmodel2.eval.run import evaluate_model
-from xmodel2.files import write_json_atomic
+from xmodel2.files import fresh_folder, write_json_atomic
 from xmodel2.model.count import parameter_count
 from xmodel2.model.generate import generate
 from xmodel2.recipe import Recipe, recipe_from_dict
@@ -40,7 +39,7 @@ PROMPTS = ("The function returns", "def __init__(self", "This package provides")
 
 CORPUS: dict[str, Any] = {
     "max_bytes": 500_000,
-    "examples": 24_000,
+    "examples": 20_000,
     "heldout_examples": 400,
     "vocab_size": VOCAB_SIZE,
 }
@@ -57,13 +56,13 @@ RECIPE: dict[str, Any] = {
         },
     },
     "stages": {
-        "stable": {"tokens": 2_000_000, "mixture": MIXTURE},
-        "decay": {"tokens": 1_400_000, "sft_share": 0.64, "sft_mixture": {"reasoning": 1.0}},
+        "stable": {"tokens": 1_900_000, "mixture": MIXTURE},
+        "decay": {"tokens": 1_700_000, "sft_share": 0.64, "sft_mixture": {"reasoning": 1.0}},
     },
     "train": {
         "learning_rate": 0.006,
         "warmup_steps": 50,
-        "decay_half_life_steps": 170,
+        "decay_half_life_steps": 250,
         "batch_tokens": 2048,
         "micro_batch_size": 8,
         "checkpoint_every": 500,
@@ -81,10 +80,7 @@ def run_demo(
     ``corpus`` and ``settings`` replace the demo's own sizes. Raises `XmodelError` if ``out`` exists.
     """
     console = Console()
-    if out.exists() and any(out.iterdir()):
-        if not overwrite:
-            raise XmodelError(f"{out}: already exists; give --overwrite, or choose another --out")
-        shutil.rmtree(out)
+    fresh_folder(out, overwrite, "corpus")
     started = time.perf_counter()
     run_dir = out / "run"
     with _stage(console, "corpus"):

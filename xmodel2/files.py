@@ -3,8 +3,32 @@
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
+
+from xmodel2.errors import XmodelError
+
+
+def check_folder(out: Path, overwrite: bool, marker: str) -> None:
+    """Raise `XmodelError` if ``out`` may not be (over)written.
+
+    With ``overwrite`` a folder that has content must hold ``marker``, a name that the command itself writes, so that a
+    mistyped path never deletes something else.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not overwrite:
+        raise XmodelError(f"{out}: already exists; choose another --out, or give --overwrite")
+    if not (out / marker).exists():
+        raise XmodelError(f"{out}: has no {marker}, so this command did not write it; remove it yourself")
+
+
+def fresh_folder(out: Path, overwrite: bool, marker: str) -> None:
+    """Make ``out`` an empty folder, after `check_folder`."""
+    check_folder(out, overwrite, marker)
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True, exist_ok=True)
 
 
 def fsync_dir(path: Path) -> None:

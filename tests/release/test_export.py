@@ -59,13 +59,21 @@ def test_directory_is_complete(road: Path) -> None:
 
 
 def test_existing_directory_is_refused_and_replaced_on_demand(road: Path, tmp_path: Path) -> None:
-    (tmp_path / "hf").mkdir()
-    (tmp_path / "hf" / "mine.txt").write_text("keep")
+    out = tmp_path / "hf"
+    export_checkpoint(road / "run", out)
+    (out / "old.txt").write_text("of an earlier export")
     with pytest.raises(XmodelError, match="already exists"):
-        export_checkpoint(road / "run", tmp_path / "hf")
-    assert (tmp_path / "hf" / "mine.txt").exists()
-    export_checkpoint(road / "run", tmp_path / "hf", overwrite=True)
-    assert not (tmp_path / "hf" / "mine.txt").exists()
+        export_checkpoint(road / "run", out)
+    assert (out / "old.txt").exists()
+    export_checkpoint(road / "run", out, overwrite=True)
+    assert not (out / "old.txt").exists()
+
+
+def test_a_folder_that_is_no_export_is_never_deleted(road: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("keep")
+    with pytest.raises(XmodelError, match=r"has no config\.json, so this command did not write it"):
+        export_checkpoint(road / "run", tmp_path, overwrite=True)
+    assert (tmp_path / "mine.txt").exists()
 
 
 def test_a_wrong_export_is_not_published(road: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,9 +15,11 @@ from xmodel2.data.questions import is_question, write_questions
 from xmodel2.data.read import Document, document_text
 from xmodel2.data.shards import INDEX_FILE, SplitWriter
 from xmodel2.errors import XmodelError
-from xmodel2.files import write_json_atomic
+from xmodel2.files import fresh_folder, write_json_atomic
 from xmodel2.tokenizer import Tokenizer
 
+MARKER = "tokenizer"
+"""What every data directory holds from the start."""
 _BATCH = 256
 
 
@@ -43,18 +45,14 @@ def prepare(
 ) -> dict[str, Any]:
     """Write the data directory ``out`` and return its index. Raises `XmodelError` if it exists or a source is empty."""
     out = Path(out)
-    if out.exists() and any(out.iterdir()):
-        if not overwrite:
-            raise XmodelError(f"{out}: already exists; choose another --out, or give --overwrite")
-        shutil.rmtree(out)
-    out.mkdir(parents=True, exist_ok=True)
+    fresh_folder(out, overwrite, MARKER)
+    shutil.copytree(tokenizer.directory, out / MARKER)
     dtype = "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
     entries = {}
     for source in sources:
         entries[source.name] = _prepare_source(source, tokenizer, out / source.name, dtype, shard_tokens)
     if not entries:
         raise XmodelError("data prepare: there is no source")
-    shutil.copytree(tokenizer.directory, out / "tokenizer")
     index = {
         "format": 1,
         "dtype": dtype,

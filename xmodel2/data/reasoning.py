@@ -16,23 +16,13 @@ from xmodel2.errors import XmodelError
 Example = dict[str, Any]
 
 TASKS: dict[str, dict[str, Any]] = {
-    "chain_sum": {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 2},
-    "products": {"min_digits": 1, "max_digits": 2, "min_terms": 2, "max_terms": 2},
-    "leg_counting": {"min_animals": 1, "max_animals": 2, "min_instances": 1, "max_instances": 9},
     "aiw": {},
     "family_relationships": {"min_family_size": 4, "max_family_size": 4},
-    "number_filtering": {
-        "min_numbers": 2,
-        "max_numbers": 3,
-        "min_decimals": 0,
-        "max_decimals": 0,
-        "min_value": 0,
-        "max_value": 99,
-    },
-    "needle_haystack": {"min_num_statements": 2, "max_num_statements": 2},
-    "syllogism": {},
+    "leg_counting": {"min_animals": 1, "max_animals": 2, "min_instances": 1, "max_instances": 9},
+    "chain_sum": {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 2},
 }
-"""Tasks of reasoning-gym and their settings: small enough that a model of a few million parameters can learn some."""
+"""Tasks of reasoning-gym and their settings, from what a model of a few million parameters learns in minutes to what it
+does not."""
 
 _SEED_SPACE = 1_000_003
 _ANSWER_MARK = "####"
@@ -108,10 +98,14 @@ def _partial_sums(metadata: dict[str, Any]) -> str:
 def _legs(metadata: dict[str, Any]) -> str:
     from reasoning_gym.arithmetic.leg_counting import ANIMALS
 
-    return "\n".join(
-        f"{count} {animal}: {count} * {ANIMALS[animal]} = {count * ANIMALS[animal]}"
-        for animal, count in metadata["animals"].items()
-    )
+    lines, total = [], 0
+    for number, (animal, count) in enumerate(metadata["animals"].items()):
+        legs = count * ANIMALS[animal]
+        lines.append(f"{count} {animal}: {count} * {ANIMALS[animal]} = {legs}")
+        if number:
+            lines.append(f"{total} + {legs} = {total + legs}")
+        total += legs
+    return "\n".join(lines)
 
 
 _WORK: dict[str, Callable[[dict[str, Any]], str]] = {

@@ -18,9 +18,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from xmodel2.data.prepare import PrepareSource, prepare
+from xmodel2.data.prepare import MARKER, PrepareSource, prepare
 from xmodel2.data.read import document_text, read_documents
 from xmodel2.errors import XmodelError, nearest
+from xmodel2.files import check_folder
 from xmodel2.tokenizer import Tokenizer, load_tokenizer, train_unigram
 
 _KEYS = {
@@ -35,8 +36,7 @@ def prepare_from_file(path: Path, out: Path, strict: bool = False, overwrite: bo
     path, out = Path(path), Path(out)
     tree = _read(path)
     sources = [_source(path, name, entry, strict) for name, entry in tree["sources"].items()]
-    if out.exists() and any(out.iterdir()) and not overwrite:
-        raise XmodelError(f"{out}: already exists; choose another --out, or give --overwrite")
+    check_folder(out, overwrite, MARKER)
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = _tokenizer(path, tree["tokenizer"], Path(folder))
         index = prepare(sources, tokenizer, out, overwrite=overwrite)

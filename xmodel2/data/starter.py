@@ -6,16 +6,16 @@ DIR/sources.toml                                           names them all
 """
 
 import json
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from xmodel2.data.embedded import embedded_corpus
 from xmodel2.data.reasoning import reasoning_examples
-from xmodel2.errors import XmodelError
-from xmodel2.files import write_text_atomic
+from xmodel2.files import fresh_folder, write_text_atomic
 
+SOURCES_FILE = "sources.toml"
+_KINDS = {"docs": "text", "code": "text", "web": "text", "reasoning": "sft"}
 _HELDOUT_EVERY = 16
 _HEAD = """# Text that this machine already had, and questions made by reasoning-gym.
 [tokenizer]
@@ -31,10 +31,10 @@ heldout = ["{name}-heldout.jsonl"]
 
 def write_starter_corpus(
     out: Path,
-    max_bytes: int = 4_000_000,
+    max_bytes: int = 8_000_000,
     examples: int = 30_000,
     heldout_examples: int = 450,
-    vocab_size: int = 4096,
+    vocab_size: int = 8192,
     overwrite: bool = False,
 ) -> dict[str, int]:
     """Write the corpus into ``out`` and return the number of documents by file.
@@ -50,10 +50,9 @@ def write_starter_corpus(
     Raises `XmodelError` if ``out`` exists.
     """
     out = Path(out)
-    if out.exists() and any(out.iterdir()):
-        if not overwrite:
-            raise XmodelError(f"{out}: already exists; choose another --out, or give --overwrite")
-        shutil.rmtree(out)
+    fresh_folder(out, overwrite, SOURCES_FILE)
+    tables = [_SOURCE.format(name=name, kind=kind) for name, kind in _KINDS.items()]
+    write_text_atomic(out / SOURCES_FILE, _HEAD.format(vocab_size=vocab_size) + "".join(tables))
     files: dict[str, list[dict[str, Any]]] = {}
     for name, texts in sorted(embedded_corpus(max_bytes).items()):
         documents = [{"text": text} for text in texts]
@@ -64,9 +63,6 @@ def write_starter_corpus(
     files["reasoning-heldout"] = reasoning_examples(heldout_examples, seed=2, exclude=asked)
     for name, documents in files.items():
         write_text_atomic(out / f"{name}.jsonl", _lines(documents))
-    names = [name for name in files if f"{name}-heldout" in files]
-    tables = [_SOURCE.format(name=n, kind="sft" if n == "reasoning" else "text") for n in names]
-    write_text_atomic(out / "sources.toml", _HEAD.format(vocab_size=vocab_size) + "".join(tables))
     return {name: len(documents) for name, documents in files.items()}
 
 

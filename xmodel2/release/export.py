@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from xmodel2.errors import XmodelError
-from xmodel2.files import fsync_dir, write_json_atomic, write_text_atomic
+from xmodel2.files import check_folder, fsync_dir, write_json_atomic, write_text_atomic
 from xmodel2.model import Xmodel2
 from xmodel2.model.convert import granite_config, granite_difference, to_granite
 from xmodel2.recipe import ModelSettings, recipe_to_toml
@@ -58,8 +58,7 @@ def export_hf(
 
     out = Path(out)
     progress_bar = is_progress_bar_enabled()
-    if out.exists() and not overwrite:
-        raise XmodelError(f"{out}: already exists; choose another --out, or give --overwrite")
+    check_folder(out, overwrite, "config.json")
     tokenizer = load_tokenizer(tokenizer_dir)
     beside = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(beside, ignore_errors=True)
