@@ -94,6 +94,7 @@ def run_demo(
             raise XmodelError(f"stopped at step {result.step}; everything so far is in {run_dir}")
     with _stage(console, "evaluation"):
         results = _evaluate(run_dir, recipe, out)
+        write_json_atomic(run_dir / "results.json", results)  # the model card shows it
     with _stage(console, "export"):
         exported = export_checkpoint(run_dir, out / "hf")
         results["export"] = {"max_abs_difference": exported["max_abs_difference"]}

@@ -25,7 +25,7 @@ def build_optimizer(
             constant = train.weight_decay_scaling == "constant"
             decay = train.weight_decay / scale if constant else train.weight_decay
         groups.setdefault((scale, decay), []).append(parameter)
-    return torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         [
             {"params": parameters, "weight_decay": decay, "learning_rate_scale": scale}
             for (scale, decay), parameters in groups.items()
@@ -35,6 +35,8 @@ def build_optimizer(
         eps=train.adam_eps,
         fused=True,
     )
+    set_rate(optimizer, train.learning_rate)
+    return optimizer
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
