@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file
 
@@ -38,12 +39,11 @@ def main() -> None:
         write_random_shards(root / "data", vocab_size=512, seed=0, documents=2000, longest=400)
         recipe = _recipe(root / "data", options.quick)
         write_text_atomic(root / "recipe.toml", recipe_to_toml(recipe))
-        _train(root, "whole").wait()
+        if _train(root, "whole").wait():
+            raise SystemExit("resume: the run that is never killed failed")
         killed = _killed(root, recipe, options.kills, moments)
         difference = max(_differences(root, recipe))
-        losses = [read_metrics(root / name)[-1] for name in ("whole", "parts")]
-        finals = [next(m["loss"] for m in reversed(read_metrics(root / n)) if "loss" in m) for n in ("whole", "parts")]
-        same_lines = [m.get("heldout") for m in losses[:1]] == [m.get("heldout") for m in losses[1:]]
+        whole, parts = (_results(root / name) for name in ("whole", "parts"))
     Result(
         name="resume",
         machine=machine(),
@@ -54,9 +54,10 @@ def main() -> None:
         share_of_limit=None,
         limit=0.0,
         notes=f"{recipe.total_steps} steps, checkpoint every {recipe.train.checkpoint_every}, killed after steps {killed};"
-        f" final losses {finals[0]!r} and {finals[1]!r}, last held-out losses {'equal' if same_lines else 'DIFFERENT'}",
+        f" final losses {whole[0][-1]!r} and {parts[0][-1]!r}; all {len(whole[0])} losses and {len(whole[1])} held-out"
+        f" measurements {'equal' if whole == parts else 'DIFFERENT'}",
     ).show(options.json)
-    sys.exit(0 if difference == 0 and finals[0] == finals[1] and same_lines else 1)
+    sys.exit(0 if difference == 0 and whole == parts else 1)
 
 
 def _recipe(data: Path, quick: bool) -> Recipe:
@@ -114,6 +115,11 @@ def _killed(root: Path, recipe: Recipe, kills: int, moments: random.Random) -> l
 def _last_step(root: Path) -> int:
     path = root / "parts" / METRICS_FILE
     return max((m["step"] for m in read_metrics(root / "parts")), default=0) if path.exists() else 0
+
+
+def _results(run_dir: Path) -> tuple[list[float], list[dict[str, Any]]]:
+    lines = read_metrics(run_dir)
+    return [line["loss"] for line in lines if "loss" in line], [line["heldout"] for line in lines if "heldout" in line]
 
 
 def _differences(root: Path, recipe: Recipe) -> list[float]:

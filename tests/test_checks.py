@@ -4,6 +4,7 @@ import pytest
 
 from xmodel2 import checks
 from xmodel2.checks import CHECKS, run_checks
+from xmodel2.data.mixture import Mixture
 from xmodel2.errors import XmodelError
 
 
@@ -19,7 +20,7 @@ def test_check_passes(name: str) -> None:
     [
         ("params", "parameter_count", lambda settings: 1),
         ("schedule", "wsd", lambda *args: 0.01),
-        ("mixture-exact", "counts", lambda weights, rows: dict.fromkeys(weights, rows // len(weights))),
+        ("mixture-exact", "Mixture", lambda weights: Mixture(dict.fromkeys(weights, 1 / len(weights)))),
     ],
 )
 def test_a_check_can_fail(name: str, attribute: str, wrong: object, monkeypatch: pytest.MonkeyPatch) -> None:

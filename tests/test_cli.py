@@ -79,7 +79,7 @@ def test_the_road_by_its_commands(road: Path, tmp_path: Path, capsys: pytest.Cap
     assert (out / "report.html").exists()
 
 
-def test_equal_recipes_give_equal_weights_in_two_processes(road: Path, tmp_path: Path) -> None:
+def test_equal_recipes_and_sources_give_equal_weights(road: Path, tmp_path: Path) -> None:
     from xmodel2.train import load_model
 
     data = tmp_path / "data"

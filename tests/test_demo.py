@@ -13,7 +13,7 @@ from xmodel2.train import read_metrics
 
 
 def test_every_stage_left_its_files(road: Path) -> None:
-    assert {p.name for p in road.iterdir()} == {"corpus", "data", "run", "hf", "report.html"}
+    assert {p.name for p in road.iterdir()} == {".xmodel2", "corpus", "data", "run", "hf", "report.html"}
     assert verify_shards(road / "data")
     assert {"recipe.toml", "metrics.jsonl", "checkpoints", "tensorboard", "results.json"} <= {
         p.name for p in (road / "run").iterdir()

@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from xmodel2.data.mixture import counts
+from xmodel2.data.mixture import Mixture
 from xmodel2.errors import XmodelError, nearest
 from xmodel2.model import Xmodel2, tensor_program
 from xmodel2.model.count import parameter_count
@@ -42,7 +43,9 @@ def check_mixture() -> tuple[float, float]:
     """Largest difference, in percentage points, between asked and realised shares after 1M tokens in rows of 256."""
     weights = {"web": 0.2411, "books": 0.0612, "code": 0.0589, "sft": 0.6388}
     rows = 1_000_000 // 256
-    realised = counts(weights, rows)
+    mixture = Mixture(weights)
+    source, _ = mixture.assign(0, rows)  # what the loader asks for each row
+    realised = dict(zip(mixture.names, np.bincount(source, minlength=len(weights)), strict=True))
     return max(abs(100 * realised[name] / rows - 100 * weight) for name, weight in weights.items()), 0.1
 
 
@@ -98,6 +101,7 @@ def _resume_recipe(data: Path) -> Recipe:
                 "warmup_steps": 2,
                 "decay_half_life_steps": 2,
                 "compile": False,
+                "precision": "fp32",
                 "heldout_every": 0,
                 "checkpoint_every": 100,
             },

@@ -1,6 +1,7 @@
 """The command line: every command, its arguments, and one jump to the function that does the work.
 
-Exit codes: 0 done, 1 failed (one clear message), 2 wrong usage. Heavy imports happen inside a command, so that --help is quick.
+Exit codes: 0 done, 1 failed (one clear message), 2 wrong usage, 130 stopped by a signal.
+Heavy imports happen inside a command, so that --help is quick.
 """
 
 import json
@@ -18,6 +19,8 @@ from xmodel2.errors import XmodelError
 app = tyro.extras.SubcommandApp()
 _GROUPS = ("tokenizer", "data")
 _SET = Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE"), tyro.conf.UseAppendAction]
+INTERRUPTED = 130
+"""Exit code of a command that was stopped by a signal, everything saved: what comes after it in a script must not run."""
 _FLAG = tyro.conf.FlagCreatePairsOff
 
 
@@ -156,7 +159,7 @@ def train(
     set: _SET = (),
     out: Path | None = None,
     resume: Annotated[bool, _FLAG] = False,
-) -> None:
+) -> int:
     """Train both stages of a recipe: stable, then decay with instruction data.
 
     Example: xmodel2 train recipes/nano.toml --set train.learning_rate=0.02 --out runs/nano --resume
@@ -176,6 +179,7 @@ def train(
         print(f"{result.run_dir}: already finished at step {result.step}")
     elif result.finished:
         print(f"{result.run_dir}: finished at step {result.step}, loss {result.loss:.4f}")
+    return 0 if result.finished else INTERRUPTED
 
 
 @app.command(name="plan")
@@ -342,7 +346,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         Console(stderr=True).print(f"xmodel2: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     sys.exit(code or 0)
 
 

@@ -6,6 +6,7 @@ Each stage is the function that its own command calls; only the sizes are the de
 """
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from xmodel2.errors import XmodelError
 from xmodel2.eval.ngram import KneserNey, unigram_entropy
 from xmodel2.eval.reasoning import majority_baseline
 from xmodel2.eval.run import evaluate_model
-from xmodel2.files import fresh_folder, write_json_atomic
+from xmodel2.files import check_folder, mark_folder, write_json_atomic
 from xmodel2.model.count import parameter_count
 from xmodel2.model.generate import generate
 from xmodel2.recipe import Recipe, recipe_from_dict
@@ -80,7 +81,9 @@ def run_demo(
     ``corpus`` and ``settings`` replace the demo's own sizes. Raises `XmodelError` if ``out`` exists.
     """
     console = Console()
-    fresh_folder(out, overwrite, "corpus")
+    check_folder(out, overwrite, "demo")
+    shutil.rmtree(out, ignore_errors=True)
+    mark_folder(out, "demo")
     started = time.perf_counter()
     run_dir = out / "run"
     with _stage(console, "corpus"):

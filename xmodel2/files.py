@@ -4,31 +4,59 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from xmodel2.errors import XmodelError
 
+MARKER = ".xmodel2"
+"""File that says which command made a folder."""
 
-def check_folder(out: Path, overwrite: bool, marker: str) -> None:
+
+def check_folder(out: Path, overwrite: bool, command: str) -> None:
     """Raise `XmodelError` if ``out`` may not be (over)written.
 
-    With ``overwrite`` a folder that has content must hold ``marker``, a name that the command itself writes, so that a
-    mistyped path never deletes something else.
+    With ``overwrite`` a folder that has content must be marked as made by the same command, so that a mistyped path
+    never deletes something else.
     """
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not overwrite:
         raise XmodelError(f"{out}: already exists; choose another --out, or give --overwrite")
-    if not (out / marker).exists():
-        raise XmodelError(f"{out}: has no {marker}, so this command did not write it; remove it yourself")
+    marker = out / MARKER
+    if not marker.is_file() or marker.read_text(encoding="utf-8").strip() != command:
+        raise XmodelError(f"{out}: was not made by `xmodel2 {command}`; remove it yourself, or choose another --out")
 
 
-def fresh_folder(out: Path, overwrite: bool, marker: str) -> None:
-    """Make ``out`` an empty folder, after `check_folder`."""
-    check_folder(out, overwrite, marker)
-    shutil.rmtree(out, ignore_errors=True)
+def mark_folder(out: Path, command: str) -> None:
+    """Make the folder if needed, and mark it as made by a command."""
     out.mkdir(parents=True, exist_ok=True)
+    (out / MARKER).write_text(command + "\n", encoding="utf-8")
+
+
+@contextmanager
+def replaced_folder(out: Path, overwrite: bool, command: str) -> Iterator[Path]:
+    """Yield a new folder beside ``out`` that takes its place, whole, when the block ends well; raises as `check_folder`.
+
+    If the block fails, ``out`` is as before.
+    """
+    check_folder(out, overwrite, command)
+    beside = out.with_name(f".{out.name}.tmp")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        mark_folder(beside, command)
+        yield beside
+        before = out.with_name(f".{out.name}.old")
+        shutil.rmtree(before, ignore_errors=True)
+        if out.exists():
+            os.replace(out, before)
+        os.replace(beside, out)
+        fsync_dir(out.parent)
+        shutil.rmtree(before, ignore_errors=True)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def fsync_dir(path: Path) -> None:

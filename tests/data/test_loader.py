@@ -46,6 +46,12 @@ def test_assignment_agrees_with_counts_and_numbers_rows_without_gaps() -> None:
     assert np.array_equal(late_number, number[900:])
 
 
+def test_the_order_of_the_shares_does_not_matter() -> None:
+    first, other = Mixture({"a": 0.5, "b": 0.3, "c": 0.2}), Mixture({"c": 0.2, "a": 0.5, "b": 0.3})
+    assert first.names == other.names
+    assert all(np.array_equal(x, y) for x, y in zip(first.assign(0, 500), other.assign(0, 500), strict=True))
+
+
 @pytest.mark.parametrize(
     ("weights", "words"), [({"a": 0.5}, "sum to 0.5"), ({"a": 1.5, "b": -0.5}, "share of b is -0.5")]
 )

@@ -10,8 +10,9 @@ import pytest
 import zstandard
 
 from xmodel2.data.inspect import inspect_data
+from xmodel2.data.questions import read_questions
 from xmodel2.data.read import read_documents
-from xmodel2.data.shards import open_shards
+from xmodel2.data.shards import open_shards, verify_shards
 from xmodel2.data.sources import prepare_from_file
 from xmodel2.errors import XmodelError
 
@@ -59,11 +60,54 @@ def test_missing_and_unknown_files(tmp_path: Path, name: str, words: str) -> Non
         list(read_documents([tmp_path / name]))
 
 
-def test_damaged_archive(tmp_path: Path) -> None:
-    path = tmp_path / "cut.jsonl.gz"
-    path.write_bytes(gzip.compress(b'{"text": "x"}\n' * 1000)[:40])
-    with pytest.raises(XmodelError, match=r"cut\.jsonl\.gz: cannot be read"):
-        list(read_documents([path]))
+LINES = "".join(json.dumps({"text": f"line {n} {n * n}"}) + "\n" for n in range(5000)).encode()
+GZ, ZST = gzip.compress(LINES), zstandard.ZstdCompressor(write_checksum=True).compress(LINES)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("cut.jsonl.gz", GZ[: len(GZ) // 2]),
+        ("cut.jsonl.zst", ZST[: len(ZST) // 2]),
+        ("cut-late.jsonl.zst", ZST[:-1]),
+        ("flipped.jsonl.gz", GZ[:500] + bytes([GZ[500] ^ 0xFF]) + GZ[501:]),
+        ("flipped.jsonl.zst", ZST[:500] + bytes([ZST[500] ^ 0xFF]) + ZST[501:]),
+        ("other.jsonl.zst", b"not zstd at all"),
+        ("other.jsonl.gz", b"not gzip at all"),
+    ],
+)
+def test_damaged_archives_are_named_and_never_half_read_in_silence(tmp_path: Path, name: str, content: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(XmodelError, match=rf"{name}: cannot be read, or is damaged"):
+        list(read_documents([path], on_skip=lambda _: None))
+
+
+def test_several_zstd_frames_and_no_newline_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "two.jsonl.zst"
+    path.write_bytes(zstandard.compress(LINES[:1000]) + zstandard.compress(LINES[1000:-1]))
+    assert len(list(read_documents([path], strict=True))) == 5000
+
+
+@pytest.mark.parametrize(
+    ("document", "reason"),
+    [
+        ({"text": "\ud83d"}, "lone surrogate"),
+        ({"messages": [{"role": "human", "content": "hi"}]}, "'human', not one of user, assistant, system"),
+        ({"text": "x", "messages": [{"role": "user"}]}, "lacks content"),
+        ({"messages": [CHAT["messages"][0], {"role": "system", "content": "x"}]}, "must come first"),
+        ({"messages": []}, "at least one"),
+    ],
+)
+def test_documents_that_cannot_be_used_are_skipped_by_file_and_line(
+    tmp_path: Path, document: dict[str, object], reason: str
+) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_text(json.dumps({"text": "ok"}) + "\n" + json.dumps(document) + "\n")
+    skipped: list[str] = []
+    assert list(read_documents([path], on_skip=skipped.append)) == [{"text": "ok"}]
+    assert skipped[0].startswith(f"{path}:2: ")
+    assert reason in skipped[0]
 
 
 def test_prepare_inspect_and_refuse_to_overwrite(corpus: Path) -> None:
@@ -104,3 +148,41 @@ def test_empty_corpus(corpus: Path) -> None:
     (corpus / "bad.toml").write_text("[tokenizer]\nvocab_size=600\n[sources.a]\nfiles=['empty.jsonl']\n")
     with pytest.raises(XmodelError):
         prepare_from_file(corpus / "bad.toml", corpus / "out3")
+
+
+def test_what_was_there_survives_a_preparation_that_fails(corpus: Path) -> None:
+    prepare_from_file(corpus / "sources.toml", corpus / "out")
+    before = (corpus / "out" / "index.json").read_text()
+    (corpus / "packed.jsonl.gz").write_bytes(b"damaged")
+    with pytest.raises(XmodelError, match="damaged"):
+        prepare_from_file(corpus / "sources.toml", corpus / "out", overwrite=True)
+    assert (corpus / "out" / "index.json").read_text() == before
+    assert len(verify_shards(corpus / "out")) > 4
+
+
+def test_only_a_data_directory_is_overwritten_and_never_the_inputs(corpus: Path) -> None:
+    with pytest.raises(XmodelError, match="was not made by `xmodel2 data prepare`"):
+        prepare_from_file(corpus / "sources.toml", corpus, overwrite=True)
+    prepare_from_file(corpus / "sources.toml", corpus / "out")
+    text = (corpus / "sources.toml").read_text().replace("vocab_size = 600", 'path = "out/tokenizer"')
+    (corpus / "again.toml").write_text(text)
+    with pytest.raises(XmodelError, match="lies inside --out"):
+        prepare_from_file(corpus / "again.toml", corpus / "out", overwrite=True)
+    assert verify_shards(corpus / "out")
+
+
+def test_equal_questions_with_other_answers_are_no_duplicates(corpus: Path) -> None:
+    turns = [{**CHAT["messages"][0]}, {**CHAT["messages"][1]}]
+    other = [turns[0], {**turns[1], "role": "user"}]
+    (corpus / "chat.jsonl").write_text("".join(json.dumps({"messages": m}) + "\n" for m in (turns, other, turns)))
+    (corpus / "held.jsonl").write_text(json.dumps({"messages": [turns[0], {**turns[1], "content": "5"}]}) + "\n")
+    counts = prepare_from_file(corpus / "sources.toml", corpus / "out")
+    assert counts["chat"]["train"]["documents"] == 2
+    assert counts["chat"]["duplicates dropped"] == 1
+
+
+def test_questions_with_any_line_separator_come_back(corpus: Path) -> None:
+    question = {**CHAT, "answer": "4", "task": "odd \u2028 separators \x85 \x0b"}
+    (corpus / "held.jsonl").write_text(json.dumps(question) + "\n")
+    prepare_from_file(corpus / "sources.toml", corpus / "out")
+    assert read_questions(corpus / "out") == [question]

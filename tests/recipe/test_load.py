@@ -47,6 +47,7 @@ def test_round_trip_through_toml(recipe_file: Path, tmp_path: Path) -> None:
         ("model.num_attention_heads=5", ["hidden_size 256", "num_attention_heads 5"]),
         ("stages.stable.mixture={a=0.5,b=0.4}", ["stages.stable.mixture sums to 0.9"]),
         ("train.micro_batch_size=7", ["micro_batch_size 7", "960 rows"]),
+        ("stages.stable.tokens=3_932_160", ["warmup_steps 2000", "1 steps of the stable stage"]),
         ("nonsense", ["--set", "key=value"]),
     ],
 )
@@ -55,6 +56,16 @@ def test_errors_name_key_and_cure(recipe_file: Path, override: str, words: list[
         load_recipe(recipe_file, [override])
     for word in words:
         assert word in str(error.value)
+
+
+def test_a_preset_replaces_the_sizes_of_a_resolved_recipe(recipe_file: Path, tmp_path: Path) -> None:
+    resolved = tmp_path / "best.toml"
+    resolved.write_text(recipe_to_toml(load_recipe(recipe_file, ["model.scale_emb=7"])))
+    (tmp_path / "large.toml").write_text('base = "best.toml"\n[model]\npreset = "tiny"\nnum_hidden_layers = 20\n')
+    model = load_recipe(tmp_path / "large.toml").model
+    assert (model.hidden_size, model.num_hidden_layers, model.scale_emb) == (512, 20, 7)
+    assert load_recipe(resolved, ["model.preset=xl"]).model.hidden_size == 1536
+    assert load_recipe(resolved, ["model.preset=nano"]).model.hidden_size == 256
 
 
 def test_unknown_key_in_a_base_names_the_base(recipe_file: Path) -> None:

@@ -58,6 +58,14 @@ def test_directory_is_complete(road: Path) -> None:
         assert words in card
 
 
+def test_the_card_of_a_stable_checkpoint_shows_its_own_results(road: Path, tmp_path: Path) -> None:
+    results = json.loads((road / "run" / "results.json").read_text())
+    export_checkpoint(road / "run" / "checkpoints" / "step-12", tmp_path / "hf")
+    card = (tmp_path / "hf" / "README.md").read_text()
+    assert f"| docs | {results['heldout']['stable']['docs']['loss']:.3f} |" in card
+    assert "after the decay stage" not in card
+
+
 def test_existing_directory_is_refused_and_replaced_on_demand(road: Path, tmp_path: Path) -> None:
     out = tmp_path / "hf"
     export_checkpoint(road / "run", out)
@@ -71,7 +79,7 @@ def test_existing_directory_is_refused_and_replaced_on_demand(road: Path, tmp_pa
 
 def test_a_folder_that_is_no_export_is_never_deleted(road: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("keep")
-    with pytest.raises(XmodelError, match=r"has no config\.json, so this command did not write it"):
+    with pytest.raises(XmodelError, match="was not made by `xmodel2 export`"):
         export_checkpoint(road / "run", tmp_path, overwrite=True)
     assert (tmp_path / "mine.txt").exists()
 

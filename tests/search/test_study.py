@@ -43,6 +43,26 @@ def test_a_study_goes_on_where_it_was(recipe: Recipe, tmp_path: Path) -> None:
     run_search(recipe, 2, tmp_path, bowl)
     trials = json.loads((tmp_path / "study.json").read_text())["trials"]
     assert [trial["number"] for trial in trials] == [0, 1, 2, 3, 4]
+    assert len({tuple(trial["params"].values()) for trial in trials}) == 5
+
+
+def test_an_interrupted_trial_is_made_first_in_its_own_run_directory(recipe: Recipe, tmp_path: Path) -> None:
+    asked: list[Recipe] = []
+
+    def stopped(candidate: Recipe) -> float:
+        asked.append(candidate)
+        raise KeyboardInterrupt
+
+    def steady(candidate: Recipe) -> float:
+        asked.append(candidate)
+        return bowl(candidate)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_search(recipe, 3, tmp_path, stopped)
+    run_search(recipe, 2, tmp_path, steady)
+    run_search(recipe, 1, tmp_path, steady)
+    assert asked[0] == asked[1]
+    assert len({candidate.name for candidate in asked}) == 3
 
 
 def test_diverged_trials_do_not_count(recipe: Recipe, tmp_path: Path) -> None:

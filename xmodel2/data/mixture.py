@@ -15,7 +15,7 @@ _DENOMINATOR = 10**9
 
 
 class Mixture:
-    """Weights (share of rows, and so of tokens) by source, in a fixed order."""
+    """Weights (share of rows, and so of tokens) by source; the order in which they are given does not matter."""
 
     def __init__(self, weights: Mapping[str, float]) -> None:
         """Raise `XmodelError` if a weight is negative or they do not sum to 1."""
@@ -25,7 +25,7 @@ class Mixture:
         total = sum(weights.values())
         if abs(total - 1) > 1e-6:
             raise XmodelError(f"mixture: the shares sum to {total:.6g}; they must sum to 1")
-        self.names = [name for name, weight in weights.items() if weight > 0]
+        self.names = sorted(name for name, weight in weights.items() if weight > 0)
         # Parts in 1e9; each split's odds are (this one) : (all after it), in integers so that no rounding drifts.
         self._parts = [round(weights[name] / total * _DENOMINATOR) for name in self.names]
 
@@ -65,6 +65,6 @@ def counts(weights: Mapping[str, float], rows: int) -> dict[str, int]:
     """Return how many of the first ``rows`` rows come from each source.
 
     >>> counts({"web": 0.6388, "code": 0.3612}, 10_000)
-    {'web': 6388, 'code': 3612}
+    {'code': 3612, 'web': 6388}
     """
     return Mixture(weights).counts(rows)

@@ -1,9 +1,11 @@
-"""Documents to shards: tokenize, drop exact duplicates, hold some out, write; the index comes last.
+"""Documents to shards: tokenize, drop exact duplicates, hold some out, write.
 
-A directory without index.json is unfinished, so an interrupted preparation is never taken for data.
+All of it is written beside and takes its place at the end, so that an interrupted preparation is never taken for data and
+never costs what was there before.
 """
 
 import hashlib
+import json
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -15,11 +17,10 @@ from xmodel2.data.questions import is_question, write_questions
 from xmodel2.data.read import Document, document_text
 from xmodel2.data.shards import INDEX_FILE, SplitWriter
 from xmodel2.errors import XmodelError
-from xmodel2.files import fresh_folder, write_json_atomic
+from xmodel2.files import replaced_folder, write_json_atomic
 from xmodel2.tokenizer import Tokenizer
 
-MARKER = "tokenizer"
-"""What every data directory holds from the start."""
+COMMAND = "data prepare"
 _BATCH = 256
 
 
@@ -44,22 +45,21 @@ def prepare(
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Write the data directory ``out`` and return its index. Raises `XmodelError` if it exists or a source is empty."""
-    out = Path(out)
-    fresh_folder(out, overwrite, MARKER)
-    shutil.copytree(tokenizer.directory, out / MARKER)
     dtype = "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
-    entries = {}
-    for source in sources:
-        entries[source.name] = _prepare_source(source, tokenizer, out / source.name, dtype, shard_tokens)
-    if not entries:
-        raise XmodelError("data prepare: there is no source")
-    index = {
-        "format": 1,
-        "dtype": dtype,
-        "tokenizer": {"fingerprint": tokenizer.fingerprint, "vocab_size": tokenizer.vocab_size},
-        "sources": entries,
-    }
-    write_json_atomic(out / INDEX_FILE, index)
+    with replaced_folder(Path(out), overwrite, COMMAND) as folder:
+        shutil.copytree(tokenizer.directory, folder / "tokenizer")
+        entries = {}
+        for source in sources:
+            entries[source.name] = _prepare_source(source, tokenizer, folder / source.name, dtype, shard_tokens)
+        if not entries:
+            raise XmodelError("data prepare: there is no source")
+        index = {
+            "format": 1,
+            "dtype": dtype,
+            "tokenizer": {"fingerprint": tokenizer.fingerprint, "vocab_size": tokenizer.vocab_size},
+            "sources": entries,
+        }
+        write_json_atomic(folder / INDEX_FILE, index)
     return index
 
 
@@ -76,19 +76,19 @@ def _prepare_source(
         for batch in _batches(documents or []):
             kept = []
             for document in batch:
-                digest = hashlib.sha256(document_text(document).encode("utf-8", errors="surrogatepass")).digest()
+                content = _content(source, document)
+                digest = hashlib.sha256(content.encode("utf-8")).digest()
                 if digest in seen:
                     duplicates += 1
                     continue
                 seen.add(digest)
                 held = source.heldout is None and int.from_bytes(digest[:8], "big") < source.heldout_fraction * 2**64
-                kept.append(("heldout" if held else split, document))
+                kept.append(("heldout" if held else split, document, len(document_text(document).encode("utf-8"))))
                 if kept[-1][0] == "heldout" and is_question(document):
                     questions.append(document)
-            for (where, document), (ids, loss) in zip(
-                kept, _encode(tokenizer, source, [document for _, document in kept]), strict=True
-            ):
-                writers[where].add(ids, loss, len(document_text(document).encode("utf-8", errors="replace")))
+            encoded = _encode(tokenizer, source, [document for _, document, _ in kept])
+            for (where, _, size), (ids, loss) in zip(kept, encoded, strict=True):
+                writers[where].add(ids, loss, size)
     splits = {split: writer.finish() for split, writer in writers.items()}
     if not splits["train"]["documents"]:
         detail = (
@@ -104,13 +104,20 @@ def _prepare_source(
     }
 
 
+def _content(source: PrepareSource, document: Document) -> str:
+    """Return what will be encoded, as text that equal documents have in common."""
+    if source.kind == "text":
+        return document_text(document)
+    if "messages" not in document:
+        raise XmodelError(f"data prepare: source {source.name} is of kind sft, but a document has no messages")
+    return json.dumps([[message["role"], message["content"]] for message in document["messages"]])
+
+
 def _encode(
     tokenizer: Tokenizer, source: PrepareSource, documents: list[Document]
 ) -> Iterator[tuple[list[int], list[int] | None]]:
     if source.kind == "sft":
         for document in documents:
-            if "messages" not in document:
-                raise XmodelError(f"data prepare: source {source.name} is of kind sft, but a document has no messages")
             yield tokenizer.encode_chat(document["messages"])
         return
     for ids in tokenizer.encode_batch([document_text(document) for document in documents]):

@@ -18,9 +18,11 @@ QUESTIONS_FILE = "questions.jsonl"
 
 
 def is_question(document: Document) -> bool:
-    """Tell whether a document has messages that end with the assistant's, and a known answer."""
+    """Tell whether a document has a question and then the assistant's answer, which is known."""
     messages = document.get("messages")
-    return bool(messages) and isinstance(document.get("answer"), str) and messages[-1]["role"] == "assistant"
+    if not messages or len(messages) < 2 or not isinstance(document.get("answer"), str):
+        return False
+    return bool(messages[-1]["role"] == "assistant")
 
 
 def write_questions(folder: Path, documents: Sequence[Document]) -> dict[str, Any]:
@@ -37,7 +39,7 @@ def read_questions(directory: Path) -> list[Document]:
         if "questions" in entry:
             path = Path(directory) / name / entry["questions"]["file"]
             try:
-                lines = path.read_text(encoding="utf-8").splitlines()
+                lines = path.read_text(encoding="utf-8").split("\n")[:-1]
                 found += [{"task": name, **json.loads(line)} for line in lines]
             except (OSError, ValueError) as error:
                 raise XmodelError(f"{path}: cannot be read ({error}); prepare the data again") from None

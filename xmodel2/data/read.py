@@ -7,11 +7,15 @@ error; either way it is named by file and line.
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+import zstandard
+
 from xmodel2.errors import XmodelError
+from xmodel2.tokenizer.load import ROLES
 
 Document = dict[str, Any]
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".txt")
@@ -38,7 +42,7 @@ def read_documents(
 
 def document_text(document: Document) -> str:
     """Return the text of a document, or of all its messages joined by newlines."""
-    if "text" in document:
+    if isinstance(document.get("text"), str):
         return str(document["text"])
     return "\n".join(message["content"] for message in document["messages"])
 
@@ -49,13 +53,13 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
             if path.name.endswith(".txt"):
                 yield 1, handle.read()
                 return
-            for number, line in enumerate(handle, 1):
+            for number, line in enumerate(_zstd_lines(handle) if path.name.endswith(".zst") else handle, 1):
                 if line.strip():
                     yield number, line
     except FileNotFoundError:
         raise XmodelError(f"{path}: no such file") from None
-    except (OSError, EOFError) as error:
-        raise XmodelError(f"{path}: cannot be read: {error}") from None
+    except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
+        raise XmodelError(f"{path}: cannot be read, or is damaged: {error}") from None
 
 
 def _open(path: Path) -> IO[bytes]:
@@ -63,17 +67,23 @@ def _open(path: Path) -> IO[bytes]:
         raise XmodelError(f"{path}: unknown kind of file; known are {', '.join(SUFFIXES)}")
     if path.is_dir():
         raise XmodelError(f"{path}: is a folder; name the files in it")
-    if path.name.endswith(".gz"):
-        return io.BufferedReader(gzip.open(path, "rb"))
-    if path.name.endswith(".zst"):
-        import zstandard
+    return io.BufferedReader(gzip.open(path, "rb")) if path.name.endswith(".gz") else open(path, "rb")
 
-        try:
-            stream = zstandard.ZstdDecompressor().stream_reader(open(path, "rb"), closefd=True)
-        except zstandard.ZstdError as error:
-            raise XmodelError(f"{path}: not valid zstd: {error}") from None
-        return io.BufferedReader(stream, 1 << 20)
-    return open(path, "rb")
+
+def _zstd_lines(handle: IO[bytes]) -> Iterator[bytes]:
+    """Yield the lines of all frames. Raises EOFError if the last frame is not whole, which zstandard's own reader ignores."""
+    frame, begun, rest = zstandard.ZstdDecompressor().decompressobj(), False, b""
+    while chunk := handle.read(1 << 20):
+        while chunk:
+            begun = True
+            *lines, rest = (rest + frame.decompress(chunk)).split(b"\n")
+            yield from lines
+            chunk = frame.unused_data if frame.eof else b""
+            if frame.eof:
+                frame, begun = zstandard.ZstdDecompressor().decompressobj(), False
+    if begun:
+        raise EOFError("the file ends in the middle of a compressed frame")
+    yield rest
 
 
 def _parse(path: Path, raw: bytes) -> Document:
@@ -89,14 +99,30 @@ def _parse(path: Path, raw: bytes) -> Document:
         raise ValueError(f"not valid JSON: {error.msg} at column {error.colno}") from None
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
-    if isinstance(value.get("text"), str):
-        return value
-    messages = value.get("messages")
-    if isinstance(messages, list) and messages:
-        if all(
-            isinstance(m, dict) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str)
-            for m in messages
-        ):
-            return value
-        raise ValueError("a message lacks role or content")
-    raise ValueError("neither text nor messages")
+    if "messages" in value:
+        _check_messages(value["messages"])
+    elif not isinstance(value.get("text"), str):
+        raise ValueError("neither text nor messages")
+    if not _is_unicode(document_text(value)):
+        raise ValueError("a lone surrogate, which is no Unicode text")
+    return value
+
+
+def _check_messages(messages: Any) -> None:
+    if not isinstance(messages, list) or not messages:
+        raise ValueError("messages is not a list of at least one")
+    for number, message in enumerate(messages):
+        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
+            raise ValueError(f"messages[{number}] lacks content")
+        if message.get("role") not in ROLES:
+            raise ValueError(f"messages[{number}].role is {message.get('role')!r}, not one of {', '.join(ROLES)}")
+        if message["role"] == "system" and number:
+            raise ValueError(f"messages[{number}]: a system message must come first")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

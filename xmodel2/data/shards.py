@@ -8,6 +8,7 @@ DIR/SOURCE/train-00000.tokens       tokens, documents one after another
 DIR/SOURCE/questions.jsonl          held-out documents with a known answer, if there are any (data/questions.py)
 """
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,6 +137,13 @@ def read_index(directory: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise XmodelError(f"{path}: cannot be read ({error!r}); prepare the data again") from None
     return index
+
+
+def data_fingerprint(directory: Path) -> str:
+    """Return a hash of what the index says of tokenizer, files and checksums: equal for equal data, wherever it lies."""
+    index = read_index(directory)
+    content = json.dumps([index["dtype"], index["tokenizer"], index["sources"]], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def open_shards(directory: Path, verify: bool = False) -> ShardSet:

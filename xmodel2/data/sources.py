@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from xmodel2.data.prepare import MARKER, PrepareSource, prepare
+from xmodel2.data.prepare import COMMAND, PrepareSource, prepare
 from xmodel2.data.read import document_text, read_documents
 from xmodel2.errors import XmodelError, nearest
 from xmodel2.files import check_folder
@@ -36,7 +36,8 @@ def prepare_from_file(path: Path, out: Path, strict: bool = False, overwrite: bo
     path, out = Path(path), Path(out)
     tree = _read(path)
     sources = [_source(path, name, entry, strict) for name, entry in tree["sources"].items()]
-    check_folder(out, overwrite, MARKER)
+    check_folder(out, overwrite, COMMAND)
+    _check_outside(path, tree, out)
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = _tokenizer(path, tree["tokenizer"], Path(folder))
         index = prepare(sources, tokenizer, out, overwrite=overwrite)
@@ -48,6 +49,18 @@ def prepare_from_file(path: Path, out: Path, strict: bool = False, overwrite: bo
         | {"skipped lines": entry["skipped_lines"], "duplicates dropped": entry["duplicates"]}
         for name, entry in index["sources"].items()
     }
+
+
+def _check_outside(path: Path, tree: dict[str, Any], out: Path) -> None:
+    """Raise if an input lies in the folder that is about to be replaced."""
+    inputs = [
+        file for name, entry in tree["sources"].items() for file in _files(path, name, "files", entry.get("files"))
+    ]
+    if "path" in tree["tokenizer"]:
+        inputs.append(path.parent / str(tree["tokenizer"]["path"]))
+    for file in inputs:
+        if out.resolve() in (file.resolve(), *file.resolve().parents):
+            raise XmodelError(f"{path}: {file} lies inside --out {out}, which would be replaced; choose another --out")
 
 
 def _read(path: Path) -> dict[str, Any]:

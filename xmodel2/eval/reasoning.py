@@ -14,24 +14,28 @@ def evaluate_reasoning(
 ) -> dict[str, Any]:
     """Return accuracy, accuracy and count by task, and a transcript of every question.
 
-    An example has task, answer, and messages that end with the assistant's, which the model does not see.
+    An example has task, answer, and messages that end with the assistant's, which the model does not see. One that is too
+    long for the context counts as wrong.
     """
     prompts = [tokenizer.encode_prompt(example["messages"][:-1]) for example in examples]
-    order = sorted(range(len(examples)), key=lambda i: len(prompts[i]))
-    transcripts: list[dict[str, Any]] = [{} for _ in examples]
+    room = model.settings.max_position_embeddings - max_new_tokens
+    order = sorted((i for i in range(len(examples)) if len(prompts[i]) <= room), key=lambda i: len(prompts[i]))
+    transcripts: list[dict[str, Any]] = [
+        {
+            "task": e["task"],
+            "question": e["messages"][-2]["content"],
+            "answer": e["answer"],
+            "said": "",
+            "correct": False,
+        }
+        for e in examples
+    ]
     for start in range(0, len(order), batch_size):
         picked = order[start : start + batch_size]
         answers = generate(model, [prompts[i] for i in picked], max_new_tokens, tokenizer.stop_ids)
         for i, ids in zip(picked, answers, strict=True):
             said = tokenizer.decode(ids, skip_special_tokens=True)
-            given = extract_answer(said)
-            transcripts[i] = {
-                "task": examples[i]["task"],
-                "question": examples[i]["messages"][-2]["content"],
-                "answer": examples[i]["answer"],
-                "said": said,
-                "correct": given == examples[i]["answer"],
-            }
+            transcripts[i] |= {"said": said, "correct": extract_answer(said) == examples[i]["answer"]}
     return {**_accuracy(transcripts), "transcripts": transcripts}
 
 

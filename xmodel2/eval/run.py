@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from xmodel2.data.questions import read_questions
-from xmodel2.data.shards import open_shards
+from xmodel2.data.shards import data_fingerprint, open_shards
 from xmodel2.errors import XmodelError, nearest
 from xmodel2.eval.reasoning import evaluate_reasoning
 from xmodel2.tokenizer import load_tokenizer
@@ -29,6 +29,10 @@ def evaluate_model(
     model, recipe, state = load_model(path)
     tokenizer = load_tokenizer(find_tokenizer(path))
     data, stage = Path(recipe.data.dir), state["stage"]
+    if suites and data_fingerprint(data) != state["data"]:
+        raise XmodelError(
+            f"{data}: is not the data that {path} was trained on (its index differs); prepare that data again"
+        )
     results: dict[str, Any] = {}
     if "heldout" in suites:
         results["heldout"] = {stage: heldout_losses(model, open_shards(data), recipe)}

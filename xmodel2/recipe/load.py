@@ -100,12 +100,22 @@ _WHOLE = {("stages", "stable", "mixture"), ("stages", "decay", "sft_mixture"), (
 
 
 def _merge(below: dict[str, Any], above: dict[str, Any], at: tuple[str, ...]) -> dict[str, Any]:
+    if at == ("model",):
+        below = _without_sizes(below, above)
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
         both = isinstance(old, dict) and isinstance(value, dict) and (*at, key) not in _WHOLE
         merged[key] = _merge(old, value, (*at, key)) if both else value  # type: ignore[arg-type]
     return merged
+
+
+def _without_sizes(model: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Drop the sizes of a lower layer if a higher one picks a preset: they are what the preset is there to replace."""
+    preset = above.get("preset")
+    if preset not in PRESETS or preset == model.get("preset"):
+        return model
+    return {key: value for key, value in model.items() if key not in PRESETS[preset]}
 
 
 def _mark(tree: dict[str, Any], at: tuple[str, ...], where: str, origin: Origin) -> None:
@@ -124,6 +134,8 @@ def _override(tree: dict[str, Any], override: str, origin: Origin) -> None:
         value = tomllib.loads(f"x = {text}")["x"]
     except tomllib.TOMLDecodeError:
         value = text.strip()
+    if path == ("model", "preset") and isinstance(tree.get("model"), dict):
+        tree["model"] = _without_sizes(tree["model"], {"preset": value})
     _set(tree, path, value)
     origin[path] = f"--set {override}"
 

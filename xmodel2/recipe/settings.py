@@ -242,6 +242,11 @@ class Recipe:
             raise ValueError(
                 f"train.micro_batch_size {self.train.micro_batch_size} must divide the {self.batch_rows} rows of a batch"
             )
+        if self.train.warmup_steps > self.stable_steps:
+            raise ValueError(
+                f"train.warmup_steps {self.train.warmup_steps} must not exceed the {self.stable_steps} steps of the stable"
+                " stage; lower it, or raise stages.stable.tokens"
+            )
         if self.data.sequence_length > self.model.max_position_embeddings:
             raise ValueError(
                 f"data.sequence_length {self.data.sequence_length} exceeds"

@@ -38,24 +38,23 @@ def model_card(recipe: Recipe, state: dict[str, Any], results: dict[str, Any] | 
             f"| {name} | {recipe.stages.stable.mixture.get(name, 0):.2%} | {decay.get(name, 0):.2%} | {licence} |"
         )
     if results:
-        lines += ["", "## Results", "", *_results(results)]
+        lines += ["", "## Results", "", *_results(results, state["stage"])]
     lines += ["", "## Recipe", "", "```toml", recipe_to_toml(recipe).strip(), "```", ""]
     return "\n".join(lines)
 
 
-def _results(results: dict[str, Any]) -> list[str]:
+def _results(results: dict[str, Any], stage: str) -> list[str]:
+    """Return what was measured at the checkpoint's own stage; of reasoning, also the stage before."""
     lines = []
-    heldout = results.get("heldout", {}).get("decay", {})
+    heldout = results.get("heldout", {}).get(stage, {})
     if heldout:
         lines += ["| held-out source | loss (nats a token) | bits a byte |", "|---|---|---|"]
         for name, row in heldout.items():
             bits = f"{row['bits_per_byte']:.3f}" if "bits_per_byte" in row else ""
             lines.append(f"| {name} | {row['loss']:.3f} | {bits} |")
     reasoning = results.get("reasoning", {})
-    if "decay" in reasoning:
-        before = reasoning.get("stable", {}).get("accuracy", 0.0)
-        lines += [
-            "",
-            f"Reasoning, exact match: {before:.1%} after the stable stage, {reasoning['decay']['accuracy']:.1%} after decay.",
-        ]
-    return lines
+    stages = ["stable", "decay"] if stage == "decay" else [stage]
+    found = [f"{reasoning[s]['accuracy']:.1%} after the {s} stage" for s in stages if s in reasoning]
+    if found:
+        lines += ["", f"Reasoning, exact match: {', '.join(found)}."]
+    return lines or ["Not evaluated."]

@@ -5,15 +5,16 @@ prompts (plain, padded, and with a key/value cache) it is not published.
 """
 
 import json
-import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from xmodel2.errors import XmodelError
-from xmodel2.files import check_folder, fsync_dir, write_json_atomic, write_text_atomic
+from xmodel2.files import replaced_folder, write_json_atomic, write_text_atomic
 from xmodel2.model import Xmodel2
 from xmodel2.model.convert import granite_config, granite_difference, to_granite
 from xmodel2.recipe import ModelSettings, recipe_to_toml
@@ -54,40 +55,38 @@ def export_hf(
 ) -> dict[str, Any]:
     """Write ``out`` and return {"max_abs_difference"}. Raises `XmodelError` if it exists or its logits differ from ours."""
     from transformers import GraniteConfig, GraniteForCausalLM
-    from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
-    out = Path(out)
-    progress_bar = is_progress_bar_enabled()
-    check_folder(out, overwrite, "config.json")
     tokenizer = load_tokenizer(tokenizer_dir)
-    beside = out.with_name(f".{out.name}.tmp")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    try:
+    with replaced_folder(Path(out), overwrite, "export") as folder, _no_progress_bar():
         config = GraniteConfig(**granite_config(settings, tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id))
         config.architectures = ["GraniteForCausalLM"]
         with torch.device("meta"):
             shell = GraniteForCausalLM(config)
-        disable_progress_bar()
         tensors = to_granite({n: p.detach().float().cpu() for n, p in model.named_parameters()}, settings)
-        shell.save_pretrained(beside, state_dict=tensors)
-        _write_generation_config(beside, tokenizer)
+        shell.save_pretrained(folder, state_dict=tensors)
+        _write_generation_config(folder, tokenizer)
         for file in sorted(Path(tokenizer_dir).iterdir()):
             if file.is_file():
-                shutil.copy2(file, beside / file.name)
+                shutil.copy2(file, folder / file.name)
         if recipe:
-            write_text_atomic(beside / "recipe.toml", recipe)
-        write_text_atomic(beside / "README.md", card)
-        difference = _verify(model, beside, tokenizer)
-        if out.exists():
-            shutil.rmtree(out)
-        os.replace(beside, out)
-        fsync_dir(out.parent)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-        if progress_bar:
-            enable_progress_bar()
+            write_text_atomic(folder / "recipe.toml", recipe)
+        write_text_atomic(folder / "README.md", card)
+        difference = _verify(model, folder, tokenizer)
     return {"max_abs_difference": difference}
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """Keep `transformers` from drawing bars for what takes a moment."""
+    from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
+
+    enabled = is_progress_bar_enabled()
+    disable_progress_bar()
+    try:
+        yield
+    finally:
+        if enabled:
+            enable_progress_bar()
 
 
 def _write_generation_config(folder: Path, tokenizer: Tokenizer) -> None:

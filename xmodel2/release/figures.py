@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from itertools import cycle
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -19,16 +20,18 @@ def loss_curve(steps: Sequence[Line], stable_tokens: int) -> str:
     figure, axes = _figure()
     tokens = [line["tokens"] for line in steps]
     losses = [line["loss"] for line in steps]
-    axes.axvspan(0, stable_tokens, color=BLUE, alpha=0.06)
-    axes.axvspan(stable_tokens, tokens[-1], color=ORANGE, alpha=0.10)
+    axes.axvspan(0, min(stable_tokens, tokens[-1]), color=BLUE, alpha=0.06)
+    if tokens[-1] > stable_tokens:
+        axes.axvspan(stable_tokens, tokens[-1], color=ORANGE, alpha=0.10)
     axes.plot(tokens, losses, color=BLUE, linewidth=0.7, alpha=0.35)
     axes.plot(tokens, smoothed(losses), color=BLUE, linewidth=1.8, label="training loss")
     axes.set_xlabel("tokens")
     axes.set_ylabel("loss, nats a token")
     axes.xaxis.set_major_formatter(EngFormatter())
     top = axes.get_ylim()[1]
-    axes.text(stable_tokens * 0.02, top, "stable", va="top", color=BLUE)
-    axes.text(stable_tokens, top, " decay, with instruction data", va="top", color=ORANGE)
+    axes.text(tokens[-1] * 0.01, top, "stable", va="top", color=BLUE)
+    if tokens[-1] > stable_tokens:
+        axes.text(stable_tokens, top, " decay, with instruction data", va="top", color=ORANGE)
     right = axes.twinx()
     right.plot(tokens, [line["learning_rate"] for line in steps], color=GREY, linewidth=1.2, linestyle="--")
     right.set_ylabel("learning rate (dashed)", color=GREY)
@@ -40,7 +43,7 @@ def heldout_curves(lines: Sequence[Line], stable_tokens: int) -> str:
     """Return held-out loss by tokens, a curve a source."""
     figure, axes = _figure()
     names = list(lines[-1]["heldout"])
-    for color, name in zip(PALETTE, names, strict=False):
+    for name, color in colors(names).items():
         points = [(line["tokens"], line["heldout"][name]["loss"]) for line in lines if name in line["heldout"]]
         axes.plot(*zip(*points, strict=True), color=color, marker="o", markersize=3, linewidth=1.4, label=name)
     axes.axvline(stable_tokens, color=GREY, linewidth=1, linestyle=":")
@@ -51,20 +54,29 @@ def heldout_curves(lines: Sequence[Line], stable_tokens: int) -> str:
     return svg(figure)
 
 
-def pie(shares: dict[str, float], title: str, colors: dict[str, str]) -> str:
+def pie(shares: dict[str, float], title: str, color_of: dict[str, str]) -> str:
     """Return one mixture (Figure 2)."""
     figure = Figure(figsize=(4.2, 3.4), layout="constrained")
     axes = figure.subplots()
     axes.pie(
         list(shares.values()),
         labels=[f"{name}\n{share:.1%}" for name, share in shares.items()],
-        colors=[colors[name] for name in shares],
+        colors=[color_of[name] for name in shares],
         startangle=90,
         counterclock=False,
         wedgeprops={"width": 0.45, "edgecolor": "white"},
     )
     axes.set_title(title)
     return svg(figure)
+
+
+def colors(names: Sequence[str]) -> dict[str, str]:
+    """Return a colour for each name; after the palette's end they repeat.
+
+    >>> colors(["a", "b"])
+    {'a': '#2f6fbb', 'b': '#d9822b'}
+    """
+    return dict(zip(names, cycle(PALETTE)))
 
 
 def smoothed(values: Sequence[float], window: int = 15) -> list[float]:

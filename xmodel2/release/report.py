@@ -8,11 +8,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from xmodel2.data.mixture import counts
 from xmodel2.errors import XmodelError
 from xmodel2.files import write_text_atomic
 from xmodel2.model.count import block_parameter_count, parameter_count
 from xmodel2.recipe import PRESETS, ModelSettings, Recipe, load_recipe
-from xmodel2.release.figures import PALETTE, heldout_curves, loss_curve, pie
+from xmodel2.release.figures import colors, heldout_curves, loss_curve, pie
 from xmodel2.release.page import page, table, tiles
 from xmodel2.train.metrics import read_metrics
 from xmodel2.train.run import RECIPE_FILE
@@ -92,28 +93,29 @@ def _summary(recipe: Recipe, steps: list[dict[str, Any]], results: dict[str, Any
 def _mixtures(recipe: Recipe, steps: list[dict[str, Any]]) -> str:
     stable, decay = recipe.stages.stable.mixture, recipe.decay_mixture if recipe.decay_steps else {}
     names = list(dict.fromkeys([*stable, *decay]))
-    colors = {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(names)}
-    drawings = _figure(pie(stable, "stable stage", colors), "Stable mixture, share of tokens (as Figure 2)")
+    color_of = colors(names)
+    drawings = _figure(pie(stable, "stable stage", color_of), "Stable mixture, share of tokens (as Figure 2)")
     if decay:
-        drawings += _figure(pie(decay, "decay stage", colors), "Decay mixture, share of tokens (as Figure 2)")
-    realised = [_realised(stable, recipe.stable_steps * recipe.batch_rows)]
-    realised.append(_realised(decay, recipe.decay_steps * recipe.batch_rows) if decay else {})
+        drawings += _figure(pie(decay, "decay stage", color_of), "Decay mixture, share of tokens (as Figure 2)")
+    made = steps[-1]["step"] if steps else 0
+    stage_steps = (min(made, recipe.stable_steps), max(0, made - recipe.stable_steps))
+    realised = [_realised(mix, n * recipe.batch_rows) for mix, n in zip((stable, decay), stage_steps, strict=True)]
     rows = [
         [name, *(text for mix, real in zip((stable, decay), realised, strict=True) for text in _asked(mix, real, name))]
         for name in names
     ]
     head = ["source", "stable, asked", "stable, realised", "decay, asked", "decay, realised"]
-    return f'<div class="row">{drawings}</div>' + table(head, rows, "Asked and realised shares of tokens")
+    return f'<div class="row">{drawings}</div>' + table(head, rows, "Asked and so far realised shares of tokens")
 
 
 def _realised(mixture: dict[str, float], rows: int) -> dict[str, float]:
-    from xmodel2.data.mixture import counts
-
-    return {name: count / rows for name, count in counts(mixture, rows).items()}
+    return {name: count / rows for name, count in counts(mixture, rows).items()} if rows else {}
 
 
 def _asked(mixture: dict[str, float], realised: dict[str, float], name: str) -> list[str]:
-    return [f"{mixture[name]:.3%}", f"{realised[name]:.3%}"] if name in mixture else ["", ""]
+    if name not in mixture:
+        return ["", ""]
+    return [f"{mixture[name]:.3%}", f"{realised[name]:.3%}" if name in realised else "not yet"]
 
 
 def _model(ours: ModelSettings) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import torch
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
@@ -18,6 +19,7 @@ from xmodel2.recipe import Recipe, recipe_to_toml, replace
 from xmodel2.train import read_metrics, train
 
 Objective = Callable[[Recipe], float]
+SPACE = ("scale_emb", "dim_model_base", "scale_depth", "learning_rate")
 
 
 def suggest(trial: optuna.Trial) -> dict[str, Any]:
@@ -33,21 +35,26 @@ def suggest(trial: optuna.Trial) -> dict[str, Any]:
 def run_search(recipe: Recipe, trials: int, out: Path, objective: Objective) -> dict[str, Any]:
     """Add ``trials`` to the study in ``out`` and return best_value and best_params; writes best.toml and study.json.
 
-    A diverged trial counts as failed. Raises `XmodelError` if no trial of the study succeeded.
+    A trial that was interrupted is made first, with the same values and so in the same run directory. A diverged trial
+    counts as pruned. Raises `XmodelError` if no trial of the study succeeded.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(
         study_name=recipe.name,
         storage=JournalStorage(JournalFileBackend(str(out / "journal.log"))),
-        sampler=optuna.samplers.TPESampler(seed=recipe.seed),
         direction="minimize",
         load_if_exists=True,
     )
+    # Another seed for each call: the same one would draw the same points again.
+    study.sampler = optuna.samplers.TPESampler(seed=recipe.seed + len(study.trials))
+    _enqueue_interrupted(study)
 
     def trial_value(trial: optuna.Trial) -> float:
-        candidate = replace(recipe, {"name": f"{recipe.name}-{trial.number}", **suggest(trial)})
+        values = suggest(trial)
+        name = "-".join([recipe.name, *(f"{value:g}" for value in values.values())])
+        candidate = replace(recipe, {"name": name, **values})
         value = objective(candidate)
         if not math.isfinite(value):
             raise optuna.TrialPruned("the loss is not finite")
@@ -70,11 +77,30 @@ def run_search(recipe: Recipe, trials: int, out: Path, objective: Objective) -> 
     return {"best_value": best.value, "best_params": best.params}
 
 
+def _enqueue_interrupted(study: optuna.Study) -> None:
+    """Queue the trials that a kill or an error cut short, but for those that were made again since."""
+    states = optuna.trial.TrialState
+    made = [trial.params for trial in study.trials if trial.state in (states.COMPLETE, states.PRUNED)]
+    made += [trial.system_attrs.get("fixed_params", {}) for trial in study.get_trials(states=(states.WAITING,))]
+    for trial in study.get_trials(states=(states.RUNNING, states.FAIL)):
+        if trial.state == states.RUNNING:
+            study.tell(trial.number, state=states.FAIL)
+        if len(trial.params) == len(SPACE) and trial.params not in made:
+            study.enqueue_trial(trial.params)
+            made.append(trial.params)
+
+
 def trial_loss(recipe: Recipe, runs: Path) -> float:
     """Train a recipe and return its last held-out loss, the mean over text sources; going on where it was interrupted."""
     run_dir = Path(runs) / recipe.name
+    torch._dynamo.reset()  # each trial has its own constants; their compiled code must not add up
     if not train(recipe, run_dir, resume=True).finished:
         raise KeyboardInterrupt
-    last = [line for line in read_metrics(run_dir) if line.get("kind") == "heldout"][-1]["heldout"]
+    heldout = [line["heldout"] for line in read_metrics(run_dir) if line.get("kind") == "heldout"]
+    if not heldout or not heldout[-1]:
+        raise XmodelError(
+            f"{recipe.data.dir}: no source has held-out text, which trials are judged by; prepare it with some"
+        )
+    last = heldout[-1]
     losses = [row["loss"] for row in last.values() if "bits_per_byte" in row] or [row["loss"] for row in last.values()]
     return sum(losses) / len(losses)

@@ -1,10 +1,9 @@
 """Checkpoints: complete or absent, never pickled.
 
     checkpoints/step-200/{model,optimizer}.safetensors  state.json  recipe.toml  manifest.json (sizes, SHA-256)
-    checkpoints/latest                                  the name of the newest complete one
 
-Written to a hidden folder beside, synced, renamed, and only then pointed at; a kill or a full disk at any moment leaves
-the previous checkpoint valid. A damaged one is passed over for the one before it.
+Written to a hidden folder beside, synced, then renamed: a folder of that name is complete, and a kill or a full disk at any
+moment leaves the previous checkpoint valid. A damaged one is passed over for the one before it.
 """
 
 import json
@@ -21,7 +20,6 @@ from xmodel2.files import fsync_dir, sha256_file, write_json_atomic, write_text_
 from xmodel2.model import Xmodel2
 from xmodel2.recipe import ModelSettings, Recipe, load_recipe, recipe_to_toml
 
-LATEST = "latest"
 MODEL_FILE, OPTIMIZER_FILE = "model.safetensors", "optimizer.safetensors"
 STATE_FILE, MANIFEST_FILE, RECIPE_FILE = "state.json", "manifest.json", "recipe.toml"
 
@@ -50,7 +48,6 @@ def save_checkpoint(
             shutil.rmtree(final)
         os.replace(beside, final)
         fsync_dir(root)
-        write_text_atomic(root / LATEST, final.name + "\n")
     except Exception as error:
         shutil.rmtree(beside, ignore_errors=True)
         if isinstance(error, XmodelError):
@@ -68,6 +65,21 @@ def prune_checkpoints(run_dir: Path, keep: int, always: set[int]) -> None:
     for step in steps[:-keep]:
         if step not in always:
             shutil.rmtree(run_dir / "checkpoints" / f"step-{step}")
+
+
+def set_aside(run_dir: Path, above: int) -> None:
+    """Rename checkpoints of later steps to ``unused-step-N``: a run that went back past them will write its own."""
+    root = run_dir / "checkpoints"
+    for step in checkpoint_steps(run_dir):
+        if step > above:
+            shutil.rmtree(root / f"unused-step-{step}", ignore_errors=True)
+            os.replace(root / f"step-{step}", root / f"unused-step-{step}")
+
+
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """Return step, tokens, stage and the fingerprint of the data."""
+    state: dict[str, Any] = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
+    return state
 
 
 def checkpoint_steps(run_dir: Path) -> list[int]:
@@ -135,7 +147,7 @@ def load_model(path: Path) -> tuple[Xmodel2, Recipe, dict[str, Any]]:
         model = Xmodel2(recipe.model)
     model.to_empty(device="cpu")
     load_weights(model, checkpoint)
-    return model.eval(), recipe, json.loads((checkpoint / STATE_FILE).read_text())
+    return model.eval(), recipe, read_state(checkpoint)
 
 
 def load_weights(model: Xmodel2, checkpoint: Path) -> None:
@@ -170,8 +182,7 @@ def load_training_state(
     if next(model.parameters()).is_cuda:  # fused AdamW keeps its step counter beside the parameter
         for entry in optimizer.state.values():
             entry["step"] = entry["step"].cuda()
-    state: dict[str, Any] = json.loads((checkpoint / STATE_FILE).read_text())
-    return state
+    return read_state(checkpoint)
 
 
 def _same_architecture(checkpoint: Path, want: ModelSettings) -> None:

@@ -48,7 +48,7 @@ def _losses(
             continue
         loss = total / count
         losses[name] = {"loss": loss, "perplexity": math.exp(min(loss, 700.0)), "tokens": count}
-        if source.kind == "text":
+        if source.kind == "text" and source.heldout.bytes:
             split = source.heldout
             tokens_per_byte = (split.tokens - split.documents) / split.bytes
             losses[name]["bits_per_byte"] = loss * tokens_per_byte / math.log(2)

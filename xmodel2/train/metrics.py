@@ -10,6 +10,8 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
+from xmodel2.errors import XmodelError
+
 METRICS_FILE = "metrics.jsonl"
 
 
@@ -26,8 +28,13 @@ class MetricsWriter:
 
     def write(self, line: dict[str, Any]) -> None:
         """Append one line; its numbers go to TensorBoard under their key, nested ones under key/key."""
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise XmodelError(
+                f"{self._file.name}: cannot be written ({error}); free some space and --resume"
+            ) from error
         for name, value in _numbers("", line):
             if name != "step":
                 self._board.add_scalar(name, value, line["step"])

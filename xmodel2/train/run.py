@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from xmodel2.data.loader import Loader, prefetch
-from xmodel2.data.shards import ShardSet, open_shards
+from xmodel2.data.shards import ShardSet, data_fingerprint, open_shards
 from xmodel2.errors import XmodelError
 from xmodel2.files import write_text_atomic
 from xmodel2.model import Xmodel2, tensor_program
@@ -69,11 +69,14 @@ def train(recipe: Recipe, run_dir: Path, resume: bool = False, stop_after: int |
     Raises `XmodelError` if the run directory exists (without resume), the data does not fit, or a checkpoint cannot be written.
     """
     run_dir = Path(run_dir)
-    shards = open_shards(Path(recipe.data.dir), verify=recipe.data.verify_checksums)
+    data_dir = Path(recipe.data.dir)
+    shards = open_shards(data_dir, verify=recipe.data.verify_checksums)
     _check_data(recipe, shards)
+    loader = make_loader(recipe, shards)
+    fingerprint = data_fingerprint(data_dir)
     device = pick_device(recipe.train.device)
+    checkpoint, recipe = _open_run_dir(recipe, run_dir, resume, fingerprint)
     rows = recipe.train.micro_batch_size * recipe.data.sequence_length
-    checkpoint, recipe = _open_run_dir(recipe, run_dir, resume)
     precision, peak = pick_precision(recipe.train.precision, device, rows, recipe.model)
     recipe = replace(recipe, {"train.precision": precision, "train.device": device.type})
     if device.type == "cpu":
@@ -85,11 +88,13 @@ def train(recipe: Recipe, run_dir: Path, resume: bool = False, stop_after: int |
     model.to(device).train()
     optimizer = build_optimizer(model.named_parameters(), recipe.model, recipe.train)
     start = checkpoints.load_training_state(checkpoint, recipe, model, optimizer)["step"] if checkpoint else 0
+    checkpoints.set_aside(run_dir, above=start)
     write_text_atomic(run_dir / RECIPE_FILE, recipe_to_toml(recipe))
-    tokenizer_dir = Path(recipe.data.dir) / "tokenizer"
-    if tokenizer_dir.is_dir():
-        shutil.copytree(tokenizer_dir, run_dir / "tokenizer", dirs_exist_ok=True)
-    return _Loop(recipe, run_dir, shards, model, optimizer, precision, peak).run(start, stop_after)
+    if (data_dir / "tokenizer").is_dir() and not (run_dir / "tokenizer").exists():
+        shutil.copytree(data_dir / "tokenizer", run_dir / ".tokenizer.tmp", dirs_exist_ok=True)
+        (run_dir / ".tokenizer.tmp").rename(run_dir / "tokenizer")
+    loop = _Loop(recipe, run_dir, shards, loader, fingerprint, model, optimizer, peak)
+    return loop.run(start, stop_after)
 
 
 class _Loop:
@@ -98,16 +103,18 @@ class _Loop:
         recipe: Recipe,
         run_dir: Path,
         shards: ShardSet,
+        loader: Loader,
+        data_fingerprint: str,
         model: Xmodel2,
         optimizer: torch.optim.Optimizer,
-        precision: str,
         peak_flops: float,
     ) -> None:
-        self.recipe, self.run_dir, self.shards = recipe, run_dir, shards
-        self.model, self.optimizer, self.precision = model, optimizer, precision
+        self.recipe, self.run_dir, self.shards, self.loader = recipe, run_dir, shards, loader
+        self.model, self.optimizer, self.precision = model, optimizer, recipe.train.precision
+        self.data_fingerprint = data_fingerprint
         self.peak_flops = peak_flops
         self.flops_per_token = flops_per_token(recipe.model, recipe.data.sequence_length)
-        self.step_fn = TrainStep(model, optimizer, recipe, precision)
+        self.step_fn = TrainStep(model, optimizer, recipe, self.precision)
         self._stop = threading.Event()
 
     def run(self, start: int, stop_after: int | None = None) -> RunResult:
@@ -115,7 +122,7 @@ class _Loop:
         recipe, loss, step = self.recipe, None, start
         previous = self._catch_signals()
         metrics = MetricsWriter(self.run_dir, start)
-        batches = prefetch(make_loader(recipe, self.shards), start, recipe.total_steps)
+        batches = prefetch(self.loader, start, recipe.total_steps)
         try:
             with TrainProgress(recipe, start) as progress:
                 if start:
@@ -176,7 +183,11 @@ class _Loop:
         return {"step": step, "kind": "heldout", "tokens": tokens, "heldout": losses}
 
     def _save(self, step: int) -> None:
-        state = {"tokens": step * self.recipe.train.batch_tokens, "stage": stage_of(self.recipe, step)}
+        state = {
+            "tokens": step * self.recipe.train.batch_tokens,
+            "stage": stage_of(self.recipe, step),
+            "data": self.data_fingerprint,
+        }
         checkpoints.save_checkpoint(self.run_dir, step, self.recipe, self.model, self.optimizer, state)
         checkpoints.prune_checkpoints(self.run_dir, self.recipe.train.keep_checkpoints, {self.recipe.stable_steps})
 
@@ -208,6 +219,12 @@ def make_loader(recipe: Recipe, shards: ShardSet) -> Loader:
 def _check_data(recipe: Recipe, shards: ShardSet) -> None:
     if not recipe.stages.stable.mixture:
         raise XmodelError("recipe: stages.stable.mixture is empty; name at least one source and its share")
+    decay = recipe.stages.decay
+    if decay.tokens and decay.sft_share > 0 and not decay.sft_mixture:
+        raise XmodelError(
+            f"recipe: stages.decay.sft_share is {decay.sft_share} but stages.decay.sft_mixture is empty; name instruction"
+            " sources and their shares, or set stages.decay.sft_share = 0"
+        )
     if shards.vocab_size > recipe.model.vocab_size:
         raise XmodelError(
             f"{recipe.data.dir}: its tokenizer has {shards.vocab_size} pieces but model.vocab_size is"
@@ -215,7 +232,7 @@ def _check_data(recipe: Recipe, shards: ShardSet) -> None:
         )
 
 
-def _open_run_dir(recipe: Recipe, run_dir: Path, resume: bool) -> tuple[Path | None, Recipe]:
+def _open_run_dir(recipe: Recipe, run_dir: Path, resume: bool, data: str) -> tuple[Path | None, Recipe]:
     """Return the checkpoint to go on from, if any, and the recipe with the run's own precision."""
     if not resume:
         if run_dir.exists() and any(run_dir.iterdir()):
@@ -224,6 +241,10 @@ def _open_run_dir(recipe: Recipe, run_dir: Path, resume: bool) -> tuple[Path | N
         return None, recipe
     run_dir.mkdir(parents=True, exist_ok=True)
     if not (run_dir / RECIPE_FILE).exists():
+        if checkpoints.checkpoint_steps(run_dir):
+            raise XmodelError(
+                f"{run_dir}: has checkpoints but no {RECIPE_FILE}; copy it back from one of them to resume"
+            )
         return None, recipe
     before = load_recipe(run_dir / RECIPE_FILE)
     changed = [f"{key} was {a!r}, is {b!r}" for key, a, b in _differences(before, recipe) if key not in _FREE]
@@ -237,6 +258,11 @@ def _open_run_dir(recipe: Recipe, run_dir: Path, resume: bool) -> tuple[Path | N
     checkpoint, complaints = checkpoints.newest_valid(run_dir)
     if checkpoint is None and complaints:
         raise XmodelError(f"{run_dir}: no checkpoint is usable: {'; '.join(complaints)}")
+    if checkpoint is not None and checkpoints.read_state(checkpoint)["data"] != data:
+        raise XmodelError(
+            f"{recipe.data.dir}: is not the data that {run_dir} was trained on (its index differs); point data.dir at that"
+            " data, or choose another --out for a new run"
+        )
     return checkpoint, recipe
 
 
