@@ -118,7 +118,7 @@ def data_prepare(
     """
     from xmodel2.data.sources import prepare_from_file
 
-    _print_dict(prepare_from_file(sources, out, strict=strict, overwrite=overwrite), as_json=False)
+    _print_sources(prepare_from_file(sources, out, strict=strict, overwrite=overwrite))
 
 
 @app.command(name="data inspect")
@@ -134,7 +134,14 @@ def data_inspect(dir: tyro.conf.Positional[Path], /, samples: int = 1, json: Ann
     """
     from xmodel2.data.inspect import inspect_data
 
-    _print_dict(inspect_data(dir, samples), json)
+    report = inspect_data(dir, samples)
+    if json:
+        return _print_json(report)
+    _print_sources(report["sources"])
+    for name, source in report["sources"].items():
+        for number, text in enumerate(source["samples"]):
+            Console().rule(f"{name} {number}", align="left")
+            print(text)
 
 
 @app.command(name="data verify")
@@ -366,6 +373,18 @@ def _normalise(arguments: list[str]) -> list[str]:
 
 def _print_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False))
+
+
+def _print_sources(sources: dict[str, Any]) -> None:
+    extra = [key for key in ("skipped lines", "duplicates dropped") if key in next(iter(sources.values()))]
+    table = Table("source", "kind", "documents", "tokens", "bytes", "held-out documents", "held-out tokens", *extra)
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for name, source in sources.items():
+        counts = [source["train"][key] for key in ("documents", "tokens", "bytes")]
+        counts += [source["heldout"][key] for key in ("documents", "tokens")] + [source[key] for key in extra]
+        table.add_row(name, source["kind"], *(f"{count:,}" for count in counts))
+    Console().print(table)
 
 
 def _print_dict(value: dict[str, Any], as_json: bool) -> None:

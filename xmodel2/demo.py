@@ -67,7 +67,7 @@ RECIPE: dict[str, Any] = {
         "batch_tokens": 2048,
         "micro_batch_size": 8,
         "checkpoint_every": 500,
-        "heldout_every": 500,
+        "heldout_every": 200,
         "heldout_rows": 24,
     },
 }

@@ -119,7 +119,7 @@ def test_prepare_inspect_and_refuse_to_overwrite(corpus: Path) -> None:
     shards = open_shards(corpus / "out", verify=True)
     assert shards.sources["chat"].kind == "sft"
     report = inspect_data(corpus / "out")
-    assert "quick brown fox" in report["web"]["samples"]["0"]
+    assert "quick brown fox" in report["sources"]["web"]["samples"][0]
     with pytest.raises(XmodelError, match="already exists"):
         prepare_from_file(corpus / "sources.toml", corpus / "out")
     prepare_from_file(corpus / "sources.toml", corpus / "out", overwrite=True)

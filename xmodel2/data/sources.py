@@ -42,7 +42,8 @@ def prepare_from_file(path: Path, out: Path, strict: bool = False, overwrite: bo
         tokenizer = _tokenizer(path, tree["tokenizer"], Path(folder))
         index = prepare(sources, tokenizer, out, overwrite=overwrite)
     return {
-        name: {
+        name: {"kind": entry["kind"]}
+        | {
             split: {key: counts[key] for key in ("documents", "tokens", "bytes")}
             for split, counts in entry["splits"].items()
         }

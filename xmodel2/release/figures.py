@@ -28,14 +28,15 @@ def loss_curve(steps: Sequence[Line], stable_tokens: int) -> str:
     axes.set_xlabel("tokens")
     axes.set_ylabel("loss, nats a token")
     axes.xaxis.set_major_formatter(EngFormatter())
-    top = axes.get_ylim()[1]
-    axes.text(tokens[-1] * 0.01, top, "stable", va="top", color=BLUE)
+    above: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "va": "bottom"}
+    axes.text(0, 1.01, "stable", color=BLUE, **above)
     if tokens[-1] > stable_tokens:
-        axes.text(stable_tokens, top, " decay, with instruction data", va="top", color=ORANGE)
+        axes.text(stable_tokens, 1.01, "decay, with instruction data", color=ORANGE, **above)
     right = axes.twinx()
     right.plot(tokens, [line["learning_rate"] for line in steps], color=GREY, linewidth=1.2, linestyle="--")
     right.set_ylabel("learning rate (dashed)", color=GREY)
     right.set_ylim(bottom=0)
+    right.spines["top"].set_visible(False)
     return svg(figure)
 
 

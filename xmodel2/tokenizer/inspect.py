@@ -50,7 +50,7 @@ def tokenizer_statistics(tokenizer: Tokenizer, texts: Iterable[str]) -> dict[str
         "unknown_tokens": counts[SPECIAL_TOKENS.index("<unk>")],
         "used_vocabulary": sum(counts[index] > 0 for index in learned) / len(learned),
         "mean_piece_length": sum(len(pieces[index]) for index in learned) / len(learned),
-        "longest_piece": max((pieces[index] for index in learned), key=len),
+        "longest_piece": max((pieces[index].strip() for index in learned), key=len),
         "most_common": [[pieces[index], count] for index, count in counts.most_common(10)],
         "round_trip_failures": failures,
     }
