@@ -4,17 +4,17 @@ Exit codes: 0 done, 1 failed (one clear message), 2 wrong usage, 130 stopped by 
 Heavy imports happen inside a command, so that --help is quick.
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 
 from xmodel2.errors import XmodelError
+from xmodel2.output import busy, print_dict, print_json, print_sources
 
 app = tyro.extras.SubcommandApp()
 _GROUPS = ("tokenizer", "data")
@@ -54,7 +54,8 @@ def tokenizer_train(files: tyro.conf.Positional[tuple[Path, ...]], /, *, vocab_s
     from xmodel2.tokenizer import train_unigram
 
     texts = (document_text(document) for document in read_documents(files))
-    tokenizer = train_unigram(texts, vocab_size, out)
+    with busy("training the tokenizer"):
+        tokenizer = train_unigram(texts, vocab_size, out)
     print(f"{out}: {tokenizer.vocab_size} pieces")
 
 
@@ -78,7 +79,7 @@ def tokenizer_inspect(
     from xmodel2.tokenizer import load_tokenizer, tokenizer_statistics
 
     texts = [document_text(document) for document in read_documents(files)]
-    _print_dict(tokenizer_statistics(load_tokenizer(tokenizer), texts), json)
+    print_dict(tokenizer_statistics(load_tokenizer(tokenizer), texts), json)
 
 
 @app.command(name="data starter")
@@ -94,7 +95,9 @@ def data_starter(*, out: Path, vocab_size: int = 8192, overwrite: Annotated[bool
     """
     from xmodel2.data.starter import write_starter_corpus
 
-    _print_dict(write_starter_corpus(out, vocab_size=vocab_size, overwrite=overwrite), as_json=False)
+    with busy("collecting text and making questions"):
+        counts = write_starter_corpus(out, vocab_size=vocab_size, overwrite=overwrite)
+    print_dict(counts, as_json=False)
 
 
 @app.command(name="data prepare")
@@ -118,7 +121,9 @@ def data_prepare(
     """
     from xmodel2.data.sources import prepare_from_file
 
-    _print_sources(prepare_from_file(sources, out, strict=strict, overwrite=overwrite))
+    with busy("preparing"):
+        report = prepare_from_file(sources, out, strict=strict, overwrite=overwrite)
+    print_sources(report)
 
 
 @app.command(name="data inspect")
@@ -136,8 +141,8 @@ def data_inspect(dir: tyro.conf.Positional[Path], /, samples: int = 1, json: Ann
 
     report = inspect_data(dir, samples)
     if json:
-        return _print_json(report)
-    _print_sources(report["sources"])
+        return print_json(report)
+    print_sources(report["sources"])
     for name, source in report["sources"].items():
         for number, text in enumerate(source["samples"]):
             Console().rule(f"{name} {number}", align="left")
@@ -203,7 +208,7 @@ def plan(recipe: tyro.conf.Positional[Path], /, set: _SET = (), json: Annotated[
     from xmodel2.model.count import plan_run
     from xmodel2.recipe import load_recipe
 
-    _print_dict(plan_run(load_recipe(recipe, set)), json)
+    print_dict(plan_run(load_recipe(recipe, set)), json)
 
 
 @app.command(name="search")
@@ -222,7 +227,7 @@ def search(recipe: tyro.conf.Positional[Path], /, *, trials: int, out: Path, set
     from xmodel2.search.study import run_search, trial_loss
 
     study = run_search(load_recipe(recipe, set), trials, out, lambda r: trial_loss(r, out / "trials"))
-    _print_dict({"best loss": study["best_value"], **study["best_params"], "recipe": str(out / "best.toml")}, False)
+    print_dict({"best loss": study["best_value"], **study["best_params"], "recipe": str(out / "best.toml")}, False)
 
 
 @app.command(name="eval")
@@ -253,11 +258,12 @@ def evaluate(
     from xmodel2.files import write_json_atomic
 
     names = [name for name in suite.split(",") if name]
-    results = evaluate_model(model, names, [task for task in tasks.split(",") if task], data_dir, limit)
+    with busy("evaluating"):
+        results = evaluate_model(model, names, [task for task in tasks.split(",") if task], data_dir, limit)
     if out:
         write_json_atomic(out, results)
     results.pop("transcripts", None)
-    _print_dict(results, json)
+    print_dict(results, json)
 
 
 @app.command(name="export")
@@ -281,7 +287,8 @@ def export(
     """
     from xmodel2.release.export import export_checkpoint
 
-    report = export_checkpoint(checkpoint, out, overwrite)
+    with busy("exporting"):
+        report = export_checkpoint(checkpoint, out, overwrite)
     print(f"{out}: largest logit difference {report['max_abs_difference']:.2e} against transformers")
 
 
@@ -335,7 +342,7 @@ def check(names: tyro.conf.Positional[tuple[str, ...]] = (), /, json: Annotated[
 
     rows = run_checks(names)
     if json:
-        _print_json({"checks": rows})
+        print_json({"checks": rows})
     else:
         table = Table("check", "passed", "figure", "bound")
         for row in rows:
@@ -359,6 +366,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _normalise(arguments: list[str]) -> list[str]:
     """Join two-word commands, and let one --set take several key=value."""
+    if arguments[:1] and arguments[0] in _GROUPS and arguments[1:2] in (["--help"], ["-h"]):
+        return ["--help"]
     if len(arguments) > 1 and arguments[0] in _GROUPS and not arguments[1].startswith("-"):
         arguments = [f"{arguments[0]} {arguments[1]}", *arguments[2:]]
     result: list[str] = []
@@ -369,41 +378,6 @@ def _normalise(arguments: list[str]) -> list[str]:
         in_set = argument == "--set" or (in_set and not argument.startswith("-") and "=" in argument)
         result.append(argument)
     return result
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False))
-
-
-def _print_sources(sources: dict[str, Any]) -> None:
-    extra = [key for key in ("skipped lines", "duplicates dropped") if key in next(iter(sources.values()))]
-    table = Table("source", "kind", "documents", "tokens", "bytes", "held-out documents", "held-out tokens", *extra)
-    for column in table.columns[2:]:
-        column.justify = "right"
-    for name, source in sources.items():
-        counts = [source["train"][key] for key in ("documents", "tokens", "bytes")]
-        counts += [source["heldout"][key] for key in ("documents", "tokens")] + [source[key] for key in extra]
-        table.add_row(name, source["kind"], *(f"{count:,}" for count in counts))
-    Console().print(table)
-
-
-def _print_dict(value: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        return _print_json(value)
-    table = Table(show_header=False)
-    for key, text in _flatten("", value):
-        table.add_row(key, text)
-    Console().print(table)
-
-
-def _flatten(prefix: str, value: Any) -> list[tuple[str, str]]:
-    if isinstance(value, dict):
-        return [row for key, inner in value.items() for row in _flatten(f"{prefix}{key} ", inner)]
-    if isinstance(value, float):
-        return [(prefix.strip(), f"{value:,.6g}")]
-    if isinstance(value, int) and not isinstance(value, bool):
-        return [(prefix.strip(), f"{value:,}")]
-    return [(prefix.strip(), str(value))]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,52 @@
+"""What a run writes and shows while it goes on."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from xmodel2.errors import XmodelError
+from xmodel2.recipe import recipe_from_dict
+from xmodel2.train.metrics import MetricsWriter, read_metrics
+from xmodel2.train.progress import TrainProgress
+
+
+def test_lines_and_tensorboard_hold_the_same(tmp_path: Path) -> None:
+    writer = MetricsWriter(tmp_path, 0)
+    for step in (1, 2):
+        writer.write({"step": step, "stage": "stable", "loss": 5.0 - step})
+    writer.write({"step": 2, "kind": "heldout", "heldout": {"docs": {"loss": 2.5}}})
+    writer.close()
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 2]
+    board = EventAccumulator(str(tmp_path / "tensorboard"))
+    board.Reload()
+    assert [event.value for event in board.Scalars("loss")] == [4.0, 3.0]
+    assert board.Scalars("heldout/docs/loss")[0].value == 2.5
+
+
+def test_a_repeated_step_counts_once_and_a_torn_line_not_at_all(tmp_path: Path) -> None:
+    lines = [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 9.0}, {"step": 2, "loss": 2.0}]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (tmp_path / "metrics.jsonl").write_text(text + '{"step": 3, "lo')
+    assert [line["loss"] for line in read_metrics(tmp_path)] == [1.0, 2.0]
+    assert read_metrics(tmp_path / "absent") == []
+
+
+def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = MetricsWriter(tmp_path, 0)
+    writer._file.close()
+    writer._file = open("/dev/full", "w")
+    with pytest.raises(XmodelError, match=r"cannot be written .*free some space"):
+        writer.write({"step": 1, "loss": 1.0})
+
+
+def test_without_a_terminal_progress_is_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = recipe_from_dict({"train": {"warmup_steps": 0}})
+    with TrainProgress(recipe, 0) as progress:
+        progress.update(1, "stable", 4.5, 0.01, 1234.0, 0.5)
+        progress.update(recipe.total_steps, "decay", 3.25, 0.001, 1234.0, 0.5)
+    shown = capsys.readouterr().err.splitlines()
+    assert len(shown) == 2
+    assert "loss 3.250  lr 1.00e-03  1,234 tok/s  MFU 50%" in shown[1]
+    assert "\x1b" not in "".join(shown)

@@ -1,0 +1,74 @@
+"""One step: the same whatever the micro-batch, the packing of memory, or compilation."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from xmodel2.data.loader import Batch, Loader
+from xmodel2.data.shards import open_shards
+from xmodel2.data.synthetic import write_random_shards
+from xmodel2.model import Xmodel2, tensor_program
+from xmodel2.recipe import Recipe, recipe_from_dict
+from xmodel2.train.device import can_compile
+from xmodel2.train.optimizer import build_optimizer
+from xmodel2.train.step import TrainStep
+
+
+def recipe_of(**train: object) -> Recipe:
+    size = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 2}
+    return recipe_from_dict(
+        {
+            "model": {**size, "num_key_value_heads": 1, "vocab_size": 60, "dim_model_base": 32},
+            "data": {"sequence_length": 32},
+            "train": {"batch_tokens": 8 * 32, "micro_batch_size": 8, "compile": False, **train},
+        }
+    )
+
+
+@pytest.fixture
+def batch(tmp_path: Path) -> Batch:
+    """Packed documents and chats, so that rows have unequal numbers of loss tokens."""
+    write_random_shards(tmp_path, vocab_size=60, seed=0)
+    loader = Loader(open_shards(tmp_path), [(80, {"text": 0.4, "sft": 0.6})], 32, 8, seed=1)
+    return loader.batch(3)
+
+
+def two_steps(batch: Batch, **train: object) -> tuple[list[float], dict[str, torch.Tensor]]:
+    """Return the losses and the weights after two steps."""
+    recipe = recipe_of(**train)
+    model = Xmodel2(recipe.model)
+    tensor_program.initialise(model, 3)
+    optimizer = build_optimizer(model.named_parameters(), recipe.model, recipe.train)
+    step = TrainStep(model, optimizer, recipe, "fp32")
+    return [step(batch)[0] for _ in range(2)], dict(model.named_parameters())
+
+
+def test_micro_batches_do_not_change_the_step(batch: Batch) -> None:
+    assert len({int((row != -100).sum()) for row in batch.targets}) > 1
+    whole, parts = two_steps(batch), two_steps(batch, micro_batch_size=2)
+    assert whole[0] == pytest.approx(parts[0], abs=1e-5)
+    assert all(torch.allclose(whole[1][name], parts[1][name], atol=1e-4) for name in whole[1])
+    assert whole[0][1] < whole[0][0]
+
+
+@pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="torch.compile needs a C++ compiler here")
+def test_compilation_does_not_change_the_step(batch: Batch) -> None:
+    eager, compiled = two_steps(batch), two_steps(batch, compile=True)
+    assert eager[0] == pytest.approx(compiled[0], abs=1e-4)
+    assert all(torch.allclose(eager[1][name], compiled[1][name], atol=2e-3) for name in eager[1])
+
+
+def test_a_batch_without_loss_tokens_changes_nothing_by_gradient(batch: Batch) -> None:
+    empty = Batch(batch.inputs, np.full_like(batch.targets, -100), batch.document_ids, batch.sources)
+    losses, weights = two_steps(empty, weight_decay=0.0)
+    assert losses == [0.0, 0.0]
+    assert all(torch.isfinite(tensor).all() for tensor in weights.values())
+
+
+def test_without_a_compiler_a_cpu_runs_eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    assert not can_compile(torch.device("cpu"))
+    assert can_compile(torch.device("cuda"))
