@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from xmodel2.errors import XmodelError
-from xmodel2.output import busy, print_dict, print_json, print_sources
+from xmodel2.output import busy, print_dict, print_json, print_results, print_sources
 
 app = tyro.extras.SubcommandApp()
 _GROUPS = ("tokenizer", "data")
@@ -263,7 +263,7 @@ def evaluate(
     if out:
         write_json_atomic(out, results)
     results.pop("transcripts", None)
-    print_dict(results, json)
+    print_json(results) if json else print_results(results)
 
 
 @app.command(name="export")

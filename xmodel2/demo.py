@@ -57,7 +57,7 @@ RECIPE: dict[str, Any] = {
         },
     },
     "stages": {
-        "stable": {"tokens": 1_900_000, "mixture": MIXTURE},
+        "stable": {"tokens": 1_700_000, "mixture": MIXTURE},
         "decay": {"tokens": 1_700_000, "sft_share": 0.64, "sft_mixture": {"reasoning": 1.0}},
     },
     "train": {
@@ -67,8 +67,8 @@ RECIPE: dict[str, Any] = {
         "batch_tokens": 2048,
         "micro_batch_size": 8,
         "checkpoint_every": 500,
-        "heldout_every": 200,
-        "heldout_rows": 24,
+        "heldout_every": 250,
+        "heldout_rows": 12,
     },
 }
 

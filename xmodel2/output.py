@@ -1,6 +1,7 @@
 """What commands print: tables for people, one JSON object for machines."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -29,6 +30,32 @@ def print_sources(sources: dict[str, Any]) -> None:
         counts = [source["train"][key] for key in ("documents", "tokens", "bytes")]
         counts += [source["heldout"][key] for key in ("documents", "tokens")] + [source[key] for key in extra]
         table.add_row(escape(name), source["kind"], *(f"{count:,}" for count in counts))
+    Console().print(table)
+
+
+def print_results(results: dict[str, Any]) -> None:
+    """Print what `evaluate_model` returns: held-out losses, accuracies by task, harness metrics."""
+    for stage, losses in results.get("heldout", {}).items():
+        rows: list[Sequence[Any]] = [
+            (name, row["loss"], row["perplexity"], row.get("bits_per_byte"), row["tokens"])
+            for name, row in losses.items()
+        ]
+        head = ("source", "loss (nats a token)", "perplexity", "bits a byte", "tokens")
+        _print_rows(f"held-out loss, end of {stage}", head, rows)
+    for stage, outcome in results.get("reasoning", {}).items():
+        named = {**outcome["by_task"], "all": outcome}
+        counted = [(name, f"{row['accuracy']:.1%}", row["count"]) for name, row in named.items()]
+        _print_rows(f"questions answered exactly, end of {stage}", ("task", "accuracy", "questions"), counted)
+    for task, metrics in results.get("harness", {}).items():
+        _print_rows(task, ("metric", "value"), list(metrics.items()))
+
+
+def _print_rows(title: str, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    table = Table(*head, title=escape(title), title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in rows:
+        table.add_row(*("" if cell is None else escape(_flatten("", cell)[0][1]) for cell in row))
     Console().print(table)
 
 

@@ -78,7 +78,7 @@ def run_task(
             tasks=[task],
             task_manager=TaskManager(include_path=folder, include_defaults=False),
             limit=limit,
-            bootstrap_iters=0,
+            bootstrap_iters=1000,
             log_samples=False,
         )
     if report is None:
