@@ -58,7 +58,7 @@ def test_a_users_mistake_is_one_message_and_exit_code_1(tmp_path: Path, capsys: 
 def test_the_road_by_its_commands(road: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, recipe = tmp_path / "data", road / "run" / "recipe.toml"
     assert run("data", "prepare", road / "corpus" / "sources.toml", "--out", data) == 0
-    assert "held-out" in capsys.readouterr().out
+    assert "held out" in capsys.readouterr().out
     assert run("data", "verify", data) == 0
     assert "all as recorded" in capsys.readouterr().out
     assert run("data", "inspect", data, "--json") == 0

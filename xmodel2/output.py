@@ -22,13 +22,13 @@ def print_json(value: Any) -> None:
 
 def print_sources(sources: dict[str, Any]) -> None:
     """Print what each source of a data directory holds, a row a source."""
-    extra = [key for key in ("skipped lines", "duplicates dropped") if key in next(iter(sources.values()))]
-    table = Table("source", "kind", "documents", "tokens", "bytes", "held-out documents", "held-out tokens", *extra)
+    extra = [key for key in ("skipped", "duplicates") if key in next(iter(sources.values()))]
+    table = Table("source", "kind", "documents", "tokens", "bytes", "held out", *extra, box=None, pad_edge=False)
     for column in table.columns[2:]:
         column.justify = "right"
     for name, source in sources.items():
         counts = [source["train"][key] for key in ("documents", "tokens", "bytes")]
-        counts += [source["heldout"][key] for key in ("documents", "tokens")] + [source[key] for key in extra]
+        counts += [source["heldout"]["documents"], *(source[key] for key in extra)]
         table.add_row(escape(name), source["kind"], *(f"{count:,}" for count in counts))
     Console().print(table)
 

@@ -115,7 +115,7 @@ def test_prepare_inspect_and_refuse_to_overwrite(corpus: Path) -> None:
     assert counts["web"]["train"]["documents"] + counts["web"]["heldout"]["documents"] == 300
     assert counts["chat"]["heldout"]["documents"] == 2
     assert counts["chat"]["train"]["documents"] == 48
-    assert counts["chat"]["duplicates dropped"] == 2
+    assert counts["chat"]["duplicates"] == 2
     shards = open_shards(corpus / "out", verify=True)
     assert shards.sources["chat"].kind == "sft"
     report = inspect_data(corpus / "out")
@@ -178,7 +178,7 @@ def test_equal_questions_with_other_answers_are_no_duplicates(corpus: Path) -> N
     (corpus / "held.jsonl").write_text(json.dumps({"messages": [turns[0], {**turns[1], "content": "5"}]}) + "\n")
     counts = prepare_from_file(corpus / "sources.toml", corpus / "out")
     assert counts["chat"]["train"]["documents"] == 2
-    assert counts["chat"]["duplicates dropped"] == 1
+    assert counts["chat"]["duplicates"] == 1
 
 
 def test_questions_with_any_line_separator_come_back(corpus: Path) -> None:

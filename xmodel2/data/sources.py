@@ -47,7 +47,7 @@ def prepare_from_file(path: Path, out: Path, strict: bool = False, overwrite: bo
             split: {key: counts[key] for key in ("documents", "tokens", "bytes")}
             for split, counts in entry["splits"].items()
         }
-        | {"skipped lines": entry["skipped_lines"], "duplicates dropped": entry["duplicates"]}
+        | {"skipped": entry["skipped_lines"], "duplicates": entry["duplicates"]}
         for name, entry in index["sources"].items()
     }
 
