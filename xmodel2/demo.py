@@ -35,7 +35,7 @@ from xmodel2.tokenizer import load_tokenizer
 from xmodel2.train import load_model, read_metrics, train
 
 VOCAB_SIZE = 2048
-MIXTURE = {"docs": 0.4, "code": 0.4, "web": 0.2}
+MIXTURE = {"docs": 0.35, "code": 0.35, "web": 0.3}
 PROMPTS = ("The function returns", "def __init__(self", "This package provides")
 
 CORPUS: dict[str, Any] = {
@@ -57,7 +57,7 @@ RECIPE: dict[str, Any] = {
         },
     },
     "stages": {
-        "stable": {"tokens": 1_700_000, "mixture": MIXTURE},
+        "stable": {"tokens": 1_900_000, "mixture": MIXTURE},
         "decay": {"tokens": 1_700_000, "sft_share": 0.64, "sft_mixture": {"reasoning": 1.0}},
     },
     "train": {
