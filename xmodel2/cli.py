@@ -40,7 +40,14 @@ def demo(out: Path = Path("demo"), overwrite: Annotated[bool, _FLAG] = False) ->
 
 
 @app.command(name="tokenizer train")
-def tokenizer_train(files: tyro.conf.Positional[tuple[Path, ...]], /, *, vocab_size: int, out: Path) -> None:
+def tokenizer_train(
+    files: tyro.conf.Positional[tuple[Path, ...]],
+    /,
+    *,
+    vocab_size: int,
+    out: Path,
+    overwrite: Annotated[bool, _FLAG] = False,
+) -> None:
     """Train a Unigram tokenizer on text or jsonl files.
 
     Example: xmodel2 tokenizer train corpus/*.jsonl.zst --vocab-size 8192 --out tokenizer
@@ -49,13 +56,15 @@ def tokenizer_train(files: tyro.conf.Positional[tuple[Path, ...]], /, *, vocab_s
         files: .txt, .jsonl, .jsonl.gz or .jsonl.zst
         vocab_size: number of pieces, special tokens and bytes included
         out: tokenizer directory to write (Hugging Face layout)
+        overwrite: replace an earlier tokenizer in that directory
     """
     from xmodel2.data.read import document_text, read_documents
+    from xmodel2.files import replaced_folder
     from xmodel2.tokenizer import train_unigram
 
     texts = (document_text(document) for document in read_documents(files))
-    with busy("training the tokenizer"):
-        tokenizer = train_unigram(texts, vocab_size, out)
+    with busy("training the tokenizer"), replaced_folder(out, overwrite, "tokenizer train") as folder:
+        tokenizer = train_unigram(texts, vocab_size, folder)
     print(f"{out}: {tokenizer.vocab_size} pieces")
 
 

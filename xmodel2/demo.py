@@ -6,7 +6,6 @@ Each stage is the function that its own command calls; only the sizes are the de
 """
 
 import json
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ from xmodel2.errors import XmodelError
 from xmodel2.eval.ngram import KneserNey, unigram_entropy
 from xmodel2.eval.reasoning import majority_baseline
 from xmodel2.eval.run import evaluate_model
-from xmodel2.files import check_folder, mark_folder, write_json_atomic
+from xmodel2.files import fresh_folder, write_json_atomic
 from xmodel2.model.count import parameter_count
 from xmodel2.model.generate import generate
 from xmodel2.recipe import Recipe, recipe_from_dict
@@ -81,9 +80,7 @@ def run_demo(
     ``corpus`` and ``settings`` replace the demo's own sizes. Raises `XmodelError` if ``out`` exists.
     """
     console = Console()
-    check_folder(out, overwrite, "demo")
-    shutil.rmtree(out, ignore_errors=True)
-    mark_folder(out, "demo")
+    fresh_folder(out, overwrite, "demo")
     started = time.perf_counter()
     run_dir = out / "run"
     with _stage(console, "corpus"):
@@ -117,6 +114,7 @@ def demo_recipe(data: Path, settings: dict[str, Any] | None = None) -> Recipe:
 def _evaluate(run_dir: Path, recipe: Recipe, out: Path) -> dict[str, Any]:
     """Score the ends of both stages, and baselines fitted to the very documents the run saw."""
     results: dict[str, Any] = {
+        "steps": {},
         "heldout": {},
         "reasoning": {},
         "baselines": baselines(open_shards(out / "data"), recipe),
@@ -128,8 +126,8 @@ def _evaluate(run_dir: Path, recipe: Recipe, out: Path) -> dict[str, Any]:
     for step in (recipe.stable_steps, recipe.total_steps):
         checkpoint = run_dir / "checkpoints" / f"step-{step}"
         scored = evaluate_model(checkpoint, ["heldout", "reasoning"], [], None)
-        results["heldout"] |= scored["heldout"]
-        results["reasoning"] |= scored["reasoning"]
+        for part in ("steps", "heldout", "reasoning"):
+            results[part] |= scored[part]
         transcripts |= scored["transcripts"]
         model, _, state = load_model(checkpoint)
         answers = generate(model, prompts, 60, [tokenizer.eos_id], temperature=0.7, top_p=0.9, seed=recipe.seed)

@@ -36,27 +36,52 @@ def mark_folder(out: Path, command: str) -> None:
     (out / MARKER).write_text(command + "\n", encoding="utf-8")
 
 
+def fresh_folder(out: Path, overwrite: bool, command: str) -> None:
+    """Make ``out`` an empty, marked folder; raises as `check_folder`."""
+    out = out.resolve()
+    check_folder(out, overwrite, command)
+    before = _move_aside(out)
+    mark_folder(out, command)
+    shutil.rmtree(before, ignore_errors=True)
+
+
 @contextmanager
 def replaced_folder(out: Path, overwrite: bool, command: str) -> Iterator[Path]:
     """Yield a new folder beside ``out`` that takes its place, whole, when the block ends well; raises as `check_folder`.
 
-    If the block fails, ``out`` is as before.
+    If the block fails, ``out`` is as before. A link is followed: what it points at is replaced.
     """
+    out = out.resolve()
     check_folder(out, overwrite, command)
     beside = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(beside, ignore_errors=True)
     try:
         mark_folder(beside, command)
         yield beside
-        before = out.with_name(f".{out.name}.old")
-        shutil.rmtree(before, ignore_errors=True)
-        if out.exists():
-            os.replace(out, before)
+        before = _move_aside(out)
         os.replace(beside, out)
         fsync_dir(out.parent)
         shutil.rmtree(before, ignore_errors=True)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _move_aside(out: Path) -> Path:
+    before = out.with_name(f".{out.name}.old")
+    shutil.rmtree(before, ignore_errors=True)
+    if out.exists():
+        os.replace(out, before)
+    return before
+
+
+def read_json(path: Path) -> Any:
+    """Return the value in a file, or None if there is no file. Raises `XmodelError` naming a damaged one."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise XmodelError(f"{path}: not valid JSON: {error}; write it again, or remove it") from None
 
 
 def fsync_dir(path: Path) -> None:

@@ -35,17 +35,20 @@ def print_sources(sources: dict[str, Any]) -> None:
 
 def print_results(results: dict[str, Any]) -> None:
     """Print what `evaluate_model` returns: held-out losses, accuracies by task, harness metrics."""
+    steps = results["steps"]
     for stage, losses in results.get("heldout", {}).items():
         rows: list[Sequence[Any]] = [
             (name, row["loss"], row["perplexity"], row.get("bits_per_byte"), row["tokens"])
             for name, row in losses.items()
         ]
         head = ("source", "loss (nats a token)", "perplexity", "bits a byte", "tokens")
-        _print_rows(f"held-out loss, end of {stage}", head, rows)
+        _print_rows(f"held-out loss, step {steps[stage]} ({stage})", head, rows)
     for stage, outcome in results.get("reasoning", {}).items():
         named = {**outcome["by_task"], "all": outcome}
         counted = [(name, f"{row['accuracy']:.1%}", row["count"]) for name, row in named.items()]
-        _print_rows(f"questions answered exactly, end of {stage}", ("task", "accuracy", "questions"), counted)
+        _print_rows(
+            f"questions answered exactly, step {steps[stage]} ({stage})", ("task", "accuracy", "questions"), counted
+        )
     for task, metrics in results.get("harness", {}).items():
         _print_rows(task, ("metric", "value"), list(metrics.items()))
 

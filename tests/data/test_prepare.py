@@ -133,6 +133,7 @@ def test_prepare_inspect_and_refuse_to_overwrite(corpus: Path) -> None:
         ("[tokenizer]\nvocab_size=600\n[sources.a]\nfile=['x']\n", "Did you mean 'files'"),
         ("[tokenizer]\nvocab_size=600\n[sources.a]\nfiles=['*.nothing']\n", "no file matches"),
         ("[tokenizer]\nvocab_size=600\n[sources.a]\nfiles=['plain.jsonl']\nkind='web'\n", "allowed: text, sft"),
+        ("[tokenizer]\nvocab_size=600\n[sources.a]\nfiles=['']\n", "no file matches ''"),
         ("[tokenizer]\nvocab_size=90000\n[sources.a]\nfiles=['plain.jsonl']\n", "vocab"),
         ("nonsense", "not a readable TOML"),
     ],
@@ -168,7 +169,30 @@ def test_only_a_data_directory_is_overwritten_and_never_the_inputs(corpus: Path)
     (corpus / "again.toml").write_text(text)
     with pytest.raises(XmodelError, match="lies inside --out"):
         prepare_from_file(corpus / "again.toml", corpus / "out", overwrite=True)
+    text = (corpus / "sources.toml").read_text()
+    (corpus / "out" / "sources.toml").write_text(text.replace('["', '["../'))
+    with pytest.raises(XmodelError, match=r"sources\.toml lies inside --out"):
+        prepare_from_file(corpus / "out" / "sources.toml", corpus / "out", overwrite=True)
     assert verify_shards(corpus / "out")
+
+
+def test_a_link_is_followed_when_overwriting(corpus: Path) -> None:
+    (corpus / "disk").mkdir()
+    (corpus / "link").symlink_to(corpus / "disk")
+    for overwrite in (False, True, True):
+        prepare_from_file(corpus / "sources.toml", corpus / "link", overwrite=overwrite)
+    assert (corpus / "link").is_symlink()
+    assert (corpus / "disk" / "index.json").exists()
+    assert not list(corpus.glob(".*"))
+
+
+def test_another_tokenizer_in_the_data_is_found(corpus: Path) -> None:
+    prepare_from_file(corpus / "sources.toml", corpus / "out")
+    with open(corpus / "out" / "tokenizer" / "tokenizer.json", "a") as handle:
+        handle.write(" ")
+    for check in (open_shards, verify_shards):
+        with pytest.raises(XmodelError, match="not the tokenizer that made the tokens"):
+            check(corpus / "out")
 
 
 def test_equal_questions_with_other_answers_are_no_duplicates(corpus: Path) -> None:

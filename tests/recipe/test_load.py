@@ -65,6 +65,8 @@ def test_a_preset_replaces_the_sizes_of_a_resolved_recipe(recipe_file: Path, tmp
     model = load_recipe(tmp_path / "large.toml").model
     assert (model.hidden_size, model.num_hidden_layers, model.scale_emb) == (512, 20, 7)
     assert load_recipe(resolved, ["model.preset=xl"]).model.hidden_size == 1536
+    both = load_recipe(resolved, ["model.num_hidden_layers=2", "model.preset=tiny"]).model
+    assert (both.hidden_size, both.num_hidden_layers) == (512, 2)
     assert load_recipe(resolved, ["model.preset=nano"]).model.hidden_size == 256
 
 

@@ -1,6 +1,7 @@
 """An exported directory, loaded by transformers alone, and what export refuses."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -63,7 +64,19 @@ def test_the_card_of_a_stable_checkpoint_shows_its_own_results(road: Path, tmp_p
     export_checkpoint(road / "run" / "checkpoints" / "step-12", tmp_path / "hf")
     card = (tmp_path / "hf" / "README.md").read_text()
     assert f"| docs | {results['heldout']['stable']['docs']['loss']:.3f} |" in card
-    assert "after the decay stage" not in card
+    assert "(decay)" not in card
+
+
+def test_the_card_shows_no_results_of_another_step(road: Path, tmp_path: Path) -> None:
+    shutil.copytree(road / "run", tmp_path / "run")
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    results["steps"]["decay"] = 19
+    (tmp_path / "run" / "results.json").write_text(json.dumps(results))
+    export_checkpoint(tmp_path / "run", tmp_path / "hf")
+    assert "Not evaluated at this step." in (tmp_path / "hf" / "README.md").read_text()
+    (tmp_path / "run" / "results.json").write_text("{")
+    with pytest.raises(XmodelError, match=r"results\.json: not valid JSON"):
+        export_checkpoint(tmp_path / "run", tmp_path / "hf2")
 
 
 def test_existing_directory_is_refused_and_replaced_on_demand(road: Path, tmp_path: Path) -> None:

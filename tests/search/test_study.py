@@ -65,6 +65,12 @@ def test_an_interrupted_trial_is_made_first_in_its_own_run_directory(recipe: Rec
     assert len({candidate.name for candidate in asked}) == 3
 
 
+def test_another_recipe_is_refused(recipe: Recipe, tmp_path: Path) -> None:
+    run_search(recipe, 1, tmp_path, bowl)
+    with pytest.raises(XmodelError, match="began with another recipe"):
+        run_search(recipe_from_dict({"name": "s", "seed": 2, "model": {"preset": "pico"}}), 1, tmp_path, bowl)
+
+
 def test_diverged_trials_do_not_count(recipe: Recipe, tmp_path: Path) -> None:
     with pytest.raises(XmodelError, match="no trial ended with a finite loss"):
         run_search(recipe, 2, tmp_path, lambda _: float("nan"))

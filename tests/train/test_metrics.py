@@ -39,6 +39,7 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     writer._file = open("/dev/full", "w")
     with pytest.raises(XmodelError, match=r"cannot be written .*free some space"):
         writer.write({"step": 1, "loss": 1.0})
+    writer.close()  # whose own flush fails again, and must not hide the message
 
 
 def test_without_a_terminal_progress_is_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,7 +47,7 @@ def prepare(
     """Write the data directory ``out`` and return its index. Raises `XmodelError` if it exists or a source is empty."""
     dtype = "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
     with replaced_folder(Path(out), overwrite, COMMAND) as folder:
-        shutil.copytree(tokenizer.directory, folder / "tokenizer")
+        shutil.copytree(tokenizer.directory, folder / "tokenizer", ignore=shutil.ignore_patterns(".*"))
         entries = {}
         for source in sources:
             entries[source.name] = _prepare_source(source, tokenizer, folder / source.name, dtype, shard_tokens)

@@ -28,7 +28,7 @@ def is_question(document: Document) -> bool:
 def write_questions(folder: Path, documents: Sequence[Document]) -> dict[str, Any]:
     """Write a source's questions and return their record for the index."""
     path = Path(folder) / QUESTIONS_FILE
-    write_text_atomic(path, "".join(json.dumps(document, ensure_ascii=False) + "\n" for document in documents))
+    write_text_atomic(path, "".join(json.dumps(document) + "\n" for document in documents))
     return {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256_file(path)}
 
 

@@ -97,6 +97,8 @@ def _parse(path: Path, raw: bytes) -> Document:
         value = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"not valid JSON: {error.msg} at column {error.colno}") from None
+    except RecursionError:
+        raise ValueError("not usable JSON: nested too deeply") from None
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     if "messages" in value:

@@ -146,10 +146,19 @@ def data_fingerprint(directory: Path) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
+def check_tokenizer(directory: Path) -> None:
+    """Raise `XmodelError` if the directory's tokenizer is not the one that made its tokens."""
+    path = Path(directory) / "tokenizer" / "tokenizer.json"
+    want = read_index(directory)["tokenizer"].get("fingerprint")
+    if want and (not path.is_file() or sha256_file(path) != want):
+        raise XmodelError(f"{path}: missing, or not the tokenizer that made the tokens; prepare the data again")
+
+
 def open_shards(directory: Path, verify: bool = False) -> ShardSet:
     """Map every shard; with ``verify``, read all of them and compare checksums. Raises `XmodelError` naming a bad file."""
     directory = Path(directory)
     index = read_index(directory)
+    check_tokenizer(directory)
     sources = {}
     for name, entry in index["sources"].items():
         splits = {
@@ -163,6 +172,7 @@ def open_shards(directory: Path, verify: bool = False) -> ShardSet:
 def verify_shards(directory: Path) -> list[Path]:
     """Compare every file's size and checksum with the index and return them. Raises `XmodelError` naming the first bad one."""
     checked = []
+    check_tokenizer(directory)
     for name, entry in read_index(directory)["sources"].items():
         records = [
             r for split in entry["splits"].values() for shard in split["shards"] for r in shard["files"].values()

@@ -12,6 +12,7 @@ files = ["alpaca/*.jsonl"]
 kind = "sft"
 """
 
+import glob
 import tempfile
 import tomllib
 from collections.abc import Iterator
@@ -54,9 +55,10 @@ def prepare_from_file(path: Path, out: Path, strict: bool = False, overwrite: bo
 
 def _check_outside(path: Path, tree: dict[str, Any], out: Path) -> None:
     """Raise if an input lies in the folder that is about to be replaced."""
-    inputs = [
-        file for name, entry in tree["sources"].items() for file in _files(path, name, "files", entry.get("files"))
-    ]
+    inputs = [path]
+    for name, entry in tree["sources"].items():
+        inputs += _files(path, name, "files", entry.get("files"))
+        inputs += _files(path, name, "heldout", entry["heldout"]) if "heldout" in entry else []
     if "path" in tree["tokenizer"]:
         inputs.append(path.parent / str(tree["tokenizer"]["path"]))
     for file in inputs:
@@ -111,11 +113,10 @@ def _files(path: Path, name: str, key: str, patterns: Any) -> list[Path]:
         raise XmodelError(f"{path}: sources.{name}.{key} must be a list of file patterns")
     found = []
     for pattern in patterns:
-        at = Path(pattern)
-        matches = sorted(at.parent.glob(at.name)) if at.is_absolute() else sorted(path.parent.glob(pattern))
+        matches = sorted(glob.glob(pattern, root_dir=path.parent, recursive=True))
         if not matches:
             raise XmodelError(f"{path}: sources.{name}.{key}: no file matches {pattern!r}")
-        found += matches
+        found += [path.parent / match for match in matches]
     return found
 
 

@@ -20,7 +20,8 @@ def evaluate_model(
 ) -> dict[str, Any]:
     """Score a run or checkpoint and return results by suite; held-out losses and questions are those of the run's data.
 
-    Results of a suite stand under the checkpoint's stage, so that the ends of both stages can be told apart.
+    Results of a suite stand under the checkpoint's stage, so that the ends of both stages can be told apart, and ``steps``
+    says which step each stage was measured at.
     Raises `XmodelError` for an unknown suite or task, and if the data or the harness is not there.
     """
     for suite in suites:
@@ -33,7 +34,7 @@ def evaluate_model(
         raise XmodelError(
             f"{data}: is not the data that {path} was trained on (its index differs); prepare that data again"
         )
-    results: dict[str, Any] = {}
+    results: dict[str, Any] = {"steps": {stage: state["step"]}}
     if "heldout" in suites:
         results["heldout"] = {stage: heldout_losses(model, open_shards(data), recipe)}
     if "reasoning" in suites:

@@ -28,7 +28,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     origin: Origin = {}
     tree = _read(Path(path), origin, ())
-    for override in overrides:
+    # A preset first, so that a size given beside it wins in either order.
+    for override in sorted(overrides, key=lambda text: text.partition("=")[0].strip() != "model.preset"):
         _override(tree, override, origin)
     return recipe_from_dict(tree, default_origin=str(path), origin=origin)
 

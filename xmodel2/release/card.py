@@ -38,14 +38,17 @@ def model_card(recipe: Recipe, state: dict[str, Any], results: dict[str, Any] | 
             f"| {name} | {recipe.stages.stable.mixture.get(name, 0):.2%} | {decay.get(name, 0):.2%} | {licence} |"
         )
     if results:
-        lines += ["", "## Results", "", *_results(results, state["stage"])]
+        lines += ["", "## Results", "", *_results(results, state)]
     lines += ["", "## Recipe", "", "```toml", recipe_to_toml(recipe).strip(), "```", ""]
     return "\n".join(lines)
 
 
-def _results(results: dict[str, Any], stage: str) -> list[str]:
-    """Return what was measured at the checkpoint's own stage; of reasoning, also the stage before."""
-    lines = []
+def _results(results: dict[str, Any], state: dict[str, Any]) -> list[str]:
+    """Return what was measured at this very step; of reasoning, also at the stage before."""
+    lines: list[str] = []
+    stage = state["stage"]
+    if results.get("steps", {}).get(stage) != state["step"]:
+        return ["Not evaluated at this step."]
     heldout = results.get("heldout", {}).get(stage, {})
     if heldout:
         lines += ["| held-out source | loss (nats a token) | bits a byte |", "|---|---|---|"]
@@ -54,7 +57,7 @@ def _results(results: dict[str, Any], stage: str) -> list[str]:
             lines.append(f"| {name} | {row['loss']:.3f} | {bits} |")
     reasoning = results.get("reasoning", {})
     stages = ["stable", "decay"] if stage == "decay" else [stage]
-    found = [f"{reasoning[s]['accuracy']:.1%} after the {s} stage" for s in stages if s in reasoning]
+    found = [f"{reasoning[s]['accuracy']:.1%} at step {results['steps'][s]} ({s})" for s in stages if s in reasoning]
     if found:
         lines += ["", f"Reasoning, exact match: {', '.join(found)}."]
     return lines or ["Not evaluated."]

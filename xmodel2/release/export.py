@@ -4,7 +4,6 @@ The directory is loaded back by `transformers` without our code; if its logits d
 prompts (plain, padded, and with a key/value cache) it is not published.
 """
 
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 
 from xmodel2.errors import XmodelError
-from xmodel2.files import replaced_folder, write_json_atomic, write_text_atomic
+from xmodel2.files import read_json, replaced_folder, write_json_atomic, write_text_atomic
 from xmodel2.model import Xmodel2
 from xmodel2.model.convert import granite_config, granite_difference, to_granite
 from xmodel2.recipe import ModelSettings, recipe_to_toml
@@ -35,9 +34,7 @@ def export_checkpoint(path: Path, out: Path, overwrite: bool = False) -> dict[st
     """Export a run's newest checkpoint, or one checkpoint, with the run's tokenizer and a model card."""
     model, recipe, state = load_model(path)
     run_dir = find_checkpoint(path).parent.parent
-    results_file = run_dir / "results.json"
-    results = json.loads(results_file.read_text(encoding="utf-8")) if results_file.exists() else None
-    card = model_card(recipe, state, results)
+    card = model_card(recipe, state, read_json(run_dir / "results.json"))
     return export_hf(
         model, recipe.model, find_tokenizer(path), out, card=card, recipe=recipe_to_toml(recipe), overwrite=overwrite
     )
@@ -66,7 +63,7 @@ def export_hf(
         shell.save_pretrained(folder, state_dict=tensors)
         _write_generation_config(folder, tokenizer)
         for file in sorted(Path(tokenizer_dir).iterdir()):
-            if file.is_file():
+            if file.is_file() and not file.name.startswith("."):
                 shutil.copy2(file, folder / file.name)
         if recipe:
             write_text_atomic(folder / "recipe.toml", recipe)

@@ -3,14 +3,13 @@
 It reads only the run directory (recipe.toml, metrics.jsonl, results.json, samples.json); what is not there is said, not guessed.
 """
 
-import json
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from xmodel2.data.mixture import counts
 from xmodel2.errors import XmodelError
-from xmodel2.files import write_text_atomic
+from xmodel2.files import read_json, write_text_atomic
 from xmodel2.model.count import block_parameter_count, parameter_count
 from xmodel2.recipe import PRESETS, ModelSettings, Recipe, load_recipe
 from xmodel2.release.figures import colors, heldout_curves, loss_curve, pie
@@ -36,7 +35,7 @@ def _run(run_dir: Path) -> str:
     lines = read_metrics(run_dir)
     steps = [line for line in lines if "kind" not in line]
     heldout = [line for line in lines if line.get("kind") == "heldout"]
-    results = _json(run_dir / "results.json") or {}
+    results = read_json(run_dir / "results.json") or {}
     stable_tokens = recipe.stable_steps * recipe.train.batch_tokens
     parts = [f"<h1>{escape(recipe.name)}</h1>", _summary(recipe, steps, results)]
     if steps:
@@ -53,18 +52,9 @@ def _run(run_dir: Path) -> str:
         "<h2>Evaluation</h2>",
         _evaluation(results),
         "<h2>Samples</h2>",
-        _samples(_json(run_dir / "samples.json")),
+        _samples(read_json(run_dir / "samples.json")),
     ]
     return "\n".join(parts)
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise XmodelError(f"{path}: not valid JSON: {error}; write it again with `xmodel2 eval --out`") from None
 
 
 def _figure(drawing: str, caption: str) -> str:
@@ -143,6 +133,7 @@ def _model(ours: ModelSettings) -> str:
 def _evaluation(results: dict[str, Any]) -> str:
     parts = []
     heldout, baselines = results.get("heldout", {}), results.get("baselines", {})
+    at = {stage: f"{stage}, step {step:,}" for stage, step in results.get("steps", {}).items()}
     if heldout:
         names = list(dict.fromkeys(name for stage in heldout.values() for name in stage))
         rows = []
@@ -158,7 +149,14 @@ def _evaluation(results: dict[str, Any]) -> str:
                     _number(baselines.get("unigram", {}).get(name)),
                 ]
             )
-        head = ["held-out source", "loss before decay", "after decay", "bits a byte", "5-gram loss", "unigram loss"]
+        head = [
+            "held-out source",
+            f"loss at {at.get('stable', 'stable')}",
+            f"at {at.get('decay', 'decay')}",
+            "bits a byte",
+            "5-gram loss",
+            "unigram loss",
+        ]
         parts.append(table(head, rows, "Held-out loss, nats a token (5-gram and unigram on the same training tokens)"))
     reasoning = results.get("reasoning", {})
     if reasoning:
@@ -168,7 +166,11 @@ def _evaluation(results: dict[str, Any]) -> str:
         for task in names:
             found = [reasoning[stage]["by_task"].get(task) for stage in columns]
             rows.append([task, *(f"{entry['accuracy']:.1%}" if entry else "" for entry in found)])
-        titles = {"stable": "before decay", "decay": "after decay", "majority": "commonest answer"}
+        titles = {
+            "stable": at.get("stable", "stable"),
+            "decay": at.get("decay", "decay"),
+            "majority": "commonest answer",
+        }
         parts.append(table(["reasoning task", *(titles[c] for c in columns)], rows, "Exact match, greedy generation"))
     for name, metrics in results.get("harness", {}).items():
         rows = [[metric, _number(value)] for metric, value in metrics.items()]

@@ -1,4 +1,4 @@
-"""Hyperparameter search over Table 5 with Optuna's TPE sampler; the study is a journal file, so it resumes and is shared.
+"""Hyperparameter search over Table 5 with Optuna's TPE sampler; the study is a journal file, so it resumes.
 
 recipe -> trial: Table 5's four values -> train -> final held-out loss -> ... -> best.toml
 """
@@ -15,7 +15,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from xmodel2.errors import XmodelError
 from xmodel2.files import write_json_atomic, write_text_atomic
-from xmodel2.recipe import Recipe, recipe_to_toml, replace
+from xmodel2.recipe import Recipe, load_recipe, recipe_to_toml, replace
 from xmodel2.train import read_metrics, train
 
 Objective = Callable[[Recipe], float]
@@ -40,6 +40,7 @@ def run_search(recipe: Recipe, trials: int, out: Path, objective: Objective) -> 
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
+    _same_recipe(recipe, out / "recipe.toml")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(
         study_name=recipe.name,
@@ -75,6 +76,14 @@ def run_search(recipe: Recipe, trials: int, out: Path, objective: Objective) -> 
     rows = [{"number": t.number, "value": t.value, "params": t.params, "state": t.state.name} for t in study.trials]
     write_json_atomic(out / "study.json", {"best": best.number, "trials": rows})
     return {"best_value": best.value, "best_params": best.params}
+
+
+def _same_recipe(recipe: Recipe, path: Path) -> None:
+    """Write the study's recipe, or raise `XmodelError` if it began with another: their losses would not compare."""
+    if not path.exists():
+        write_text_atomic(path, recipe_to_toml(recipe))
+    elif load_recipe(path) != recipe:
+        raise XmodelError(f"{path}: this study began with another recipe; use that one, or choose another --out")
 
 
 def _enqueue_interrupted(study: optuna.Study) -> None:

@@ -5,6 +5,7 @@ A resumed run writes the repeated steps again; a reader keeps the last line of a
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,10 @@ class MetricsWriter:
 
     def close(self) -> None:
         """Flush and close both."""
-        self._file.close()
-        self._board.close()
+        with suppress(OSError):  # what could not be flushed was reported by `write`
+            self._file.close()
+        with suppress(OSError):
+            self._board.close()
 
 
 def _numbers(prefix: str, value: Any) -> Iterator[tuple[str, float]]:
