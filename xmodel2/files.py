@@ -30,7 +30,7 @@ def check_folder(out: Path, overwrite: bool, command: str) -> None:
         raise XmodelError(f"{out}: was not made by `xmodel2 {command}`; remove it yourself, or choose another --out")
 
 
-def mark_folder(out: Path, command: str) -> None:
+def _mark_folder(out: Path, command: str) -> None:
     """Make the folder if needed, and mark it as made by a command."""
     out.mkdir(parents=True, exist_ok=True)
     (out / MARKER).write_text(command + "\n", encoding="utf-8")
@@ -41,7 +41,7 @@ def fresh_folder(out: Path, overwrite: bool, command: str) -> None:
     out = out.resolve()
     check_folder(out, overwrite, command)
     before = _move_aside(out)
-    mark_folder(out, command)
+    _mark_folder(out, command)
     shutil.rmtree(before, ignore_errors=True)
 
 
@@ -56,7 +56,7 @@ def replaced_folder(out: Path, overwrite: bool, command: str) -> Iterator[Path]:
     beside = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(beside, ignore_errors=True)
     try:
-        mark_folder(beside, command)
+        _mark_folder(beside, command)
         yield beside
         before = _move_aside(out)
         os.replace(beside, out)

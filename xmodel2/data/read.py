@@ -15,7 +15,7 @@ from typing import IO, Any
 import zstandard
 
 from xmodel2.errors import XmodelError
-from xmodel2.tokenizer.load import ROLES
+from xmodel2.tokenizer.load import ROLES, is_unicode
 
 Document = dict[str, Any]
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".txt")
@@ -105,7 +105,7 @@ def _parse(path: Path, raw: bytes) -> Document:
         _check_messages(value["messages"])
     elif not isinstance(value.get("text"), str):
         raise ValueError("neither text nor messages")
-    if not _is_unicode(document_text(value)):
+    if not is_unicode(document_text(value)):
         raise ValueError("a lone surrogate, which is no Unicode text")
     return value
 
@@ -120,11 +120,3 @@ def _check_messages(messages: Any) -> None:
             raise ValueError(f"messages[{number}].role is {message.get('role')!r}, not one of {', '.join(ROLES)}")
         if message["role"] == "system" and number:
             raise ValueError(f"messages[{number}]: a system message must come first")
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -114,6 +114,8 @@ class ShardSet:
 
     directory: Path
     vocab_size: int
+    fingerprint: str
+    """As `data_fingerprint`."""
     sources: dict[str, Source]
 
     def source(self, name: str) -> Source:
@@ -141,15 +143,18 @@ def read_index(directory: Path) -> dict[str, Any]:
 
 def data_fingerprint(directory: Path) -> str:
     """Return a hash of what the index says of tokenizer, files and checksums: equal for equal data, wherever it lies."""
-    index = read_index(directory)
+    return _fingerprint(read_index(directory))
+
+
+def _fingerprint(index: dict[str, Any]) -> str:
     content = json.dumps([index["dtype"], index["tokenizer"], index["sources"]], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def check_tokenizer(directory: Path) -> None:
+def _check_tokenizer(directory: Path, index: dict[str, Any]) -> None:
     """Raise `XmodelError` if the directory's tokenizer is not the one that made its tokens."""
     path = Path(directory) / "tokenizer" / "tokenizer.json"
-    want = read_index(directory)["tokenizer"].get("fingerprint")
+    want = index["tokenizer"].get("fingerprint")
     if want and (not path.is_file() or sha256_file(path) != want):
         raise XmodelError(f"{path}: missing, or not the tokenizer that made the tokens; prepare the data again")
 
@@ -158,7 +163,7 @@ def open_shards(directory: Path, verify: bool = False) -> ShardSet:
     """Map every shard; with ``verify``, read all of them and compare checksums. Raises `XmodelError` naming a bad file."""
     directory = Path(directory)
     index = read_index(directory)
-    check_tokenizer(directory)
+    _check_tokenizer(directory, index)
     sources = {}
     for name, entry in index["sources"].items():
         splits = {
@@ -166,14 +171,15 @@ def open_shards(directory: Path, verify: bool = False) -> ShardSet:
             for split in ("train", "heldout")
         }
         sources[name] = Source(entry["kind"], **splits)
-    return ShardSet(directory, index["tokenizer"]["vocab_size"], sources)
+    return ShardSet(directory, index["tokenizer"]["vocab_size"], _fingerprint(index), sources)
 
 
 def verify_shards(directory: Path) -> list[Path]:
     """Compare every file's size and checksum with the index and return them. Raises `XmodelError` naming the first bad one."""
     checked = []
-    check_tokenizer(directory)
-    for name, entry in read_index(directory)["sources"].items():
+    index = read_index(directory)
+    _check_tokenizer(directory, index)
+    for name, entry in index["sources"].items():
         records = [
             r for split in entry["splits"].values() for shard in split["shards"] for r in shard["files"].values()
         ]

@@ -40,7 +40,7 @@ def prepare_from_file(path: Path, out: Path, strict: bool = False, overwrite: bo
     check_folder(out, overwrite, COMMAND)
     _check_outside(path, tree, out)
     with tempfile.TemporaryDirectory() as folder:
-        tokenizer = _tokenizer(path, tree["tokenizer"], Path(folder))
+        tokenizer = _tokenizer(path, tree, Path(folder))
         index = prepare(sources, tokenizer, out, overwrite=overwrite)
     return {
         name: {"kind": entry["kind"]}
@@ -120,13 +120,13 @@ def _files(path: Path, name: str, key: str, patterns: Any) -> list[Path]:
     return found
 
 
-def _tokenizer(path: Path, entry: dict[str, Any], folder: Path) -> Tokenizer:
+def _tokenizer(path: Path, tree: dict[str, Any], folder: Path) -> Tokenizer:
+    entry = tree["tokenizer"]
     if "path" in entry:
         return load_tokenizer(path.parent / str(entry["path"]))
     size = entry.get("vocab_size")
     if not isinstance(size, int) or size <= 0:
         raise XmodelError(f"{path}: tokenizer.vocab_size must be a whole number, or give tokenizer.path")
-    tree = _read(path)
 
     def texts() -> Iterator[str]:
         for name, table in tree["sources"].items():

@@ -12,7 +12,7 @@ from typing import Any
 
 from xmodel2.data.embedded import embedded_corpus
 from xmodel2.data.reasoning import reasoning_examples
-from xmodel2.files import check_folder, replaced_folder, write_text_atomic
+from xmodel2.files import replaced_folder, write_text_atomic
 
 COMMAND = "data starter"
 _KINDS = {"docs": "text", "code": "text", "web": "text", "reasoning": "sft"}
@@ -49,19 +49,18 @@ def write_starter_corpus(
 
     Raises `XmodelError` if ``out`` exists.
     """
-    check_folder(Path(out), overwrite, COMMAND)
-    files: dict[str, list[dict[str, Any]]] = {}
-    for name, texts in sorted(embedded_corpus(max_bytes).items()):
-        documents = [{"text": text} for text in texts]
-        files[f"{name}-heldout"] = documents[::_HELDOUT_EVERY]
-        files[name] = [document for number, document in enumerate(documents) if number % _HELDOUT_EVERY]
-    files["reasoning"] = reasoning_examples(examples, seed=1)
-    asked = {example["question"] for example in files["reasoning"]}
-    files["reasoning-heldout"] = reasoning_examples(heldout_examples, seed=2, exclude=asked)
-    tables = [_SOURCE.format(name=name, kind=kind) for name, kind in _KINDS.items()]
     with replaced_folder(Path(out), overwrite, COMMAND) as folder:
+        files: dict[str, list[dict[str, Any]]] = {}
+        for name, texts in sorted(embedded_corpus(max_bytes).items()):
+            documents = [{"text": text} for text in texts]
+            files[f"{name}-heldout"] = documents[::_HELDOUT_EVERY]
+            files[name] = [document for number, document in enumerate(documents) if number % _HELDOUT_EVERY]
+        files["reasoning"] = reasoning_examples(examples, seed=1)
+        asked = {example["question"] for example in files["reasoning"]}
+        files["reasoning-heldout"] = reasoning_examples(heldout_examples, seed=2, exclude=asked)
         for name, documents in files.items():
             write_text_atomic(folder / f"{name}.jsonl", _lines(documents))
+        tables = [_SOURCE.format(name=name, kind=kind) for name, kind in _KINDS.items()]
         write_text_atomic(folder / "sources.toml", _HEAD.format(vocab_size=vocab_size) + "".join(tables))
     return {name: len(documents) for name, documents in files.items()}
 

@@ -19,7 +19,7 @@ from xmodel2.model.convert import granite_config, granite_difference, to_granite
 from xmodel2.recipe import ModelSettings, recipe_to_toml
 from xmodel2.release.card import model_card
 from xmodel2.tokenizer import Tokenizer, load_tokenizer
-from xmodel2.train.checkpoint import find_checkpoint, find_tokenizer, load_model
+from xmodel2.train.checkpoint import find_tokenizer, load_model, run_of
 
 BOUND = 1e-4
 _PROMPTS = (
@@ -33,8 +33,7 @@ _PROMPTS = (
 def export_checkpoint(path: Path, out: Path, overwrite: bool = False) -> dict[str, Any]:
     """Export a run's newest checkpoint, or one checkpoint, with the run's tokenizer and a model card."""
     model, recipe, state = load_model(path)
-    run_dir = find_checkpoint(path).parent.parent
-    card = model_card(recipe, state, read_json(run_dir / "results.json"))
+    card = model_card(recipe, state, read_json(run_of(path) / "results.json"))
     return export_hf(
         model, recipe.model, find_tokenizer(path), out, card=card, recipe=recipe_to_toml(recipe), overwrite=overwrite
     )

@@ -19,10 +19,9 @@ from xmodel2.recipe import Recipe, load_recipe, recipe_to_toml, replace
 from xmodel2.train import read_metrics, train
 
 Objective = Callable[[Recipe], float]
-SPACE = ("scale_emb", "dim_model_base", "scale_depth", "learning_rate")
 
 
-def suggest(trial: optuna.Trial) -> dict[str, Any]:
+def suggest(trial: optuna.trial.BaseTrial) -> dict[str, Any]:
     """Draw a point of Table 5's space."""
     return {
         "model.scale_emb": float(trial.suggest_int("scale_emb", 2, 20)),
@@ -66,13 +65,8 @@ def run_search(recipe: Recipe, trials: int, out: Path, objective: Objective) -> 
     if not done:
         raise XmodelError(f"{out}: no trial ended with a finite loss; lower the learning rates or look at the data")
     best = study.best_trial
-    changes = {
-        "model.scale_emb": float(best.params["scale_emb"]),
-        "model.dim_model_base": best.params["dim_model_base"],
-        "model.scale_depth": best.params["scale_depth"],
-        "train.learning_rate": best.params["learning_rate"],
-    }
-    write_text_atomic(out / "best.toml", recipe_to_toml(replace(recipe, changes)))
+    values = suggest(optuna.trial.FixedTrial(best.params))
+    write_text_atomic(out / "best.toml", recipe_to_toml(replace(recipe, values)))
     rows = [{"number": t.number, "value": t.value, "params": t.params, "state": t.state.name} for t in study.trials]
     write_json_atomic(out / "study.json", {"best": best.number, "trials": rows})
     return {"best_value": best.value, "best_params": best.params}
@@ -94,7 +88,7 @@ def _enqueue_interrupted(study: optuna.Study) -> None:
     for trial in study.get_trials(states=(states.RUNNING, states.FAIL)):
         if trial.state == states.RUNNING:
             study.tell(trial.number, state=states.FAIL)
-        if len(trial.params) == len(SPACE) and trial.params not in made:
+        if trial.params and not any(trial.params.items() <= params.items() for params in made):
             study.enqueue_trial(trial.params)
             made.append(trial.params)
 

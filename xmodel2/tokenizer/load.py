@@ -80,7 +80,7 @@ class Tokenizer:
         try:
             encodings = self._fast.encode_batch_fast(list(texts), add_special_tokens=False)
         except (UnicodeEncodeError, TypeError) as error:
-            where = next((number for number, text in enumerate(texts) if not _is_unicode(text)), None)
+            where = next((number for number, text in enumerate(texts) if not is_unicode(text)), None)
             if where is None:
                 raise
             raise XmodelError(f"text {where} of the batch is not Unicode text: remove lone surrogates") from error
@@ -154,5 +154,10 @@ def load_tokenizer(directory: Path) -> Tokenizer:
         raise XmodelError(f"{directory}: {error}") from error
 
 
-def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+def is_unicode(text: str) -> bool:
+    """Tell whether a text is without lone surrogates, so that UTF-8 can write it."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

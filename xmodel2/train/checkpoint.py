@@ -131,12 +131,18 @@ def find_checkpoint(path: Path) -> Path:
     return checkpoint
 
 
+def run_of(model: Path) -> Path:
+    """Return the run directory of a run or checkpoint, by its place alone: nothing is read."""
+    model = Path(model)
+    return model.resolve().parent.parent if (model / MANIFEST_FILE).exists() else model
+
+
 def find_tokenizer(model: Path) -> Path:
     """Return the tokenizer directory of a run or checkpoint. Raises `XmodelError` if the run has none."""
-    for folder in (Path(model) / "tokenizer", find_checkpoint(model).parent.parent / "tokenizer"):
-        if (folder / "tokenizer.json").exists():
-            return folder
-    raise XmodelError(f"{model}: no tokenizer/ beside its checkpoints")
+    folder = run_of(model) / "tokenizer"
+    if not (folder / "tokenizer.json").exists():
+        raise XmodelError(f"{model}: no tokenizer/ beside its checkpoints")
+    return folder
 
 
 def load_model(path: Path) -> tuple[Xmodel2, Recipe, dict[str, Any]]:

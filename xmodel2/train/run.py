@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from xmodel2.data.loader import Loader, prefetch
-from xmodel2.data.shards import ShardSet, data_fingerprint, open_shards
+from xmodel2.data.shards import ShardSet, open_shards
 from xmodel2.errors import XmodelError
 from xmodel2.files import write_text_atomic
 from xmodel2.model import Xmodel2, tensor_program
@@ -73,9 +73,8 @@ def train(recipe: Recipe, run_dir: Path, resume: bool = False, stop_after: int |
     shards = open_shards(data_dir, verify=recipe.data.verify_checksums)
     _check_data(recipe, shards)
     loader = make_loader(recipe, shards)
-    fingerprint = data_fingerprint(data_dir)
     device = pick_device(recipe.train.device)
-    checkpoint, recipe = _open_run_dir(recipe, run_dir, resume, fingerprint)
+    checkpoint, recipe = _open_run_dir(recipe, run_dir, resume, shards.fingerprint)
     rows = recipe.train.micro_batch_size * recipe.data.sequence_length
     precision, peak = pick_precision(recipe.train.precision, device, rows, recipe.model)
     recipe = replace(recipe, {"train.precision": precision, "train.device": device.type})
@@ -93,7 +92,7 @@ def train(recipe: Recipe, run_dir: Path, resume: bool = False, stop_after: int |
     if (data_dir / "tokenizer").is_dir() and not (run_dir / "tokenizer").exists():
         shutil.copytree(data_dir / "tokenizer", run_dir / ".tokenizer.tmp", dirs_exist_ok=True)
         (run_dir / ".tokenizer.tmp").rename(run_dir / "tokenizer")
-    loop = _Loop(recipe, run_dir, shards, loader, fingerprint, model, optimizer, peak)
+    loop = _Loop(recipe, run_dir, shards, loader, model, optimizer, peak)
     return loop.run(start, stop_after)
 
 
@@ -104,14 +103,12 @@ class _Loop:
         run_dir: Path,
         shards: ShardSet,
         loader: Loader,
-        data_fingerprint: str,
         model: Xmodel2,
         optimizer: torch.optim.Optimizer,
         peak_flops: float,
     ) -> None:
         self.recipe, self.run_dir, self.shards, self.loader = recipe, run_dir, shards, loader
         self.model, self.optimizer, self.precision = model, optimizer, recipe.train.precision
-        self.data_fingerprint = data_fingerprint
         self.peak_flops = peak_flops
         self.flops_per_token = flops_per_token(recipe.model, recipe.data.sequence_length)
         self.step_fn = TrainStep(model, optimizer, recipe, self.precision)
@@ -186,7 +183,7 @@ class _Loop:
         state = {
             "tokens": step * self.recipe.train.batch_tokens,
             "stage": stage_of(self.recipe, step),
-            "data": self.data_fingerprint,
+            "data": self.shards.fingerprint,
         }
         checkpoints.save_checkpoint(self.run_dir, step, self.recipe, self.model, self.optimizer, state)
         checkpoints.prune_checkpoints(self.run_dir, self.recipe.train.keep_checkpoints, {self.recipe.stable_steps})
