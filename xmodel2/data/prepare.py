@@ -15,7 +15,8 @@ from typing import Any, Literal
 
 from xmodel2.data.questions import is_question, write_questions
 from xmodel2.data.read import Document, document_text
-from xmodel2.data.shards import INDEX_FILE, SplitWriter
+from xmodel2.data.shard_writer import SplitWriter
+from xmodel2.data.shards import INDEX_FILE
 from xmodel2.errors import XmodelError
 from xmodel2.files import replaced_folder, write_json_atomic
 from xmodel2.tokenizer import Tokenizer

@@ -2,9 +2,9 @@
 
 DIR/index.json                      dtype, tokenizer, and for each source and split its counts, files and checksums
 DIR/tokenizer/                      the tokenizer that made them
-DIR/SOURCE/train-00000.tokens       tokens, documents one after another
-                    ...offsets      uint64 [documents + 1], where each document starts
-                    ...loss         uint8 [tokens], 1 where the token counts as a target (instruction data only)
+DIR/SOURCE/train-00000-000.tokens   tokens, documents one after another
+                        ...offsets  uint64 [documents + 1], where each document starts
+                        ...loss     uint8 [tokens], 1 where the token counts as a target (instruction data only)
 DIR/SOURCE/questions.jsonl          held-out documents with a known answer, if there are any (data/questions.py)
 """
 
@@ -17,61 +17,9 @@ from typing import Any
 import numpy as np
 
 from xmodel2.errors import XmodelError, nearest
-from xmodel2.files import sha256_file, write_bytes_atomic
+from xmodel2.files import sha256_file
 
 INDEX_FILE = "index.json"
-
-
-class SplitWriter:
-    """Collect documents of one split and write them in shards of at most ``shard_tokens``."""
-
-    def __init__(self, folder: Path, split: str, dtype: str, with_loss: bool, shard_tokens: int = 1 << 27) -> None:
-        self._folder, self._split, self._dtype, self._with_loss = folder, split, dtype, with_loss
-        self._shard_tokens = shard_tokens
-        self._shards: list[dict[str, Any]] = []
-        self._totals = {"documents": 0, "tokens": 0, "loss_tokens": 0, "bytes": 0}
-        self._clear()
-
-    def _clear(self) -> None:
-        self._ids: list[np.ndarray] = []
-        self._loss: list[np.ndarray] = []
-        self._offsets = [0]
-
-    def add(self, ids: list[int], loss: list[int] | None, text_bytes: int) -> None:
-        """Append one document; ``text_bytes`` is its length in UTF-8."""
-        self._ids.append(np.array(ids, dtype=self._dtype))
-        if self._with_loss:
-            self._loss.append(np.array(loss, dtype=np.uint8))
-        self._offsets.append(self._offsets[-1] + len(ids))
-        self._totals["documents"] += 1
-        self._totals["tokens"] += len(ids)
-        self._totals["loss_tokens"] += sum(loss) if loss is not None else len(ids)
-        self._totals["bytes"] += text_bytes
-        if self._offsets[-1] >= self._shard_tokens:
-            self._flush()
-
-    def _flush(self) -> None:
-        if not self._ids:
-            return
-        stem = f"{self._split}-{len(self._shards):05d}"
-        arrays = {
-            "tokens": np.concatenate(self._ids),
-            "offsets": np.array(self._offsets, dtype=np.uint64),
-        }
-        if self._with_loss:
-            arrays["loss"] = np.concatenate(self._loss)
-        files = {}
-        for kind, array in arrays.items():
-            path = self._folder / f"{stem}.{kind}"
-            write_bytes_atomic(path, array.tobytes())
-            files[kind] = {"file": path.name, "bytes": array.nbytes, "sha256": sha256_file(path)}
-        self._shards.append({"documents": len(self._ids), "tokens": self._offsets[-1], "files": files})
-        self._clear()
-
-    def finish(self) -> dict[str, Any]:
-        """Write what is left and return the split's entry of the index."""
-        self._flush()
-        return {**self._totals, "shards": self._shards}
 
 
 @dataclass

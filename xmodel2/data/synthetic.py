@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from xmodel2.data.shards import INDEX_FILE, SplitWriter
+from xmodel2.data.shard_writer import SplitWriter
+from xmodel2.data.shards import INDEX_FILE
 from xmodel2.files import write_json_atomic
 
 
