@@ -4,10 +4,11 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from xmodel2.errors import XmodelError
 
@@ -93,20 +94,41 @@ def fsync_dir(path: Path) -> None:
         os.close(handle)
 
 
-def write_bytes_atomic(path: Path, data: bytes) -> None:
-    """Write ``data`` (bytes) so that ``path`` is either as before or complete; makes parent folders."""
-    path = Path(path)
+@contextmanager
+def writing_atomic(path: Path) -> Iterator[IO[bytes]]:
+    """Yield a file that becomes ``path`` when the block ends well, and leaves it as before otherwise.
+
+    Makes parent folders. What goes to an object store is collected here first: there, an open file that fails is kept.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if not is_local(path):
+        with tempfile.TemporaryFile() as collected:
+            yield collected
+            collected.seek(0)
+            with path.open("wb") as handle:
+                shutil.copyfileobj(collected, handle)
+        return
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(beside, "wb") as handle:
-            handle.write(data)
+            yield handle
             handle.flush()
             os.fsync(handle.fileno())
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
     fsync_dir(path.parent)
+
+
+def is_local(path: Path) -> bool:
+    """Tell a path of this machine's file system from one in an object store (a `UPath`)."""
+    return isinstance(path, os.PathLike)
+
+
+def write_bytes_atomic(path: Path, data: bytes) -> None:
+    """Write ``data`` (bytes) so that ``path`` is either as before or complete; makes parent folders."""
+    with writing_atomic(path) as handle:
+        handle.write(data)
 
 
 def write_text_atomic(path: Path, text: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from xmodel2.data.read import Document
+from xmodel2.data.document import Document
 from xmodel2.data.shards import read_index
 from xmodel2.errors import XmodelError
 from xmodel2.files import sha256_file, write_text_atomic

@@ -1,7 +1,7 @@
-"""Documents out of files: .jsonl, .jsonl.gz, .jsonl.zst (one object a line) and .txt (one document a file).
+"""Documents out of files: .jsonl, .jsonl.gz, .jsonl.zst (one object a line), .parquet (one row each), .txt (one a file).
 
-A document has `text`, or `messages` (a list of role and content). A line that is not one is skipped and counted, or, strict, an
-error; either way it is named by file and line.
+A path is local, or the URL of an object store ("s3://bucket/x.parquet"), read through fsspec. A record that is no document
+is skipped and counted, or, strict, an error; either way it is named by file and line (of parquet, row).
 """
 
 import gzip
@@ -12,26 +12,35 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+import pyarrow
+import pyarrow.parquet
 import zstandard
+from upath import UPath
 
+from xmodel2.data.document import PLAIN, Document, document_text, to_document
 from xmodel2.errors import XmodelError
-from xmodel2.tokenizer.load import ROLES, is_unicode
+from xmodel2.recipe.preparation import FieldSettings
 
-Document = dict[str, Any]
-SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".txt")
+__all__ = ["SUFFIXES", "Document", "document_text", "read_documents"]
+
+SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet", ".txt")
+_ROWS = 256  # of a parquet file in memory at once
 
 
 def read_documents(
-    paths: Iterable[Path], strict: bool = False, on_skip: Callable[[str], None] | None = None
+    paths: Iterable[Path | str],
+    strict: bool = False,
+    on_skip: Callable[[str], None] | None = None,
+    fields: FieldSettings = PLAIN,
 ) -> Iterator[Document]:
-    """Yield the documents of the files in order; ``on_skip`` receives "file:line: reason" for each skipped line.
+    """Yield the documents of the files in order; ``on_skip`` receives "file:line: reason" for each skipped record.
 
-    Raises `XmodelError` for a file that is missing, unreadable or of an unknown kind, and with ``strict`` for a bad line.
+    Raises `XmodelError` for a file that is missing, unreadable or of an unknown kind, and with ``strict`` for a bad record.
     """
-    for path in map(Path, paths):
-        for number, raw in _lines(path):
+    for path in map(UPath, paths):
+        for number, record in _records(path):
             try:
-                yield _parse(path, raw)
+                yield to_document(record() if callable(record) else record, fields)
             except ValueError as error:
                 message = f"{path}:{number}: {error}"
                 if strict:
@@ -40,83 +49,77 @@ def read_documents(
                     on_skip(message)
 
 
-def document_text(document: Document) -> str:
-    """Return the text of a document, or of all its messages joined by newlines."""
-    if isinstance(document.get("text"), str):
-        return str(document["text"])
-    return "\n".join(message["content"] for message in document["messages"])
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    try:
-        with _open(path) as handle:
-            if path.name.endswith(".txt"):
-                yield 1, handle.read()
-                return
-            for number, line in enumerate(_zstd_lines(handle) if path.name.endswith(".zst") else handle, 1):
-                if line.strip():
-                    yield number, line
-    except FileNotFoundError:
-        raise XmodelError(f"{path}: no such file") from None
-    except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
-        raise XmodelError(f"{path}: cannot be read, or is damaged: {error}") from None
-
-
-def _open(path: Path) -> IO[bytes]:
+def _records(path: UPath) -> Iterator[tuple[int, Any]]:
+    """Yield (line, record, or what parses it and raises ValueError)."""
     if not path.name.endswith(SUFFIXES):
         raise XmodelError(f"{path}: unknown kind of file; known are {', '.join(SUFFIXES)}")
     if path.is_dir():
         raise XmodelError(f"{path}: is a folder; name the files in it")
-    return io.BufferedReader(gzip.open(path, "rb")) if path.name.endswith(".gz") else open(path, "rb")
+    try:
+        with path.open("rb") as handle:
+            if path.name.endswith(".parquet"):
+                yield from _parquet_rows(handle)
+            elif path.name.endswith(".txt"):
+                content = handle.read()
+                yield 1, lambda: {"text": _decode(content)}
+            else:
+                for number, line in enumerate(_json_lines(path.name, handle), 1):
+                    if line.strip():
+                        yield number, lambda line=line: _parse(line)
+    except FileNotFoundError:
+        raise XmodelError(f"{path}: no such file") from None
+    except (OSError, EOFError, zlib.error, zstandard.ZstdError, pyarrow.ArrowException) as error:
+        raise XmodelError(f"{path}: cannot be read, or is damaged: {error}") from None
+
+
+def _parquet_rows(handle: IO[bytes]) -> Iterator[tuple[int, Any]]:
+    number = 0
+    for batch in pyarrow.parquet.ParquetFile(handle).iter_batches(batch_size=_ROWS):
+        for number, row in enumerate(batch.to_pylist(), number + 1):
+            yield number, row
+
+
+def _json_lines(name: str, handle: IO[bytes]) -> Iterator[bytes]:
+    """Yield lines that end in \\n, \\r\\n or \\r, also mixed (inside JSON, each of them is escaped)."""
+    lines: Iterable[bytes] = handle
+    if name.endswith(".zst"):
+        lines = _zstd_lines(handle)
+    elif name.endswith(".gz"):
+        lines = io.BufferedReader(gzip.open(handle, "rb"))
+    for line in lines:
+        yield from line.rstrip(b"\r\n").split(b"\r") if b"\r" in line else (line,)
 
 
 def _zstd_lines(handle: IO[bytes]) -> Iterator[bytes]:
     """Yield the lines of all frames. Raises EOFError if the last frame is not whole, which zstandard's own reader ignores."""
-    frame, begun, rest = zstandard.ZstdDecompressor().decompressobj(), False, b""
+    frame, begun, parts = zstandard.ZstdDecompressor().decompressobj(), False, [b""]
     while chunk := handle.read(1 << 20):
         while chunk:
             begun = True
-            *lines, rest = (rest + frame.decompress(chunk)).split(b"\n")
-            yield from lines
+            first, *lines = frame.decompress(chunk).split(b"\n")
+            parts.append(first)  # joined only when the line ends: a line may be as long as the file
+            for line in lines:
+                yield b"".join(parts)
+                parts = [line]
             chunk = frame.unused_data if frame.eof else b""
             if frame.eof:
                 frame, begun = zstandard.ZstdDecompressor().decompressobj(), False
     if begun:
         raise EOFError("the file ends in the middle of a compressed frame")
-    yield rest
+    yield b"".join(parts)
 
 
-def _parse(path: Path, raw: bytes) -> Document:
+def _decode(raw: bytes) -> str:
     try:
-        text = raw.decode("utf-8")
+        return raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"not valid UTF-8 at byte {error.start}") from None
-    if path.name.endswith(".txt"):
-        return {"text": text}
+
+
+def _parse(raw: bytes) -> Any:
     try:
-        value = json.loads(text)
+        return json.loads(_decode(raw))
     except json.JSONDecodeError as error:
         raise ValueError(f"not valid JSON: {error.msg} at column {error.colno}") from None
     except RecursionError:
         raise ValueError("not usable JSON: nested too deeply") from None
-    if not isinstance(value, dict):
-        raise ValueError("not a JSON object")
-    if "messages" in value:
-        _check_messages(value["messages"])
-    elif not isinstance(value.get("text"), str):
-        raise ValueError("neither text nor messages")
-    if not is_unicode(document_text(value)):
-        raise ValueError("a lone surrogate, which is no Unicode text")
-    return value
-
-
-def _check_messages(messages: Any) -> None:
-    if not isinstance(messages, list) or not messages:
-        raise ValueError("messages is not a list of at least one")
-    for number, message in enumerate(messages):
-        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
-            raise ValueError(f"messages[{number}] lacks content")
-        if message.get("role") not in ROLES:
-            raise ValueError(f"messages[{number}].role is {message.get('role')!r}, not one of {', '.join(ROLES)}")
-        if message["role"] == "system" and number:
-            raise ValueError(f"messages[{number}]: a system message must come first")

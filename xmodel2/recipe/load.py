@@ -10,7 +10,7 @@ import json
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -19,6 +19,7 @@ from xmodel2.recipe.presets import PRESETS
 from xmodel2.recipe.settings import Recipe
 
 Origin = dict[tuple[str, ...], str]
+Settings = TypeVar("Settings")
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -27,7 +28,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises `XmodelError` naming file and key for anything wrong.
     """
     origin: Origin = {}
-    tree = _read(Path(path), origin, ())
+    tree = read_tree(Path(path), origin)
     # A preset first, so that a size given beside it wins in either order.
     for override in sorted(overrides, key=lambda text: text.partition("=")[0].strip() != "model.preset"):
         _override(tree, override, origin)
@@ -46,10 +47,15 @@ def recipe_from_dict(tree: dict[str, Any], default_origin: str = "recipe", origi
                 f"{nearest(str(model['preset']), PRESETS)}"
             )
         tree = {**tree, "model": {**PRESETS[model["preset"]], **model}}
+    return checked(Recipe, tree, default_origin, origin)
+
+
+def checked(kind: type[Settings], tree: dict[str, Any], default_origin: str, origin: Origin) -> Settings:
+    """Return the tree as settings of a kind. Raises `XmodelError` naming origin and key of everything that is wrong."""
     try:
-        return TypeAdapter(Recipe).validate_json(json.dumps(tree, default=str), strict=True)
+        return TypeAdapter(kind).validate_json(json.dumps(tree, default=str), strict=True)
     except ValidationError as error:
-        raise XmodelError("\n".join(_explain(e, default_origin, origin) for e in error.errors())) from None
+        raise XmodelError("\n".join(_explain(kind, e, default_origin, origin) for e in error.errors())) from None
 
 
 def recipe_to_toml(recipe: Recipe) -> str:
@@ -77,21 +83,22 @@ def _drop_none(value: Any) -> Any:
     return value
 
 
-def _read(path: Path, origin: Origin, chain: tuple[Path, ...]) -> dict[str, Any]:
+def read_tree(path: Path, origin: Origin, chain: tuple[Path, ...] = (), what: str = "recipe file") -> dict[str, Any]:
+    """Return a TOML file merged over its bases; ``origin`` receives the file of each key. Raises `XmodelError`."""
     if path.resolve() in chain:
         raise XmodelError(f"{path}: `base` goes in a circle: {' -> '.join(str(p) for p in chain)}")
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise XmodelError(f"{path}: no such recipe file") from None
+        raise XmodelError(f"{path}: no such {what}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise XmodelError(f"{path}: cannot be read as UTF-8 text: {error}") from None
     except tomllib.TOMLDecodeError as error:
         raise XmodelError(f"{path}: not valid TOML: {error}") from None
     base = tree.pop("base", None)
     if base is not None and not isinstance(base, str):
-        raise XmodelError(f"{path}: base must be the path of another recipe, in quotes")
-    below = _read(path.parent / base, origin, (*chain, path.resolve())) if base else {}
+        raise XmodelError(f"{path}: base must be the path of another {what}, in quotes")
+    below = read_tree(path.parent / base, origin, (*chain, path.resolve()), what) if base else {}
     _mark(tree, (), str(path), origin)
     return _merge(below, tree, ())
 
@@ -151,26 +158,29 @@ def _set(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     node[path[-1]] = value
 
 
-def _explain(error: Any, default_origin: str, origin: Origin) -> str:
+def _explain(kind: Any, error: Any, default_origin: str, origin: Origin) -> str:
     location = tuple(str(part) for part in error["loc"])
     where = next((origin[location[:n]] for n in range(len(location), 0, -1) if location[:n] in origin), default_origin)
     key = ".".join(location)
     if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        allowed = _fields_at(location[:-1])
+        allowed = _fields_at(kind, location[:-1])
         return f"{where}: unknown key {key}.{nearest(location[-1], allowed)} Allowed here: {', '.join(allowed)}"
+    if error["type"] == "missing":
+        return f"{where}: {key} is missing"
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":
         return f"{where}: {message}"
     return f"{where}: {key} = {error['input']!r}: {message[0].lower()}{message[1:]}"
 
 
-def _fields_at(location: tuple[str, ...]) -> list[str]:
-    kind: Any = Recipe
+def _fields_at(kind: Any, location: tuple[str, ...]) -> list[str]:
     for part in location:
         if dataclasses.is_dataclass(kind):
             kind = next(f.type for f in dataclasses.fields(kind) if f.name == part)
         elif get_args(kind):
             kind = get_args(kind)[1]
+        if get_args(kind)[1:] == (type(None),):  # an optional table
+            kind = get_args(kind)[0]
     names = [f.name for f in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
     return ["base", *names] if not location else names
 

@@ -1,0 +1,87 @@
+"""Records of any layout become documents: {"text": ...}, or {"messages": [{"role": ..., "content": ...}, ...]}.
+
+A chat may carry `answer` and `task` (`data/questions.py`). Line ends become \\n. What cannot be used is a ValueError with the reason.
+"""
+
+from typing import Any
+
+from xmodel2.recipe.preparation import FieldSettings
+from xmodel2.tokenizer.load import ROLES, is_unicode
+
+Document = dict[str, Any]
+PLAIN = FieldSettings()
+
+
+def to_document(record: Any, fields: FieldSettings = PLAIN) -> Document:
+    """Return the document in a record. Raises ValueError with the reason if there is none."""
+    if not isinstance(record, dict):
+        raise ValueError("not a JSON object")
+    if fields.instruction is not None and fields.output is not None:
+        document: Document = {"messages": _triple(record, fields)}
+    elif (turns := _get(record, fields.messages)) is not None:
+        document = {"messages": _messages(turns, fields)}
+    elif isinstance(text := _get(record, fields.text), str):
+        document = {"text": _unix(text)}
+    else:
+        raise ValueError(f"neither {fields.text} nor {fields.messages}")
+    text = document_text(document)
+    if not text.strip():
+        raise ValueError("no text in it")
+    if "\0" in text:
+        raise ValueError("a NUL character, so probably not text")
+    if not is_unicode(text):
+        raise ValueError("a lone surrogate, which is no Unicode text")
+    if "messages" in document:
+        document |= {key: record[key] for key in ("answer", "task") if isinstance(record.get(key), str)}
+    return document
+
+
+def document_text(document: Document) -> str:
+    """Return the text of a document, or of all its messages joined by newlines."""
+    if isinstance(document.get("text"), str):
+        return str(document["text"])
+    return "\n".join(message["content"] for message in document["messages"])
+
+
+def _triple(record: dict[str, Any], fields: FieldSettings) -> list[dict[str, str]]:
+    values = {}
+    for key in ("system", "instruction", "input", "output"):
+        name = getattr(fields, key)
+        value = _get(record, name) if name is not None else None
+        if not isinstance(value or "", str) or (key in ("instruction", "output") and not isinstance(value, str)):
+            raise ValueError(f"{name} is {'missing' if value is None else 'not text'}")
+        values[key] = _unix(value or "")
+    question = "\n\n".join(part for part in (values["instruction"], values["input"]) if part)
+    turns = [("system", values["system"]), ("user", question), ("assistant", values["output"])]
+    return [{"role": role, "content": content} for role, content in turns if role != "system" or content]
+
+
+def _messages(turns: Any, fields: FieldSettings) -> list[dict[str, str]]:
+    if not isinstance(turns, list) or not turns:
+        raise ValueError(f"{fields.messages} is not a list of at least one")
+    messages = []
+    for number, turn in enumerate(turns):
+        where = f"{fields.messages}[{number}]"
+        if not isinstance(turn, dict) or not isinstance(turn.get(fields.content), str):
+            raise ValueError(f"{where} lacks {fields.content}")
+        role = turn.get(fields.role)
+        role = fields.roles.get(role, role) if isinstance(role, str) else role
+        if role not in ROLES:
+            raise ValueError(f"{where}.{fields.role} is {role!r}, not one of {', '.join([*ROLES, *fields.roles])}")
+        if role == "system" and number:
+            raise ValueError(f"{where}: a system message must come first")
+        messages.append({"role": role, "content": _unix(turn[fields.content])})
+    return messages
+
+
+def _get(record: dict[str, Any], name: str) -> Any:
+    """Return a field; ``a.b`` is field b of field a, unless there is a field of that very name."""
+    if name in record:
+        return record[name]
+    head, dot, rest = name.partition(".")
+    inner = record.get(head) if dot else None
+    return _get(inner, rest) if isinstance(inner, dict) else None
+
+
+def _unix(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
