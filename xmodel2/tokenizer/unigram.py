@@ -1,41 +1,47 @@
 """Text becomes a Unigram tokenizer directory in Hugging Face layout.
 
-    texts -> sample of at most max_bytes -> SentencePiece Unigram (tokenizer.model)
+    texts -> sample of at most max_bytes -> SentencePiece Unigram -> scores rounded (tokenizer.model)
           -> the same pieces as a fast tokenizer (tokenizer.json) -> directory AutoTokenizer loads
 
 Lossless by construction: no normalisation, no dummy prefix, no space removed, unknown characters as UTF-8 bytes.
 SentencePiece writes a space as U+2581; the fast tokenizer has real spaces in its pieces, so a literal U+2581 in a text
 survives too (as bytes), which SentencePiece itself would turn into a space.
+
+Scores are rounded to multiples of 2^-10, so that sums of them are exact: two segmentations that score the same then tie
+in every implementation and wherever a text is cut, and no rounding error chooses between them (tokenizer/cut.py needs this).
 """
 
-import heapq
 import io
-import random
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import sentencepiece
 import tokenizers
+from sentencepiece import sentencepiece_model_pb2
 from tokenizers import AddedToken, decoders, models, processors
 
 from xmodel2.errors import XmodelError
 from xmodel2.files import write_bytes_atomic, write_json_atomic, write_text_atomic
 from xmodel2.tokenizer.load import BOS, CHAT_TEMPLATE, EOS, PAD, SPECIAL_TOKENS, UNK, Tokenizer, load_tokenizer
+from xmodel2.tokenizer.sample import sample_texts
 
 _SPACE = "▁"  # how SentencePiece writes a space
 _RESERVED = str.maketrans("", "", "\0▁▅")  # characters SentencePiece keeps for itself: never learned, encoded as bytes
-_CHUNK = 8192  # characters of a document given to SentencePiece at once: 32 KB of UTF-8 at most
-_REQUIRED = "".join(map(chr, range(0x21, 0x7F))) + "\n"  # printable ASCII; the tab is a piece of its own
+_REQUIRED = "".join(map(chr, range(0x21, 0x7F))) + "\n"  # printable ASCII; tabs are pieces of their own
+_TABS = tuple("\t" * count for count in range(1, 9))  # the trainer keeps tabs out of ordinary pieces
+_TAB_SCORE = -6.0  # the same for any number, so that fewer pieces win
 _NEVER = -1000.0  # log-probability of pieces that text must not match: below any spelling in other pieces
+_STEP = 1 / 1024
 
 
 def train_unigram(
-    texts: Iterable[str],
+    texts: Iterable[str] | Mapping[str, Iterable[str]],
     vocab_size: int,
     out: Path,
     *,
+    shares: Mapping[str, float] | None = None,
     seed: int = 0,
     max_bytes: int = 8_000_000,
     threads: int = 2,
@@ -43,19 +49,18 @@ def train_unigram(
     """Train a Unigram tokenizer, write its directory and return it loaded.
 
     Args:
-        texts: whole documents, read once
-        vocab_size: number of pieces, the 8 specials, the tab and 256 bytes included
+        texts: whole documents, read once; or documents by source
+        vocab_size: number of pieces, the 8 specials, 8 runs of tabs and 256 bytes included
         out: directory to write
+        shares: of the sample by source, in any unit; without, a uniform sample of everything
         seed: chooses the sample
-        max_bytes: bytes of UTF-8 to learn from; of a larger corpus, a uniform sample of documents
+        max_bytes: bytes of UTF-8 to learn from (`sample_texts`); training takes about 40 bytes of memory for each
         threads: of the trainer; sums are rounded in thread order, so another number may give slightly other scores
 
     Raises `XmodelError` if there is no text or ``vocab_size`` is not possible with it; the message says what is.
     """
-    sample = _sample(texts, max_bytes, seed)
-    if not any(sample):
-        raise XmodelError("tokenizer: the text is empty; give files with text to learn from")
-    proto = _train(sample, vocab_size, threads)
+    sources = texts if isinstance(texts, Mapping) else {"texts": texts}
+    proto = train_sentencepiece(sample_texts(sources, max_bytes, shares, seed), vocab_size, threads=threads)
     fast = _to_fast(sentencepiece.SentencePieceProcessor(model_proto=proto))
     write_bytes_atomic(Path(out) / "tokenizer.model", proto)
     write_json_atomic(Path(out) / "special_tokens_map.json", _special_tokens_map())
@@ -64,44 +69,18 @@ def train_unigram(
     return load_tokenizer(Path(out))
 
 
-def _sample(texts: Iterable[str], max_bytes: int, seed: int) -> list[str]:
-    """A uniform sample of whole documents in their order: those with the smallest random keys that fit in max_bytes."""
-    choose = random.Random(seed)
-    kept: list[tuple[float, int, str]] = []  # a heap with the largest key first
-    total = 0
-    for index, text in enumerate(texts):
-        clean = text.encode("utf-8", "replace").decode().translate(_RESERVED)
-        heapq.heappush(kept, (-choose.random(), index, clean))
-        total += len(clean.encode())
-        while total > max_bytes and len(kept) > 1:
-            total -= len(heapq.heappop(kept)[2].encode())
-    return [text for _, _, text in sorted(kept, key=lambda item: item[1])]
-
-
-def _chunks(text: str) -> Iterator[str]:
-    """Cut after a line end, else before a space, else anywhere; nothing is dropped.
-
-    >>> "".join(_chunks("a line\\n" * 5000)) == "a line\\n" * 5000
-    True
-    """
-    start = 0
-    while start < len(text):
-        stop = start + _CHUNK
-        if stop < len(text):
-            line_end = text.rfind("\n", start, stop) + 1
-            space = text.rfind(" ", start + 1, stop)
-            stop = line_end if line_end > start else space if space > start else stop
-        yield text[start:stop]
-        start = stop
-
-
-def _train(sample: list[str], vocab_size: int, threads: int) -> bytes:
+def train_sentencepiece(
+    sample: Sequence[str], vocab_size: int, *, algorithm: Literal["unigram", "bpe"] = "unigram", threads: int = 2
+) -> bytes:
+    """Return a SentencePiece model of texts of up to 64 KB each (BPE: to compare with). Raises as `train_unigram`."""
+    if not any(map(_clean, sample)):
+        raise XmodelError("tokenizer: the text is empty; give files with text to learn from")
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=(chunk for text in sample for chunk in _chunks(text)),
+            sentence_iterator=(_clean(text) for text in sample),
             model_writer=model,
-            model_type="unigram",
+            model_type=algorithm,
             vocab_size=vocab_size,
             hard_vocab_limit=True,
             byte_fallback=True,
@@ -112,7 +91,7 @@ def _train(sample: list[str], vocab_size: int, threads: int) -> bytes:
             allow_whitespace_only_pieces=True,
             character_coverage=0.9999,
             required_chars=_REQUIRED,
-            user_defined_symbols=["\t"],  # the trainer keeps tabs out of ordinary pieces
+            user_defined_symbols=list(_TABS),
             unk_id=0,
             bos_id=1,
             eos_id=2,
@@ -128,7 +107,20 @@ def _train(sample: list[str], vocab_size: int, threads: int) -> bytes:
         )
     except RuntimeError as error:
         raise _vocabulary_error(vocab_size, str(error)) from error
-    return model.getvalue()
+    return _round_scores(model.getvalue()) if algorithm == "unigram" else model.getvalue()
+
+
+def _clean(text: str) -> str:
+    return text.encode("utf-8", "replace").decode().translate(_RESERVED)
+
+
+def _round_scores(proto: bytes) -> bytes:
+    model = sentencepiece_model_pb2.ModelProto.FromString(proto)  # type: ignore[attr-defined]
+    for piece in model.pieces:
+        if piece.piece in _TABS:
+            piece.type, piece.score = piece.NORMAL, _TAB_SCORE
+        piece.score = round(piece.score / _STEP) * _STEP
+    return bytes(model.SerializeToString())
 
 
 def _vocabulary_error(vocab_size: int, reason: str) -> XmodelError:
@@ -146,8 +138,8 @@ def _vocabulary_error(vocab_size: int, reason: str) -> XmodelError:
 def _to_fast(model: sentencepiece.SentencePieceProcessor) -> tokenizers.Tokenizer:
     """The same pieces and scores as a `tokenizers` tokenizer, so the same best segmentation.
 
-    SentencePiece adds scores in float32, this one in float64: on texts of tens of thousands of characters, and where
-    two segmentations score the same, they may choose differently, and never the worse one here.
+    SentencePiece adds scores in float32, which is exact up to 16384 nats, some thousands of characters; beyond, the two
+    may choose differently, and never the worse one here.
     """
     vocabulary: list[tuple[str, float]] = []
     for index in range(model.get_piece_size()):
