@@ -21,7 +21,7 @@ from xmodel2.data.document import PLAIN, Document, document_text, to_document
 from xmodel2.errors import XmodelError
 from xmodel2.recipe.preparation import FieldSettings
 
-__all__ = ["SUFFIXES", "Document", "document_text", "read_documents"]
+__all__ = ["SUFFIXES", "Document", "document_text", "read_documents", "read_records"]
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet", ".txt")
 _ROWS = 256  # of a parquet file in memory at once
@@ -47,6 +47,15 @@ def read_documents(
                     raise XmodelError(message) from None
                 if on_skip:
                     on_skip(message)
+
+
+def read_records(path: Path | str) -> Iterator[tuple[int, Any]]:
+    """Yield (line, record) of a file. Raises `XmodelError` for a file, or a line, that cannot be read."""
+    for number, record in _records(UPath(path)):
+        try:
+            yield number, record() if callable(record) else record
+        except ValueError as error:
+            raise XmodelError(f"{path}:{number}: {error}") from None
 
 
 def _records(path: UPath) -> Iterator[tuple[int, Any]]:
