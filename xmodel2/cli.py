@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 failed (one clear message), 2 wrong usage, 130 stopped by 
 Heavy imports happen inside a command, so that --help is quick.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from xmodel2.errors import XmodelError
-from xmodel2.output import busy, print_dict, print_json, print_results, print_sources
+from xmodel2.files import as_path
+from xmodel2.output import busy, key_values, print_dict, print_json, print_results, print_sources, progress_bars
 
 app = tyro.extras.SubcommandApp()
 _GROUPS = ("tokenizer", "data")
@@ -114,25 +116,39 @@ def data_prepare(
     sources: tyro.conf.Positional[Path],
     /,
     *,
-    out: Path,
+    out: str,
     strict: Annotated[bool, _FLAG] = False,
     overwrite: Annotated[bool, _FLAG] = False,
+    workers: int | None = None,
+    executor: Literal["local", "ray", "slurm"] = "local",
+    slurm: tuple[str, ...] = (),
+    work: Path | None = None,
+    json: Annotated[bool, _FLAG] = False,
 ) -> None:
-    """Raw documents to tokenized, checksummed shards.
+    """Raw documents to cleaned, deduplicated, decontaminated, tokenized, checksummed shards; goes on where it was stopped.
 
     Example: xmodel2 data prepare sources.toml --out data/nano
 
     Args:
-        sources: TOML file that names tokenizer and sources (docs/data.md)
-        out: directory to write
-        strict: stop at the first malformed line instead of skipping and counting
+        sources: TOML file that names tokenizer, sources and rules (docs/data.md)
+        out: directory to write, or URL of an object store
+        strict: stop at the first malformed record instead of skipping and counting
         overwrite: replace what is in the directory
+        workers: tasks at once (default: one a core)
+        executor: where tasks are done
+        slurm: partition=NAME time=HH:MM:SS and other arguments of datatrove's Slurm executor
+        work: folder for what is half done, on a file system that all machines see (default: beside --out)
+        json: print the report as one JSON object
     """
-    from xmodel2.data.sources import prepare_from_file
+    from xmodel2.data.executors import Cluster
+    from xmodel2.data.prepare import Options, prepare
 
-    with busy("preparing"):
-        report = prepare_from_file(sources, out, strict=strict, overwrite=overwrite)
-    print_sources(report)
+    cluster = Cluster(executor, workers or os.cpu_count() or 1, key_values("slurm", slurm))
+    with progress_bars() as show:
+        report = prepare(sources, as_path(out), Options(strict, overwrite, cluster, work), show)
+    if json:
+        return print_json(report)
+    print_sources(report["sources"])
 
 
 @app.command(name="data inspect")

@@ -16,9 +16,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from xmodel2.data.prepare import prepare
 from xmodel2.data.read import read_documents
 from xmodel2.data.shards import ShardSet, open_shards
-from xmodel2.data.sources import prepare_from_file
 from xmodel2.data.starter import write_starter_corpus
 from xmodel2.errors import XmodelError
 from xmodel2.eval.ngram import KneserNey, unigram_entropy
@@ -86,7 +86,7 @@ def run_demo(
     with _stage(console, "corpus"):
         write_starter_corpus(out / "corpus", **(corpus or CORPUS))
     with _stage(console, "tokenizer and shards"):
-        prepare_from_file(out / "corpus" / "sources.toml", out / "data")
+        prepare(out / "corpus" / "sources.toml", out / "data")
     recipe = demo_recipe(out / "data", settings)
     with _stage(console, "training"):
         result = train(recipe, run_dir)

@@ -31,7 +31,7 @@ def check_folder(out: Path, overwrite: bool, command: str) -> None:
         raise XmodelError(f"{out}: was not made by `xmodel2 {command}`; remove it yourself, or choose another --out")
 
 
-def _mark_folder(out: Path, command: str) -> None:
+def mark_folder(out: Path, command: str) -> None:
     """Make the folder if needed, and mark it as made by a command."""
     out.mkdir(parents=True, exist_ok=True)
     (out / MARKER).write_text(command + "\n", encoding="utf-8")
@@ -42,7 +42,7 @@ def fresh_folder(out: Path, overwrite: bool, command: str) -> None:
     out = out.resolve()
     check_folder(out, overwrite, command)
     before = _move_aside(out)
-    _mark_folder(out, command)
+    mark_folder(out, command)
     shutil.rmtree(before, ignore_errors=True)
 
 
@@ -57,7 +57,7 @@ def replaced_folder(out: Path, overwrite: bool, command: str) -> Iterator[Path]:
     beside = out.with_name(f".{out.name}.tmp")
     shutil.rmtree(beside, ignore_errors=True)
     try:
-        _mark_folder(beside, command)
+        mark_folder(beside, command)
         yield beside
         before = _move_aside(out)
         os.replace(beside, out)
@@ -65,6 +65,29 @@ def replaced_folder(out: Path, overwrite: bool, command: str) -> Iterator[Path]:
         shutil.rmtree(before, ignore_errors=True)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def publish_folder(folder: Path, out: Path) -> None:
+    """Put a finished folder in the place of ``out``, whole; in an object store, its index.json comes last."""
+    if not is_local(out):
+        files = sorted(
+            (file for file in folder.rglob("*") if file.is_file()), key=lambda file: file.name == "index.json"
+        )
+        for file in files:
+            target = out.joinpath(*file.relative_to(folder).parts)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with open(file, "rb") as source, target.open("wb") as handle:
+                shutil.copyfileobj(source, handle)
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if folder.stat().st_dev != out.parent.stat().st_dev:  # a rename needs one file system
+        beside = out.with_name(f".{out.name}.tmp")
+        shutil.rmtree(beside, ignore_errors=True)
+        folder = shutil.copytree(folder, beside)
+    before = _move_aside(out)
+    os.replace(folder, out)
+    fsync_dir(out.parent)
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def _move_aside(out: Path) -> Path:
@@ -118,6 +141,16 @@ def writing_atomic(path: Path) -> Iterator[IO[bytes]]:
     finally:
         beside.unlink(missing_ok=True)
     fsync_dir(path.parent)
+
+
+def as_path(name: str) -> Path:
+    """Return a local path, or for a URL ("s3://bucket/folder") a `UPath` with the same methods."""
+    if "://" not in name:
+        return Path(name)
+    from upath import UPath
+
+    path: Path = UPath(name)
+    return path
 
 
 def is_local(path: Path) -> bool:

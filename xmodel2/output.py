@@ -1,13 +1,25 @@
 """What commands print: tables for people, one JSON object for machines."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.status import Status
 from rich.table import Table
+
+from xmodel2.errors import XmodelError
 
 
 def busy(what: str) -> Status:
@@ -22,15 +34,58 @@ def print_json(value: Any) -> None:
 
 def print_sources(sources: dict[str, Any]) -> None:
     """Print what each source of a data directory holds, a row a source."""
-    extra = [key for key in ("skipped", "duplicates") if key in next(iter(sources.values()))]
+    full = "duplicates" in next(iter(sources.values()))
+    extra = ["skipped", "filtered", "copies", "near", "tainted"] if full else []
     table = Table("source", "kind", "documents", "tokens", "bytes", "held out", *extra, box=None, pad_edge=False)
     for column in table.columns[2:]:
         column.justify = "right"
     for name, source in sources.items():
         counts = [source["train"][key] for key in ("documents", "tokens", "bytes")]
-        counts += [source["heldout"]["documents"], *(source[key] for key in extra)]
+        counts.append(source["heldout"]["documents"])
+        if full:
+            counts += [sum(source["skipped"].values()), removed_documents(source["removed"])]
+            counts += [source["duplicates"]["exact"], source["duplicates"]["near"]]
+            counts.append(source["contaminated"].get("documents", 0))
         table.add_row(escape(name), source["kind"], *(f"{count:,}" for count in counts))
     Console().print(table)
+
+
+def removed_documents(removed: dict[str, dict[str, int]]) -> int:
+    """Return how many documents cleaning rules removed, from an account by rule and reason."""
+    return sum(count for reasons in removed.values() for reason, count in reasons.items() if reason != "bytes")
+
+
+@contextmanager
+def progress_bars() -> Iterator[Callable[[str, int, int], None] | None]:
+    """Yield what shows (step, tasks finished, tasks) as bars with the time left on a terminal; None elsewhere."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bars:
+        shown: dict[str, TaskID] = {}
+
+        def show(step: str, done: int, total: int) -> None:
+            if step not in shown:
+                shown[step] = bars.add_task(step, total=total)
+            bars.update(shown[step], completed=done, total=total)
+
+        yield show
+
+
+def key_values(option: str, pairs: Sequence[str]) -> dict[str, str]:
+    """Return ``key=value`` arguments as a dictionary. Raises `XmodelError` for one without an equals sign."""
+    for pair in pairs:
+        if "=" not in pair:
+            raise XmodelError(f"--{option} {pair!r}: write it as key=value")
+    return {key: value for key, _, value in (pair.partition("=") for pair in pairs)}
 
 
 def print_results(results: dict[str, Any]) -> None:

@@ -10,10 +10,10 @@ import pytest
 import zstandard
 
 from xmodel2.data.inspect import inspect_data
+from xmodel2.data.prepare import Options, prepare
 from xmodel2.data.questions import read_questions
 from xmodel2.data.read import read_documents
 from xmodel2.data.shards import open_shards, verify_shards
-from xmodel2.data.sources import prepare_from_file
 from xmodel2.errors import XmodelError
 
 CHAT = {"messages": [{"role": "user", "content": "2 + 2 = ?"}, {"role": "assistant", "content": "4"}]}
@@ -111,68 +111,68 @@ def test_documents_that_cannot_be_used_are_skipped_by_file_and_line(
 
 
 def test_prepare_inspect_and_refuse_to_overwrite(corpus: Path) -> None:
-    counts = prepare_from_file(corpus / "sources.toml", corpus / "out")
+    counts = prepare(corpus / "sources.toml", corpus / "out")["sources"]
     assert counts["web"]["train"]["documents"] + counts["web"]["heldout"]["documents"] == 300
     assert counts["chat"]["heldout"]["documents"] == 2
     assert counts["chat"]["train"]["documents"] == 48
-    assert counts["chat"]["duplicates"] == 2
+    assert counts["chat"]["duplicates"]["exact"] == 2
     shards = open_shards(corpus / "out", verify=True)
     assert shards.sources["chat"].kind == "sft"
     report = inspect_data(corpus / "out")
     assert "quick brown fox" in report["sources"]["web"]["samples"][0]
     with pytest.raises(XmodelError, match="already exists"):
-        prepare_from_file(corpus / "sources.toml", corpus / "out")
-    prepare_from_file(corpus / "sources.toml", corpus / "out", overwrite=True)
+        prepare(corpus / "sources.toml", corpus / "out")
+    prepare(corpus / "sources.toml", corpus / "out", Options(overwrite=True))
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[tokenizer]\nvocab_size = 600\n", r"\[sources\] is missing"),
+        ("[tokenizer]\nvocab_size = 600\n", "sources is missing"),
         ("[tokenizr]\n[sources.a]\nfiles=['x']\n", "Did you mean 'tokenizer'"),
         ("[tokenizer]\nvocab_size=600\n[sources.a]\nfile=['x']\n", "Did you mean 'files'"),
         ("[tokenizer]\nvocab_size=600\n[sources.a]\nfiles=['*.nothing']\n", "no file matches"),
-        ("[tokenizer]\nvocab_size=600\n[sources.a]\nfiles=['plain.jsonl']\nkind='web'\n", "allowed: text, sft"),
+        ("[tokenizer]\nvocab_size=600\n[sources.a]\nfiles=['plain.jsonl']\nkind='web'\n", "should be 'text' or 'sft'"),
         ("[tokenizer]\nvocab_size=600\n[sources.a]\nfiles=['']\n", "no file matches ''"),
         ("[tokenizer]\nvocab_size=90000\n[sources.a]\nfiles=['plain.jsonl']\n", "vocab"),
-        ("nonsense", "not a readable TOML"),
+        ("nonsense", "not valid TOML"),
     ],
 )
 def test_bad_sources_file(corpus: Path, text: str, words: str) -> None:
     (corpus / "bad.toml").write_text(text)
     with pytest.raises(XmodelError, match=words):
-        prepare_from_file(corpus / "bad.toml", corpus / "out2")
+        prepare(corpus / "bad.toml", corpus / "out2")
 
 
 def test_empty_corpus(corpus: Path) -> None:
     (corpus / "empty.jsonl").write_text("\n")
     (corpus / "bad.toml").write_text("[tokenizer]\nvocab_size=600\n[sources.a]\nfiles=['empty.jsonl']\n")
     with pytest.raises(XmodelError):
-        prepare_from_file(corpus / "bad.toml", corpus / "out3")
+        prepare(corpus / "bad.toml", corpus / "out3")
 
 
 def test_what_was_there_survives_a_preparation_that_fails(corpus: Path) -> None:
-    prepare_from_file(corpus / "sources.toml", corpus / "out")
+    prepare(corpus / "sources.toml", corpus / "out")
     before = (corpus / "out" / "index.json").read_text()
     (corpus / "packed.jsonl.gz").write_bytes(b"damaged")
     with pytest.raises(XmodelError, match="damaged"):
-        prepare_from_file(corpus / "sources.toml", corpus / "out", overwrite=True)
+        prepare(corpus / "sources.toml", corpus / "out", Options(overwrite=True))
     assert (corpus / "out" / "index.json").read_text() == before
     assert len(verify_shards(corpus / "out")) > 4
 
 
 def test_only_a_data_directory_is_overwritten_and_never_the_inputs(corpus: Path) -> None:
     with pytest.raises(XmodelError, match="was not made by `xmodel2 data prepare`"):
-        prepare_from_file(corpus / "sources.toml", corpus, overwrite=True)
-    prepare_from_file(corpus / "sources.toml", corpus / "out")
+        prepare(corpus / "sources.toml", corpus, Options(overwrite=True))
+    prepare(corpus / "sources.toml", corpus / "out")
     text = (corpus / "sources.toml").read_text().replace("vocab_size = 600", 'path = "out/tokenizer"')
     (corpus / "again.toml").write_text(text)
     with pytest.raises(XmodelError, match="lies inside --out"):
-        prepare_from_file(corpus / "again.toml", corpus / "out", overwrite=True)
+        prepare(corpus / "again.toml", corpus / "out", Options(overwrite=True))
     text = (corpus / "sources.toml").read_text()
     (corpus / "out" / "sources.toml").write_text(text.replace('["', '["../'))
     with pytest.raises(XmodelError, match=r"sources\.toml lies inside --out"):
-        prepare_from_file(corpus / "out" / "sources.toml", corpus / "out", overwrite=True)
+        prepare(corpus / "out" / "sources.toml", corpus / "out", Options(overwrite=True))
     assert verify_shards(corpus / "out")
 
 
@@ -180,14 +180,14 @@ def test_a_link_is_followed_when_overwriting(corpus: Path) -> None:
     (corpus / "disk").mkdir()
     (corpus / "link").symlink_to(corpus / "disk")
     for overwrite in (False, True, True):
-        prepare_from_file(corpus / "sources.toml", corpus / "link", overwrite=overwrite)
+        prepare(corpus / "sources.toml", corpus / "link", Options(overwrite=overwrite))
     assert (corpus / "link").is_symlink()
     assert (corpus / "disk" / "index.json").exists()
     assert not list(corpus.glob(".*"))
 
 
 def test_another_tokenizer_in_the_data_is_found(corpus: Path) -> None:
-    prepare_from_file(corpus / "sources.toml", corpus / "out")
+    prepare(corpus / "sources.toml", corpus / "out")
     with open(corpus / "out" / "tokenizer" / "tokenizer.json", "a") as handle:
         handle.write(" ")
     for check in (open_shards, verify_shards):
@@ -200,13 +200,13 @@ def test_equal_questions_with_other_answers_are_no_duplicates(corpus: Path) -> N
     other = [turns[0], {**turns[1], "role": "user"}]
     (corpus / "chat.jsonl").write_text("".join(json.dumps({"messages": m}) + "\n" for m in (turns, other, turns)))
     (corpus / "held.jsonl").write_text(json.dumps({"messages": [turns[0], {**turns[1], "content": "5"}]}) + "\n")
-    counts = prepare_from_file(corpus / "sources.toml", corpus / "out")
+    counts = prepare(corpus / "sources.toml", corpus / "out")["sources"]
     assert counts["chat"]["train"]["documents"] == 2
-    assert counts["chat"]["duplicates"] == 1
+    assert counts["chat"]["duplicates"]["exact"] == 1
 
 
 def test_questions_with_any_line_separator_come_back(corpus: Path) -> None:
     question = {**CHAT, "answer": "4", "task": "odd \u2028 separators \x85 \x0b"}
     (corpus / "held.jsonl").write_text(json.dumps(question) + "\n")
-    prepare_from_file(corpus / "sources.toml", corpus / "out")
+    prepare(corpus / "sources.toml", corpus / "out")
     assert read_questions(corpus / "out") == [question]

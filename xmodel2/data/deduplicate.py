@@ -8,7 +8,7 @@ task of its own, so that tables are built side by side; what a task holds in mem
 """
 
 from collections.abc import Callable
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -30,7 +30,7 @@ def simhash_tables(max_hamming: int) -> list[np.uint64]:
     """
     blocks = max_hamming + 3
     edges = [round(64 * block / blocks) for block in range(blocks + 1)]
-    parts = [((1 << (high - low)) - 1) << low for low, high in zip(edges, edges[1:], strict=False)]
+    parts = [((1 << (high - low)) - 1) << low for low, high in pairwise(edges)]
     return [np.uint64(sum(chosen)) for chosen in combinations(parts, 3)]
 
 

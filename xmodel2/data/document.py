@@ -1,6 +1,7 @@
 """Records of any layout become documents: {"text": ...}, or {"messages": [{"role": ..., "content": ...}, ...]}.
 
-A chat may carry `answer` and `task` (`data/questions.py`). Line ends become \\n. What cannot be used is a ValueError with the reason.
+A chat may carry `answer` and `task` (`data/questions.py`). Line ends become \\n. What cannot be used is a ValueError
+with the reason.
 """
 
 from typing import Any

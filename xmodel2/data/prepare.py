@@ -1,131 +1,225 @@
-"""Documents to shards: tokenize, drop exact duplicates, hold some out, write.
+"""Raw documents to the data directory: every step over all tasks, on one machine or many.
 
-All of it is written beside and takes its place at the end, so that an interrupted preparation is never taken for data and
-never costs what was there before.
+    sources.toml -> plan -> clean (a task of files each) -> tables (a task each) -> which documents stay
+                 -> tokenizer, from a sample of them -> tokenize (a task of files each) -> index.json -> DIR
+
+All of it lies in a work folder until it is whole, and then takes DIR's place; a preparation that was stopped, by whatever,
+goes on from the tasks that are finished when the same command is given again.
 """
 
-import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from xmodel2.data.questions import is_question, write_questions
-from xmodel2.data.read import Document, document_text
-from xmodel2.data.shard_writer import SplitWriter
+import numpy as np
+from upath import UPath
+
+from xmodel2.data.decontaminate import build_index, read_benchmarks
+from xmodel2.data.deduplicate import tables
+from xmodel2.data.document import document_text
+from xmodel2.data.executors import Cluster, Progress, Step, run_tasks
+from xmodel2.data.plan import Plan, make_plan
+from xmodel2.data.preparation_report import build_report
+from xmodel2.data.questions import write_questions
 from xmodel2.data.shards import INDEX_FILE
+from xmodel2.data.step_clean import INDEX_FILE as BENCHMARKS_FILE
+from xmodel2.data.step_clean import CleanStep, read_account
+from xmodel2.data.step_deduplicate import TableStep, document_starts, number_documents, settle
+from xmodel2.data.step_tokenize import TokenizeStep, staying_documents, token_dtype
 from xmodel2.errors import XmodelError
-from xmodel2.files import replaced_folder, write_json_atomic
-from xmodel2.tokenizer import Tokenizer
+from xmodel2.files import check_folder, is_local, mark_folder, publish_folder, read_json, write_json_atomic
+from xmodel2.recipe.preparation import load_preparation
+from xmodel2.tokenizer import load_tokenizer, train_unigram
 
 COMMAND = "data prepare"
-_BATCH = 256
+REPORT_FILE = "report.json"
 
 
-@dataclass
-class PrepareSource:
-    """Documents of one source; without ``heldout``, ``heldout_fraction`` of them is held out by each one's hash."""
+@dataclass(frozen=True)
+class Options:
+    """How a preparation is done, which changes nothing in what comes of it (but for ``strict``)."""
 
-    name: str
-    kind: Literal["text", "sft"]
-    documents: Iterable[Document]
-    heldout: Iterable[Document] | None = None
-    heldout_fraction: float = 0.01
-    skipped: list[str] = field(default_factory=list)
-    """Filled by the reader with "file:line: reason"."""
+    strict: bool = False
+    """A record that is no document is an error, not a counted skip."""
+    overwrite: bool = False
+    """Replace an earlier data directory."""
+    cluster: Cluster = field(default_factory=Cluster)
+    """Where tasks are done."""
+    work: Path | None = None
+    """Work folder, which all machines see; by default beside the data directory."""
+    shard_tokens: int = 1 << 27
+    """Tokens after which a shard is full."""
 
 
 def prepare(
-    sources: Iterable[PrepareSource],
-    tokenizer: Tokenizer,
-    out: Path,
-    shard_tokens: int = 1 << 27,
-    overwrite: bool = False,
+    path: Path, out: Path, options: Options | None = None, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Write the data directory ``out`` and return its index. Raises `XmodelError` if it exists or a source is empty."""
-    dtype = "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
-    with replaced_folder(Path(out), overwrite, COMMAND) as folder:
-        shutil.copytree(tokenizer.directory, folder / "tokenizer", ignore=shutil.ignore_patterns(".*"))
-        entries = {}
-        for source in sources:
-            entries[source.name] = _prepare_source(source, tokenizer, folder / source.name, dtype, shard_tokens)
-        if not entries:
-            raise XmodelError("data prepare: there is no source")
-        index = {
-            "format": 1,
-            "dtype": dtype,
-            "tokenizer": {"fingerprint": tokenizer.fingerprint, "vocab_size": tokenizer.vocab_size},
-            "sources": entries,
+    """Prepare what a sources file names, and return the report.
+
+    Raises `XmodelError` naming the file, key or record that is wrong; what was in ``out`` before is then still there.
+    """
+    path, out, options = Path(path), UPath(out), options or Options()
+    out = Path(out).resolve() if is_local(out) else out
+    preparation = load_preparation(path)
+    check_folder(out, options.overwrite, COMMAND)
+    plan = make_plan(path, preparation)
+    _check_outside(path, plan, out)
+    work = _work_folder(plan, out, options)
+
+    def run(name: str, step: Step, tasks: int) -> None:
+        run_tasks(name, step, tasks, work, options.cluster, progress)
+
+    if preparation.decontaminate.dirs:
+        _index_benchmarks(plan, work)
+    run("clean", CleanStep(plan, work, options.strict), len(plan.tasks))
+    number_documents(plan, work)
+    run("deduplicate", TableStep(plan, work), len(tables(preparation.deduplicate)))
+    settle(plan, work)
+    _check_sources(plan, work)
+    if progress:
+        progress("tokenizer", 0, 1)
+    _tokenizer(plan, work)
+    run("tokenize", TokenizeStep(plan, work, options.shard_tokens), len(plan.tasks))
+    index = _write_index(plan, work)
+    report = build_report(plan, work, index)
+    write_json_atomic(work / "out" / REPORT_FILE, report)
+    mark_folder(work / "out", COMMAND)
+    publish_folder(work / "out", out)
+    shutil.rmtree(work)
+    return report
+
+
+def _check_outside(path: Path, plan: Plan, out: Path) -> None:
+    """Raise if an input lies in the folder that is about to be replaced."""
+    inputs = [str(path), *(file for task in plan.tasks for file in task.files)]
+    if plan.preparation.tokenizer.path is not None:
+        inputs.append(str(path.parent / plan.preparation.tokenizer.path))
+    for file in inputs:
+        if is_local(out) and "://" not in file and out in (Path(file).resolve(), *Path(file).resolve().parents):
+            raise XmodelError(f"{path}: {file} lies inside --out {out}, which would be replaced; choose another --out")
+
+
+def _work_folder(plan: Plan, out: Path, options: Options) -> Path:
+    """Return the work folder, with what an interrupted preparation of the same plan left in it, or empty."""
+    if options.work is None and not is_local(out):
+        raise XmodelError(f"--out {out} is in an object store: give a --work folder that all machines see")
+    work = Path(options.work).resolve() if options.work is not None else out.with_name(f".{out.name}.work")
+    mark = {"fingerprint": plan.fingerprint, "strict": options.strict, "shard_tokens": options.shard_tokens}
+    try:
+        before = read_json(work / "plan.json")
+    except XmodelError:
+        before = None
+    if work.exists() and before != mark:
+        if before is None and any(work.iterdir()):
+            raise XmodelError(f"{work}: is no work folder of `xmodel2 {COMMAND}`; remove it, or choose another --work")
+        shutil.rmtree(work)
+    if before != mark:
+        write_json_atomic(work / "plan.json", mark)
+    return work
+
+
+def _index_benchmarks(plan: Plan, work: Path) -> None:
+    settings = plan.preparation.decontaminate
+    if not (work / BENCHMARKS_FILE).exists():
+        build_index(read_benchmarks(Path(plan.root) / name for name in settings.dirs), settings).save(
+            work / BENCHMARKS_FILE
+        )
+
+
+def _check_sources(plan: Plan, work: Path) -> None:
+    """Raise if a source that should be trained on has nothing left."""
+    starts, stay, heldout = document_starts(work), np.load(work / "stay.npy"), np.load(work / "heldout.npy")
+    left = (stay == np.arange(len(stay))) & ~heldout
+    for name, source in plan.preparation.sources.items():
+        tasks = [n for n, task in enumerate(plan.tasks) if task.source == name]
+        if source.resolved_stage == "evaluation" or any(left[starts[n] : starts[n + 1]].any() for n in tasks):
+            continue
+        accounts = [read_account(work, n) for n in tasks]
+        skipped = [record for account in accounts for record in account["skipped_records"]]
+        total = sum(sum(account["skipped"].values()) for account in accounts)
+        detail = f" ({total} records were skipped, the first: {skipped[0]})" if skipped else ""
+        raise XmodelError(f"data prepare: source {name} has no training document left{detail}")
+
+
+def _tokenizer(plan: Plan, work: Path) -> None:
+    """Copy or train the tokenizer, unless that is done."""
+    folder, settings = work / "out" / "tokenizer", plan.preparation.tokenizer
+    if (folder / "tokenizer.json").exists():
+        return
+    if settings.path is not None:
+        tokenizer = load_tokenizer(Path(plan.root) / settings.path)
+        beside = folder.with_name("tokenizer.tmp")
+        shutil.rmtree(beside, ignore_errors=True)
+        shutil.copytree(tokenizer.directory, beside, ignore=shutil.ignore_patterns(".*"))
+        beside.rename(folder)
+        return
+    texts = {name: _training_texts(plan, work, name) for name in plan.preparation.sources}
+    train_unigram(
+        texts, int(settings.vocab_size or 0), folder, shares=_sample_shares(plan), max_bytes=settings.sample_bytes
+    )
+
+
+def _training_texts(plan: Plan, work: Path, name: str) -> Iterator[str]:
+    for number, task in enumerate(plan.tasks):
+        if task.source == name and not task.heldout:
+            for document in staying_documents(work, number):
+                if not document["heldout"]:
+                    yield document_text(document)
+
+
+def _sample_shares(plan: Plan) -> dict[str, float] | None:
+    """Return each source's share of the tokenizer's sample: its part of both stages; None if weights are missing."""
+    sources = plan.preparation.sources
+    total: dict[str, float] = {}
+    for source in sources.values():
+        total[source.resolved_stage] = total.get(source.resolved_stage, 0.0) + (source.weight or 0.0)
+    if any(source.weight is None for source in sources.values() if source.resolved_stage != "evaluation"):
+        return None
+    part = {"stable": 2 - plan.preparation.sft_share, "decay": plan.preparation.sft_share}
+    return {
+        name: part[source.resolved_stage] * source.weight / total[source.resolved_stage] if source.weight else 0.0
+        for name, source in sources.items()
+    }
+
+
+def _write_index(plan: Plan, work: Path) -> dict[str, Any]:
+    """Put the tasks' parts together as index.json, and return it."""
+    tokenizer = load_tokenizer(work / "out" / "tokenizer")
+    entries: dict[str, Any] = {}
+    for name, source in plan.preparation.sources.items():
+        parts = [
+            json.loads((work / "tokens" / f"{n:05d}.json").read_text(encoding="utf-8"))
+            for n, task in enumerate(plan.tasks)
+            if task.source == name
+        ]
+        splits = {split: _summed([part["splits"][split] for part in parts]) for split in ("train", "heldout")}
+        questions = [question for part in parts for question in part["questions"]]
+        entries[name] = {
+            "kind": source.kind,
+            "stage": source.resolved_stage,
+            "weight": source.weight,
+            "language": source.language,
+            "licence": source.licence,
+            "splits": splits,
+            **({"questions": write_questions(work / "out" / name, questions)} if questions else {}),
         }
-        write_json_atomic(folder / INDEX_FILE, index)
+    index = {
+        "format": 1,
+        "dtype": token_dtype(tokenizer),
+        "tokenizer": {"fingerprint": tokenizer.fingerprint, "vocab_size": tokenizer.vocab_size},
+        "sft_share": plan.preparation.sft_share,
+        "sources": entries,
+    }
+    write_json_atomic(work / "out" / INDEX_FILE, index)
     return index
 
 
-def _prepare_source(
-    source: PrepareSource, tokenizer: Tokenizer, folder: Path, dtype: str, shard_tokens: int
-) -> dict[str, Any]:
-    writers = {
-        split: SplitWriter(folder, split, dtype, source.kind == "sft", shard_tokens) for split in ("train", "heldout")
-    }
-    seen: set[bytes] = set()
-    duplicates = 0
-    questions: list[Document] = []
-    for split, documents in (("heldout", source.heldout), ("train", source.documents)):
-        for batch in _batches(documents or []):
-            kept = []
-            for document in batch:
-                content = _content(source, document)
-                digest = hashlib.sha256(content.encode("utf-8")).digest()
-                if digest in seen:
-                    duplicates += 1
-                    continue
-                seen.add(digest)
-                held = source.heldout is None and int.from_bytes(digest[:8], "big") < source.heldout_fraction * 2**64
-                kept.append(("heldout" if held else split, document, len(document_text(document).encode("utf-8"))))
-                if kept[-1][0] == "heldout" and is_question(document):
-                    questions.append(document)
-            encoded = _encode(tokenizer, source, [document for _, document, _ in kept])
-            for (where, _, size), (ids, loss) in zip(kept, encoded, strict=True):
-                writers[where].add(ids, loss, size)
-    splits = {split: writer.finish() for split, writer in writers.items()}
-    if not splits["train"]["documents"]:
-        detail = (
-            f" ({len(source.skipped)} lines were skipped, the first: {source.skipped[0]})" if source.skipped else ""
-        )
-        raise XmodelError(f"data prepare: source {source.name} has no training document{detail}")
+def _summed(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    keys = ("documents", "tokens", "loss_tokens", "bytes")
     return {
-        "kind": source.kind,
-        "duplicates": duplicates,
-        "skipped_lines": len(source.skipped),
-        "splits": splits,
-        **({"questions": write_questions(folder, questions)} if questions else {}),
+        **{key: sum(part[key] for part in parts) for key in keys},
+        "shards": [shard for part in parts for shard in part["shards"]],
     }
-
-
-def _content(source: PrepareSource, document: Document) -> str:
-    """Return what will be encoded, as text that equal documents have in common."""
-    if source.kind == "text":
-        return document_text(document)
-    if "messages" not in document:
-        raise XmodelError(f"data prepare: source {source.name} is of kind sft, but a document has no messages")
-    return json.dumps([[message["role"], message["content"]] for message in document["messages"]])
-
-
-def _encode(
-    tokenizer: Tokenizer, source: PrepareSource, documents: list[Document]
-) -> Iterator[tuple[list[int], list[int] | None]]:
-    if source.kind == "sft":
-        for document in documents:
-            yield tokenizer.encode_chat(document["messages"])
-        return
-    for ids in tokenizer.encode_batch([document_text(document) for document in documents]):
-        yield [tokenizer.bos_id, *ids, tokenizer.eos_id], None
-
-
-def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    iterator = iter(documents)
-    while batch := list(islice(iterator, _BATCH)):
-        yield batch

@@ -82,10 +82,8 @@ def _records(path: UPath) -> Iterator[tuple[int, Any]]:
 
 
 def _parquet_rows(handle: IO[bytes]) -> Iterator[tuple[int, Any]]:
-    number = 0
-    for batch in pyarrow.parquet.ParquetFile(handle).iter_batches(batch_size=_ROWS):
-        for number, row in enumerate(batch.to_pylist(), number + 1):
-            yield number, row
+    batches = pyarrow.parquet.ParquetFile(handle).iter_batches(batch_size=_ROWS)
+    yield from enumerate((row for batch in batches for row in batch.to_pylist()), 1)
 
 
 def _json_lines(name: str, handle: IO[bytes]) -> Iterator[bytes]:

@@ -56,11 +56,11 @@ class Signer:
         """Return the signatures of all documents added."""
         count, width = len(self._digests), self._settings.bands * self._settings.rows
         digests = np.frombuffer(b"".join(self._digests), dtype="<u8").reshape(count, 2)
-        minhashes = np.array(self._minhashes, dtype=np.uint32).reshape(count, width)
+        used = set(self._methods)
         return Signatures(
             digests,
-            minhashes if "minhash" in self._methods else None,
-            np.array(self._simhashes, dtype=np.uint64) if "simhash" in self._methods else None,
+            np.array(self._minhashes, dtype=np.uint32).reshape(count, width) if "minhash" in used else None,
+            np.array(self._simhashes, dtype=np.uint64) if "simhash" in used else None,
         )
 
 

@@ -251,8 +251,8 @@ class PreparedSource(SourceSettings):
     fields: FieldSettings = field(default_factory=FieldSettings)
     clean: str | None = None
     """Name of a [clean.NAME] set of rules."""
-    stage: Literal["stable", "decay"] | None = None
-    """Where it is used: `stable` sources in both stages, `decay` ones in the second. Default: sft in decay."""
+    stage: Literal["stable", "decay", "evaluation"] | None = None
+    """`stable`: trained on in both stages; `decay`: in the second; `evaluation`: never. Default: sft in decay."""
     weight: PositiveFloat | None = None
     """Part of the stage's tokens, relative to the stage's other sources. All of a stage have one, or none has."""
 
@@ -263,8 +263,10 @@ class PreparedSource(SourceSettings):
 
     @model_validator(mode="after")
     def _check(self) -> "PreparedSource":
-        if bool(self.files) == bool(self.dataset):
-            raise ValueError("a source needs either files or dataset")
+        if bool(self.files) + bool(self.dataset) != (self.stage != "evaluation"):
+            raise ValueError("a source needs either files or dataset, and one of stage evaluation only heldout")
+        if self.stage == "evaluation" and (self.weight is not None or not self.heldout):
+            raise ValueError("a source of stage evaluation needs heldout, and has no weight")
         return self
 
 
@@ -290,9 +292,11 @@ class Preparation:
                 raise ValueError(f"sources: {name!r} cannot be the name of a folder")
             if source.clean is not None and source.clean not in self.clean:
                 known = ", ".join(self.clean) or "none"
-                raise ValueError(f"sources.{name}.clean = {source.clean!r}: there is no such [clean.NAME]; there are: {known}")
+                raise ValueError(
+                    f"sources.{name}.clean = {source.clean!r}: there is no such [clean.NAME]; there are: {known}"
+                )
         for stage in ("stable", "decay"):
-            weighted = [s.weight is not None for s in self.sources.values() if s.resolved_stage == stage]
+            weighted = [source.weight is not None for source in self.sources.values() if source.resolved_stage == stage]
             if any(weighted) and not all(weighted):
                 raise ValueError(f"sources of stage {stage}: give all of them a weight, or none")
         return self

@@ -1,0 +1,174 @@
+"""Tasks done on this machine, on a Ray cluster or by Slurm, through datatrove's executors: what is finished is not redone.
+
+A step is a callable (data, rank, world_size) that writes its files atomically; a task is marked as finished in
+WORK/logs/STEP/completions after that. All machines see the same WORK folder.
+"""
+
+import contextlib
+import io
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from datatrove.executor.base import DistributedEnvVars, PipelineExecutor
+
+from xmodel2.errors import XmodelError
+
+Step = Callable[[Any, int, int], None]
+Progress = Callable[[str, int, int], None]
+"""Called with a step's name, how many of its tasks are finished, and how many there are."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where tasks are done, and how many at once."""
+
+    kind: str = "local"
+    """local, ray or slurm."""
+    workers: int = 1
+    """Tasks at once."""
+    options: dict[str, str] = field(default_factory=dict)
+    """Of Slurm: time, partition and other arguments of datatrove's SlurmPipelineExecutor."""
+
+
+class _Quiet:
+    """Keeps datatrove's log off the terminal; it is in the task's own log file."""
+
+    def _run_for_rank(self, *arguments: Any, **keywords: Any) -> Any:
+        with contextlib.redirect_stderr(io.StringIO()):
+            return super()._run_for_rank(*arguments, **keywords)  # type: ignore[misc]
+
+
+class LocalExecutor(_Quiet, PipelineExecutor):
+    """Processes of this machine. Unlike datatrove's own, it notices a worker that was killed instead of waiting for ever."""
+
+    def __init__(self, step: Step, tasks: int, workers: int, logging_dir: str) -> None:
+        super().__init__([step], logging_dir)
+        self._tasks, self._workers = tasks, workers
+
+    @property
+    def world_size(self) -> int:
+        """Number of tasks."""
+        return self._tasks
+
+    def get_distributed_env(self, node_rank: int = -1) -> DistributedEnvVars:
+        """Return what datatrove tells each task of its surroundings."""
+        names = ("node_ips", "cpus_per_task", "mem_per_cpu", "gpus_on_node", "executor")
+        return DistributedEnvVars(
+            **dict(zip((f"datatrove_{n}" for n in names), ("", "1", "", "0", "LOCAL"), strict=True))
+        )  # type: ignore[typeddict-item]
+
+    def run(self) -> None:
+        """Do all unfinished tasks. Raises what the first failing one raised, or `XmodelError` if a worker was killed."""
+        ranks = self.get_incomplete_ranks()
+        if min(self._workers, len(ranks)) <= 1:
+            for rank in ranks:
+                self._run_for_rank(rank)
+            return
+        workers = min(self._workers, len(ranks))
+        pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker)
+        try:
+            for done in as_completed([pool.submit(self._run_for_rank, rank) for rank in ranks]):
+                done.result()
+        except BrokenProcessPool:
+            raise XmodelError(
+                "a worker process was killed, perhaps for want of memory; run the same command again to go on, with fewer"
+                " --workers if it happens again"
+            ) from None
+        except BaseException:
+            for process in list((pool._processes or {}).values()):
+                process.terminate()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends the workers
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+def run_tasks(
+    name: str, step: Step, tasks: int, work: Path, cluster: Cluster, progress: Progress | None = None
+) -> None:
+    """Do the tasks 0..tasks of a step that are not finished yet, and return when all are.
+
+    Raises `XmodelError`, or OSError of a full disk, as soon as one fails.
+    """
+    logs = Path(work) / "logs" / name
+    executor = _executor(name, step, tasks, logs, cluster)
+    ended = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(name, logs, tasks, progress, ended), daemon=True)
+    watcher.start()
+    try:
+        executor.run()
+        if cluster.kind == "slurm":
+            _wait_for_slurm(executor, name)
+    except (XmodelError, OSError):
+        raise
+    except Exception as error:  # Ray wraps what the task raised
+        cause = getattr(error, "cause", None) or error.__cause__
+        raise cause if isinstance(cause, XmodelError | OSError) else error from None
+    finally:
+        ended.set()
+        watcher.join()
+    if missing := executor.get_incomplete_ranks(skip_completed=True):
+        raise XmodelError(f"{logs}: tasks {missing} did not finish; their logs say why")
+
+
+def _executor(name: str, step: Step, tasks: int, logs: Path, cluster: Cluster) -> Any:
+    if cluster.kind == "local":
+        return LocalExecutor(step, tasks, cluster.workers, str(logs))
+    if cluster.kind == "ray":
+        return _ray_executor(step, tasks, cluster.workers, str(logs))
+    from datatrove.executor import SlurmPipelineExecutor
+
+    options = {"time": "24:00:00", "partition": "", **cluster.options}
+    if not options["partition"]:
+        raise XmodelError("data prepare: Slurm needs a partition: --slurm partition=NAME time=24:00:00")
+    return SlurmPipelineExecutor(
+        [step], tasks, workers=cluster.workers, job_name=f"xmodel2-{name}", logging_dir=str(logs), **options
+    )
+
+
+def _ray_executor(step: Step, tasks: int, workers: int, logs: str) -> Any:
+    try:
+        import ray
+        from datatrove.executor.ray import RayPipelineExecutor
+    except ImportError:
+        raise XmodelError("data prepare: --executor ray needs Ray: pip install 'xmodel2[ray]'") from None
+    if not ray.is_initialized():
+        ray.init(logging_level="ERROR", log_to_driver=False)
+
+    class RayExecutor(_Quiet, RayPipelineExecutor):  # type: ignore[misc]
+        pass
+
+    return RayExecutor([step], tasks, workers=workers, logging_dir=logs, mem_per_cpu_gb=1)
+
+
+def _wait_for_slurm(executor: Any, name: str) -> None:
+    """Return when all tasks are finished, or the job is not in the queue any more."""
+    while executor.get_incomplete_ranks(skip_completed=True):
+        queue = subprocess.run(["squeue", "-h", "-j", str(executor.job_id)], capture_output=True, text=True)
+        if not queue.stdout.strip():
+            return
+        time.sleep(20)
+
+
+def _watch(name: str, logs: Path, tasks: int, progress: Progress | None, ended: threading.Event) -> None:
+    if progress is None:
+        return
+    while True:
+        over = ended.wait(0.5)
+        progress(name, len(list((logs / "completions").glob("*"))), tasks)
+        if over:
+            return

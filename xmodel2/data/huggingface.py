@@ -1,0 +1,61 @@
+"""Documents of a Hugging Face data set: a hub id, a local folder of its files, or a folder that `save_to_disk` wrote.
+
+A data set is read in parts, its own files, so that many tasks share it; nothing is downloaded ahead of reading.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from xmodel2.data.document import Document, to_document
+from xmodel2.errors import XmodelError
+from xmodel2.recipe.preparation import PreparedSource
+
+
+def count_shards(source: PreparedSource, root: Path) -> int:
+    """Return in how many parts the data set can be read. Raises `XmodelError` if it cannot be opened."""
+    return max(1, int(_open(source, root).num_shards))
+
+
+def read_dataset(
+    source: PreparedSource,
+    root: Path,
+    part: tuple[int, int],
+    strict: bool = False,
+    on_skip: Callable[[str], None] | None = None,
+) -> Iterator[Document]:
+    """Yield the documents of one part (number, of how many); a bad row is named as NAME:part:row.
+
+    Raises `XmodelError` if the data set cannot be opened, and with ``strict`` for a bad row.
+    """
+    stream = _open(source, root)
+    if part[1] > 1:
+        stream = stream.shard(num_shards=part[1], index=part[0])
+    for number, row in enumerate(stream):
+        try:
+            yield to_document(row, source.fields)
+        except ValueError as error:
+            message = f"{source.dataset}:{part[0]}:{number}: {error}"
+            if strict:
+                raise XmodelError(message) from None
+            if on_skip:
+                on_skip(message)
+
+
+def _open(source: PreparedSource, root: Path) -> Any:
+    try:
+        import datasets
+    except ImportError:
+        raise XmodelError("sources: a dataset needs the package datasets: pip install 'xmodel2[data]'") from None
+    name = str(source.dataset)
+    local = root / name
+    try:
+        if (local / "dataset_info.json").exists() or (local / "dataset_dict.json").exists():
+            saved = datasets.load_from_disk(str(local))
+            saved = saved[source.split] if isinstance(saved, datasets.DatasetDict) else saved
+            return saved.to_iterable_dataset(num_shards=max(1, len(saved.cache_files)))
+        path = str(local) if local.is_dir() else name
+        return datasets.load_dataset(path, source.subset, split=source.split, revision=source.revision, streaming=True)
+    except Exception as error:  # of many kinds: no network, no such data set, no such split, no files in it
+        place = local if local.is_dir() else f"data set {name!r} (no folder {local}, so looked for on the hub)"
+        raise XmodelError(f"{place}: cannot be opened, split {source.split!r}: {error}") from None

@@ -1,0 +1,107 @@
+"""A sources file becomes a list of tasks: some files of one source each, the unit that is done, or done again, as a whole.
+
+Tasks stand in order of preference: of near-duplicates, the document of the earlier task stays. The list depends on the
+sources alone, never on the number of workers, and so do the shards.
+"""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from upath import UPath
+
+from xmodel2.data.huggingface import count_shards
+from xmodel2.errors import XmodelError
+from xmodel2.recipe.preparation import Preparation
+
+_TASK_BYTES = 8 << 20  # of files, packed or not, that are read by one task if there are many small ones
+_FORMAT = 2  # raised when the same sources would give other shards
+
+
+@dataclass(frozen=True)
+class Task:
+    """Some files, or one part of a data set, of one source."""
+
+    source: str
+    heldout: bool
+    """All its documents are held out."""
+    files: tuple[str, ...] = ()
+    part: tuple[int, int] = (0, 1)
+    """Of a data set without ``files``: which part of how many."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done, and where the half-done lies."""
+
+    preparation: Preparation
+    root: str
+    """Folder of the sources file, which relative paths start from."""
+    tasks: tuple[Task, ...]
+    fingerprint: str
+    """Of the settings and of name, size and time of every file: another one is other work."""
+
+    def tasks_of(self, kinds_method: str) -> list[int]:
+        """Return the numbers of the tasks whose documents a deduplication method looks at."""
+        settings = self.preparation.deduplicate
+        methods = {"text": settings.text, "sft": settings.sft}
+        sources = self.preparation.sources
+        return [n for n, task in enumerate(self.tasks) if kinds_method in methods[sources[task.source].kind]]
+
+
+def make_plan(path: Path, preparation: Preparation) -> Plan:
+    """Find every file of every source. Raises `XmodelError` naming a pattern that matches none."""
+    root = Path(path).parent
+    heldout: list[Task] = []
+    training: list[Task] = []
+    found: list[Any] = []
+    for name, source in preparation.sources.items():
+        for key, tasks in (("heldout", heldout), ("files", training)):
+            files = find_files(root, f"{path}: sources.{name}.{key}", getattr(source, key))
+            groups = _grouped(files)
+            tasks += [Task(name, key == "heldout", tuple(str(file) for file, *_ in group)) for group in groups]
+            found += [(str(file), size, time) for file, size, time in files]
+        if source.dataset is not None:
+            parts = count_shards(source, root)
+            training += [Task(name, False, part=(part, parts)) for part in range(parts)]
+    settings = dataclasses.asdict(preparation)  # type: ignore[call-overload]
+    content = json.dumps([_FORMAT, settings, found, len(training)], sort_keys=True)
+    fingerprint = hashlib.sha256(content.encode()).hexdigest()
+    return Plan(preparation, str(root), (*heldout, *training), fingerprint)
+
+
+def find_files(root: Path, where: str, patterns: list[str]) -> list[tuple[UPath, int, float]]:
+    """Return (file, bytes, time of change) of all that match, sorted within each pattern. Raises `XmodelError`."""
+    found = []
+    for pattern in patterns:
+        base = UPath(pattern) if "://" in pattern else UPath(root) / pattern
+        fixed = next((n for n, part in enumerate(base.parts) if any(c in part for c in "*?[")), len(base.parts))
+        if fixed == len(base.parts):
+            matches = [base] if base.exists() and not base.is_dir() else []
+        else:
+            top = base
+            for _ in base.parts[fixed:]:
+                top = top.parent
+            matches = sorted((file for file in top.glob("/".join(base.parts[fixed:])) if not file.is_dir()), key=str)
+        if not matches or not pattern:
+            raise XmodelError(f"{where}: no file matches {pattern!r}")
+        for file in matches:
+            status = file.stat()
+            found.append((file, status.st_size, status.st_mtime))
+    return found
+
+
+def _grouped(files: list[tuple[UPath, int, float]]) -> list[list[tuple[UPath, int, float]]]:
+    """Put small files that follow one another together, up to `_TASK_BYTES`."""
+    groups: list[list[tuple[UPath, int, float]]] = []
+    room = 0
+    for file in files:
+        if not groups or file[1] > room:
+            groups.append([])
+            room = _TASK_BYTES
+        groups[-1].append(file)
+        room -= file[1]
+    return groups

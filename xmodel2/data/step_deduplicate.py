@@ -1,0 +1,133 @@
+"""Second step, a task a table: documents that share a key, checked; then, in one piece, which documents go.
+
+WORK/starts.npy         int64 [tasks + 1], the number of the first document of each task
+WORK/heldout.npy        bool [documents]
+WORK/tables/003.npy     int64 [pairs, 2], document numbers (earlier, later)
+WORK/stay.npy           int64 [documents], for each document the one that stays; its own number if it does itself
+
+Documents are numbered through all tasks, held-out ones first: what is held out stays.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xmodel2.data.deduplicate import (
+    Check,
+    copies,
+    hamming_check,
+    jaccard_check,
+    minhash_keys,
+    pairs,
+    simhash_tables,
+    tables,
+)
+from xmodel2.data.ngrams import mix
+from xmodel2.data.plan import Plan
+from xmodel2.files import writing_atomic
+
+
+@dataclass(frozen=True)
+class TableStep:
+    """A datatrove step: (data, rank, world_size) finds the pairs of table ``rank``."""
+
+    plan: Plan
+    work: Path
+
+    def __call__(self, data: Any, rank: int, world_size: int) -> None:
+        """Write the pairs of one table."""
+        settings = self.plan.preparation.deduplicate
+        method, number = tables(settings)[rank]
+        ids, keys, check = self._keys(method, number)
+        # Held-out documents first, then in order of preference: the first of a bucket is the one that may stay.
+        order = np.argsort(~np.load(self.work / "heldout.npy")[ids], kind="stable")
+        found = pairs(keys[order], None if check is None else lambda a, b: check(order[a], order[b]))
+        with writing_atomic(self.work / "tables" / f"{rank:03d}.npy") as handle:
+            np.save(handle, ids[order[found]])
+
+    def _keys(self, method: str, number: int) -> tuple[np.ndarray, np.ndarray, Check | None]:
+        """Return document numbers, their keys in the table, and the check, which takes positions among them."""
+        settings = self.plan.preparation.deduplicate
+        chosen = self.plan.tasks_of(method)
+        starts = document_starts(self.work)
+        ids = np.concatenate([np.arange(starts[n], starts[n + 1]) for n in chosen])
+        check: Check | None = None
+        if method == "minhash":
+            parts = [np.load(self.work / "clean" / f"{n:05d}.minhash.npy", mmap_mode="r") for n in chosen]
+            keys = np.concatenate([minhash_keys(part, number, settings.rows) for part in parts])
+            check = jaccard_check(_Stacked(parts), settings.min_jaccard)  # type: ignore[arg-type]
+        elif method == "simhash":
+            values = np.concatenate([_array(self.work, n, "simhash") for n in chosen])
+            keys = mix(values & simhash_tables(settings.max_hamming)[number])
+            check = hamming_check(values, settings.max_hamming)
+        else:
+            digests = np.concatenate([_array(self.work, n, "digests") for n in chosen])
+            keys = mix(digests[:, 0]) + digests[:, 1]
+            check = lambda a, b: (digests[a] == digests[b]).all(axis=1)  # noqa: E731
+        if settings.scope == "within":
+            names = list(self.plan.preparation.sources)
+            of = [np.full(starts[n + 1] - starts[n], names.index(self.plan.tasks[n].source)) for n in chosen]
+            keys = mix(keys + mix(np.concatenate(of).astype(np.uint64)))
+        return ids, keys, check
+
+
+class _Stacked:
+    """Arrays one under the other, indexed by row without being read whole."""
+
+    def __init__(self, parts: list[np.ndarray]) -> None:
+        self._parts, self._starts = parts, np.cumsum([0, *map(len, parts)])
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        part = np.searchsorted(self._starts, rows, side="right") - 1
+        result = np.empty((len(rows), self._parts[0].shape[1]), dtype=self._parts[0].dtype)
+        for number in np.unique(part):
+            here = part == number
+            result[here] = self._parts[number][rows[here] - self._starts[number]]
+        return result
+
+
+def settle(plan: Plan, work: Path) -> np.ndarray:
+    """Combine all tables, write stay.npy and return it."""
+    heldout = np.load(work / "heldout.npy")
+    rank = np.empty(len(heldout), dtype=np.int64)
+    order = np.argsort(~heldout, kind="stable")
+    rank[order] = np.arange(len(heldout))
+    found = [np.load(work / "tables" / f"{n:03d}.npy") for n in range(len(tables(plan.preparation.deduplicate)))]
+    all_pairs = np.concatenate([np.empty((0, 2), dtype=np.int64), *found])
+    stay = order[copies(len(heldout), rank[all_pairs])][rank]
+    with writing_atomic(work / "stay.npy") as handle:
+        np.save(handle, stay)
+    return stay
+
+
+def number_documents(plan: Plan, work: Path) -> None:
+    """Write starts.npy and heldout.npy, which the tasks of this step and the next look documents up in."""
+    heldout = [_array(work, n, "heldout") for n in range(len(plan.tasks))]
+    arrays = {"starts": np.cumsum([0, *map(len, heldout)]), "heldout": np.concatenate(heldout)}
+    for name, array in arrays.items():
+        with writing_atomic(work / f"{name}.npy") as handle:
+            np.save(handle, array)
+
+
+def document_starts(work: Path) -> np.ndarray:
+    """Return int64 [tasks + 1]: the number of the first document of each task, and of all."""
+    starts: np.ndarray = np.load(work / "starts.npy")
+    return starts
+
+
+def exact_copies(plan: Plan, work: Path) -> np.ndarray:
+    """Return bool [documents]: whether a document is an exact copy of one that stays before it."""
+    settings = plan.preparation.deduplicate
+    exact = [n for n, (method, _) in enumerate(tables(settings)) if method == "exact"]
+    flags = np.zeros(document_starts(work)[-1], dtype=bool)
+    for n in exact:
+        flags[np.load(work / "tables" / f"{n:03d}.npy")[:, 1]] = True
+    return flags
+
+
+def _array(work: Path, task: int, name: str) -> np.ndarray:
+    with np.load(work / "clean" / f"{task:05d}.npz") as stored:
+        array: np.ndarray = stored[name]
+        return array
