@@ -14,12 +14,20 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from xmodel2.arguments import key_values, normalise
 from xmodel2.errors import XmodelError
 from xmodel2.files import as_path
-from xmodel2.output import busy, key_values, print_dict, print_json, print_results, print_sources, progress_bars
+from xmodel2.output import (
+    busy,
+    print_dict,
+    print_inspection,
+    print_json,
+    print_results,
+    print_sources,
+    progress_bars,
+)
 
 app = tyro.extras.SubcommandApp()
-_GROUPS = ("tokenizer", "data")
 _SET = Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE"), tyro.conf.UseAppendAction]
 INTERRUPTED = 130
 """Exit code of a command that was stopped by a signal, everything saved: what comes after it in a script must not run."""
@@ -152,26 +160,32 @@ def data_prepare(
 
 
 @app.command(name="data inspect")
-def data_inspect(dir: tyro.conf.Positional[Path], /, samples: int = 1, json: Annotated[bool, _FLAG] = False) -> None:
-    """Counts of every source and sample documents.
+def data_inspect(
+    dir: tyro.conf.Positional[str],
+    /,
+    samples: int = 1,
+    out: Path | None = None,
+    json: Annotated[bool, _FLAG] = False,
+) -> None:
+    """Counts, shares and lengths of every source, Figure 2's two pies, and a page of samples and of what was removed.
 
-    Example: xmodel2 data inspect data/nano --samples 2
+    Example: xmodel2 data inspect data/nano --samples 3
 
     Args:
         dir: directory made by `data prepare`
         samples: documents shown of each source
-        json: print one JSON object
+        out: folder for the page and the figures (default: inspect/ in the directory)
+        json: print one JSON object, and write nothing unless --out is given
     """
     from xmodel2.data.inspect import inspect_data
+    from xmodel2.data.inspect_page import write_inspection
 
-    report = inspect_data(dir, samples)
+    report = inspect_data(as_path(dir), samples)
+    written = write_inspection(report, out or as_path(dir) / "inspect") if out or not json else []
     if json:
         return print_json(report)
-    print_sources(report["sources"])
-    for name, source in report["sources"].items():
-        for number, text in enumerate(source["samples"]):
-            Console().rule(f"{name} {number}", align="left")
-            print(text)
+    print_inspection(report["sources"])
+    print(f"{written[-1]}: the two pies, lengths, samples, and what was removed")
 
 
 @app.command(name="data verify")
@@ -378,7 +392,7 @@ def check(names: tyro.conf.Positional[tuple[str, ...]] = (), /, json: Annotated[
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; a user's mistake is one message and exit code 1."""
-    arguments = _normalise(list(sys.argv[1:] if arguments is None else arguments))
+    arguments = normalise(list(sys.argv[1:] if arguments is None else arguments))
     try:
         code = app.cli(prog="xmodel2", args=arguments, description="Train, understand and ship small language models.")
     except (XmodelError, OSError) as error:  # OSError: a full disk, a file that may not be read; it names the file
@@ -387,22 +401,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     sys.exit(code or 0)
-
-
-def _normalise(arguments: list[str]) -> list[str]:
-    """Join two-word commands, and let one --set take several key=value."""
-    if arguments[:1] and arguments[0] in _GROUPS and arguments[1:2] in (["--help"], ["-h"]):
-        return ["--help"]
-    if len(arguments) > 1 and arguments[0] in _GROUPS and not arguments[1].startswith("-"):
-        arguments = [f"{arguments[0]} {arguments[1]}", *arguments[2:]]
-    result: list[str] = []
-    in_set = False
-    for argument in arguments:
-        if in_set and not argument.startswith("-") and "=" in argument and result[-1] != "--set":
-            result.append("--set")
-        in_set = argument == "--set" or (in_set and not argument.startswith("-") and "=" in argument)
-        result.append(argument)
-    return result
 
 
 if __name__ == "__main__":

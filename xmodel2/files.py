@@ -149,7 +149,7 @@ def as_path(name: str) -> Path:
         return Path(name)
     from upath import UPath
 
-    path: Path = UPath(name)
+    path: Any = UPath(name)
     return path
 
 

@@ -19,8 +19,6 @@ from rich.progress import (
 from rich.status import Status
 from rich.table import Table
 
-from xmodel2.errors import XmodelError
-
 
 def busy(what: str) -> Status:
     """Show on a terminal, and only there, that something is going on."""
@@ -36,9 +34,7 @@ def print_sources(sources: dict[str, Any]) -> None:
     """Print what each source of a data directory holds, a row a source."""
     full = "duplicates" in next(iter(sources.values()))
     extra = ["skipped", "filtered", "copies", "near", "tainted"] if full else []
-    table = Table("source", "kind", "documents", "tokens", "bytes", "held out", *extra, box=None, pad_edge=False)
-    for column in table.columns[2:]:
-        column.justify = "right"
+    table = _wide_table("source", "kind", "documents", "tokens", "bytes", "held out", *extra)
     for name, source in sources.items():
         counts = [source["train"][key] for key in ("documents", "tokens", "bytes")]
         counts.append(source["heldout"]["documents"])
@@ -47,7 +43,42 @@ def print_sources(sources: dict[str, Any]) -> None:
             counts += [source["duplicates"]["exact"], source["duplicates"]["near"]]
             counts.append(source["contaminated"].get("documents", 0))
         table.add_row(escape(name), source["kind"], *(f"{count:,}" for count in counts))
-    Console().print(table)
+    _print_wide(table)
+
+
+def _wide_table(*head: str) -> Table:
+    table = Table(*head, box=None, pad_edge=False)
+    for column in table.columns:
+        column.no_wrap = True
+        column.justify = "left" if column.header in ("source", "kind") else "right"
+    return table
+
+
+def _print_wide(table: Table) -> None:
+    """Print a table whole: into a file, or a window too narrow, its lines are longer instead of cut."""
+    needed = Console(width=1000).measure(table).maximum
+    Console(width=max(needed, Console().width)).print(table)
+
+
+def print_inspection(sources: dict[str, Any]) -> None:
+    """Print what `inspect_data` found, a row a source."""
+    from xmodel2.data.inspect import repeats
+
+    head = ("source", "documents", "tokens", "bytes/tok", "median", "longest", "stable", "decay", "once in", "held out")
+    table = _wide_table(*head)
+    for name, source in sources.items():
+        train, lengths, shares = source["train"], source["lengths"], source["shares"]
+        table.add_row(
+            escape(name),
+            f"{train['documents']:,}",
+            f"{train['tokens']:,}",
+            f"{train['bytes'] / max(train['tokens'], 1):.2f}",
+            *(f"{lengths[key]:,}" if lengths else "" for key in ("median", "longest")),
+            *(f"{shares[stage]:.2%}" if stage in shares else "" for stage in ("stable", "decay")),
+            repeats(train["tokens"], shares.get(source["stage"])),
+            f"{source['heldout']['documents']:,}",
+        )
+    _print_wide(table)
 
 
 def removed_documents(removed: dict[str, dict[str, int]]) -> int:
@@ -78,14 +109,6 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None] | None]:
             bars.update(shown[step], completed=done, total=total)
 
         yield show
-
-
-def key_values(option: str, pairs: Sequence[str]) -> dict[str, str]:
-    """Return ``key=value`` arguments as a dictionary. Raises `XmodelError` for one without an equals sign."""
-    for pair in pairs:
-        if "=" not in pair:
-            raise XmodelError(f"--{option} {pair!r}: write it as key=value")
-    return {key: value for key, _, value in (pair.partition("=") for pair in pairs)}
 
 
 def print_results(results: dict[str, Any]) -> None:

@@ -83,7 +83,10 @@ def load_index(path: Path) -> BenchmarkIndex:
         lengths = [int(key.removeprefix("hashes-")) for key in stored.files if key.startswith("hashes-")]
         return BenchmarkIndex(
             stored["names"].tolist(),
-            *(stored[key] for key in ("benchmark", "number", "total", "need")),
+            stored["benchmark"],
+            stored["number"],
+            stored["total"],
+            stored["need"],
             {n: stored[f"hashes-{n}"] for n in lengths},
             {n: stored[f"items-{n}"] for n in lengths},
         )

@@ -6,6 +6,7 @@ WORK/logs/STEP/completions after that. All machines see the same WORK folder.
 
 import contextlib
 import io
+import logging
 import os
 import signal
 import subprocess
@@ -147,7 +148,7 @@ def _ray_executor(step: Step, tasks: int, workers: int, logs: str) -> Any:
     except ImportError:
         raise XmodelError("data prepare: --executor ray needs Ray: pip install 'xmodel2[ray]'") from None
     if not ray.is_initialized():
-        ray.init(logging_level="ERROR", log_to_driver=False)
+        ray.init(logging_level=logging.ERROR, log_to_driver=False)
 
     class RayExecutor(_Quiet, RayPipelineExecutor):  # type: ignore[misc]
         pass

@@ -1,27 +1,102 @@
-"""What is in a data directory: counts by source and split, and documents as the model sees them."""
+"""What is in a data directory: counts, lengths and shares by source, and documents as the model sees them."""
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from xmodel2.data.shards import open_shards, read_index
+from xmodel2.files import read_json
 from xmodel2.tokenizer import load_tokenizer
 
 COUNTS = ("documents", "tokens", "loss_tokens", "bytes")
+LENGTH_EDGES = [0, *(1 << power for power in range(4, 18))]
+"""Bins of the histogram of document lengths, in tokens; the last one is open."""
 
 
-def inspect_data(directory: Path, samples: int = 1, sample_tokens: int = 80) -> dict[str, Any]:
-    """Return counts, and the first ``sample_tokens`` tokens of ``samples`` documents a source, decoded."""
+def inspect_data(directory: Path, samples: int = 1, sample_tokens: int = 300) -> dict[str, Any]:
+    """Return counts, lengths and shares by source, and the beginnings of ``samples`` documents of each, decoded.
+
+    Of the preparation's report, if the directory has one, what was removed is added.
+    """
     shards, index = open_shards(directory), read_index(directory)
-    tokenizer = load_tokenizer(Path(directory) / "tokenizer")
+    tokenizer = load_tokenizer(directory / "tokenizer")
+    report = read_json(directory / "report.json") or {"sources": {}, "benchmarks": {}}
+    shares = stage_shares(index)
     sources: dict[str, Any] = {}
     for name, source in shards.sources.items():
-        splits = index["sources"][name]["splits"]
-        documents = range(min(samples, source.train.documents)) if source.train else range(0)
+        entry = index["sources"][name]
+        split = source.train or source.heldout
+        documents = range(min(samples, split.documents)) if split else range(0)
         sources[name] = {
+            **report["sources"].get(name, {}),
             "kind": source.kind,
-            **{split: {key: splits[split][key] for key in COUNTS} for split in splits},
-            "samples": [
-                tokenizer.decode(source.train.document(d)[:sample_tokens].tolist()) for d in documents if source.train
-            ],
+            "stage": entry.get("stage"),
+            "shares": {stage: share[name] for stage, share in shares.items() if name in share},
+            **{where: {key: entry["splits"][where][key] for key in COUNTS} for where in entry["splits"]},
+            "lengths": length_statistics(document_lengths(directory / name, entry)),
+            "text_samples": [tokenizer.decode(split.document(d)[:sample_tokens].tolist()) for d in documents if split],
         }
-    return {"vocab_size": shards.vocab_size, "sources": sources}
+    return {"vocab_size": shards.vocab_size, "shares": shares, "benchmarks": report["benchmarks"], "sources": sources}
+
+
+def document_lengths(folder: Path, entry: dict[str, Any]) -> np.ndarray:
+    """Return int64 [documents], the tokens of each training document of a source."""
+    lengths = [np.empty(0, dtype=np.int64)]
+    for shard in entry["splits"]["train"]["shards"]:
+        lengths.append(
+            np.diff(np.fromfile(folder / shard["files"]["offsets"]["file"], dtype=np.uint64).astype(np.int64))
+        )
+    return np.concatenate(lengths)
+
+
+def length_statistics(lengths: np.ndarray) -> dict[str, Any]:
+    """Return the median, mean, 90th percentile, longest, and a histogram over `LENGTH_EDGES`; empty without documents.
+
+    >>> length_statistics(np.array([3, 5, 20]))["histogram"][:3]
+    [2, 1, 0]
+    """
+    if not len(lengths):
+        return {}
+    histogram, _ = np.histogram(lengths, bins=[*LENGTH_EDGES, np.inf])
+    return {
+        "median": int(np.median(lengths)),
+        "mean": float(lengths.mean()),
+        "p90": int(np.percentile(lengths, 90)),
+        "longest": int(lengths.max()),
+        "histogram": histogram.tolist(),
+    }
+
+
+def stage_shares(index: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Return each stage's share of tokens by source: by weight, or, without weights, as the tokens are.
+
+    In the decay stage, sources of stage decay have ``sft_share`` and the stable ones the rest, as in a recipe.
+    """
+    parts: dict[str, dict[str, float]] = {"stable": {}, "decay": {}}
+    for name, entry in index["sources"].items():
+        stage = entry.get("stage") or ("decay" if entry["kind"] == "sft" else "stable")
+        if stage in parts:
+            parts[stage][name] = entry.get("weight") or float(entry["splits"]["train"]["tokens"])
+    shares = {}
+    for stage, part in parts.items():
+        total = sum(part.values())
+        shares[stage] = {name: weight / total for name, weight in part.items()}
+    sft = index.get("sft_share", 0.64) if shares["stable"] and shares["decay"] else float(bool(shares["decay"]))
+    stable = {name: share * (1 - sft) for name, share in shares["stable"].items() if sft < 1}
+    return {"stable": shares["stable"], "decay": {**stable, **{n: share * sft for n, share in shares["decay"].items()}}}
+
+
+def repeats(tokens: int, share: float | None) -> str:
+    """Return after how many tokens of a stage a source has been seen once.
+
+    >>> repeats(2_000_000, 0.25)
+    '8.0M'
+    """
+    if not share:
+        return ""
+    stage = tokens / share
+    for unit, scale in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if stage >= scale:
+            return f"{stage / scale:.1f}{unit}"
+    return f"{stage:.0f}"

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from upath import UPath
 
 from xmodel2.data.decontaminate import build_index, read_benchmarks
 from xmodel2.data.deduplicate import tables
@@ -54,14 +53,12 @@ class Options:
     """Tokens after which a shard is full."""
 
 
-def prepare(
-    path: Path, out: Path, options: Options | None = None, progress: Progress | None = None
-) -> dict[str, Any]:
+def prepare(path: Path, out: Path, options: Options | None = None, progress: Progress | None = None) -> dict[str, Any]:
     """Prepare what a sources file names, and return the report.
 
     Raises `XmodelError` naming the file, key or record that is wrong; what was in ``out`` before is then still there.
     """
-    path, out, options = Path(path), UPath(out), options or Options()
+    path, options = Path(path), options or Options()
     out = Path(out).resolve() if is_local(out) else out
     preparation = load_preparation(path)
     check_folder(out, options.overwrite, COMMAND)

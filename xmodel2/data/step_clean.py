@@ -80,7 +80,7 @@ class _Account:
                 packed.write(json.dumps({**document, "heldout": heldout[-1]}).encode() + b"\n")
                 kept += len(document_text(document).encode())
         signatures = signer.finish()
-        arrays = {"digests": signatures.digests, "heldout": np.array(heldout, dtype=bool)}
+        arrays: dict[str, Any] = {"digests": signatures.digests, "heldout": np.array(heldout, dtype=bool)}
         if signatures.simhash is not None:
             arrays["simhash"] = signatures.simhash
         if signatures.minhash is not None:

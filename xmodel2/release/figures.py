@@ -1,16 +1,13 @@
-"""The report's figures as inline SVG: loss curve with stages and learning rate (Figure 3), mixtures as pies (Figure 2)."""
+"""The report's figures as inline SVG: loss curve with stages and learning rate (Figure 3), held-out losses."""
 
-import io
 from collections.abc import Sequence
-from itertools import cycle
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-BLUE, ORANGE, GREY = "#2f6fbb", "#d9822b", "#8a8f98"
-PALETTE = ("#2f6fbb", "#d9822b", "#3a9d6b", "#b5485d", "#7d5bb0", "#8a8f98", "#c9b23a", "#3aa3a3")
+from xmodel2.plots import BLUE, GREY, ORANGE, colors, svg
 
 Line = dict[str, Any]
 
@@ -55,31 +52,6 @@ def heldout_curves(lines: Sequence[Line], stable_tokens: int) -> str:
     return svg(figure)
 
 
-def pie(shares: dict[str, float], title: str, color_of: dict[str, str]) -> str:
-    """Return one mixture (Figure 2)."""
-    figure = Figure(figsize=(4.2, 3.4), layout="constrained")
-    axes = figure.subplots()
-    axes.pie(
-        list(shares.values()),
-        labels=[f"{name}\n{share:.1%}" for name, share in shares.items()],
-        colors=[color_of[name] for name in shares],
-        startangle=90,
-        counterclock=False,
-        wedgeprops={"width": 0.45, "edgecolor": "white"},
-    )
-    axes.set_title(title)
-    return svg(figure)
-
-
-def colors(names: Sequence[str]) -> dict[str, str]:
-    """Return a colour for each name; after the palette's end they repeat.
-
-    >>> colors(["a", "b"])
-    {'a': '#2f6fbb', 'b': '#d9822b'}
-    """
-    return dict(zip(names, cycle(PALETTE)))
-
-
 def smoothed(values: Sequence[float], window: int = 15) -> list[float]:
     """Return the mean over the last ``window`` values at each point.
 
@@ -91,17 +63,6 @@ def smoothed(values: Sequence[float], window: int = 15) -> list[float]:
         part = values[max(0, end - window) : end]
         result.append(sum(part) / len(part))
     return result
-
-
-def svg(figure: Figure) -> str:
-    """Return a figure as an SVG element, the same bytes for the same figure."""
-    out = io.StringIO()
-    import matplotlib
-
-    with matplotlib.rc_context({"svg.hashsalt": "xmodel2", "svg.fonttype": "none"}):
-        figure.savefig(out, format="svg", metadata={"Date": None}, transparent=True)
-    text = out.getvalue()
-    return text[text.index("<svg") :]
 
 
 def _figure() -> tuple[Figure, Axes]:

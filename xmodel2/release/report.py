@@ -11,9 +11,10 @@ from xmodel2.data.mixture import counts
 from xmodel2.errors import XmodelError
 from xmodel2.files import read_json, write_text_atomic
 from xmodel2.model.count import block_parameter_count, parameter_count
+from xmodel2.page import page, table, tiles
+from xmodel2.plots import colors, pie
 from xmodel2.recipe import PRESETS, ModelSettings, Recipe, load_recipe
-from xmodel2.release.figures import colors, heldout_curves, loss_curve, pie
-from xmodel2.release.page import page, table, tiles
+from xmodel2.release.figures import heldout_curves, loss_curve
 from xmodel2.train.metrics import read_metrics
 from xmodel2.train.run import RECIPE_FILE
 

@@ -1,0 +1,31 @@
+"""Arguments as people write them, before the command line is parsed and after."""
+
+from collections.abc import Sequence
+
+from xmodel2.errors import XmodelError
+
+_GROUPS = ("tokenizer", "data")
+
+
+def normalise(arguments: list[str]) -> list[str]:
+    """Join two-word commands, and let one --set take several key=value."""
+    if arguments[:1] and arguments[0] in _GROUPS and arguments[1:2] in (["--help"], ["-h"]):
+        return ["--help"]
+    if len(arguments) > 1 and arguments[0] in _GROUPS and not arguments[1].startswith("-"):
+        arguments = [f"{arguments[0]} {arguments[1]}", *arguments[2:]]
+    result: list[str] = []
+    in_set = False
+    for argument in arguments:
+        if in_set and not argument.startswith("-") and "=" in argument and result[-1] != "--set":
+            result.append("--set")
+        in_set = argument == "--set" or (in_set and not argument.startswith("-") and "=" in argument)
+        result.append(argument)
+    return result
+
+
+def key_values(option: str, pairs: Sequence[str]) -> dict[str, str]:
+    """Return ``key=value`` arguments as a dictionary. Raises `XmodelError` for one without an equals sign."""
+    for pair in pairs:
+        if "=" not in pair:
+            raise XmodelError(f"--{option} {pair!r}: write it as key=value")
+    return {key: value for key, _, value in (pair.partition("=") for pair in pairs)}
