@@ -66,13 +66,7 @@ def test_fast_equals_sentencepiece(tokenizer: Tokenizer, directory: Path, texts:
     starts = [source.randrange(len(corpus)) for _ in range(1000)]
     samples = [corpus[start : start + source.randrange(200)] for start in starts]
     samples += [random_text(source).replace("▁", "") for _ in range(1000)]
-    different = 0
-    for text, ours in zip(samples, tokenizer.encode_batch(samples), strict=True):
-        theirs = reference.encode(text)
-        if ours != theirs:  # then both must be best: the scores tie
-            different += 1
-            assert sum(map(reference.get_score, ours)) == pytest.approx(sum(map(reference.get_score, theirs)), abs=1e-3)
-    assert different <= len(samples) // 100
+    assert tokenizer.encode_batch(samples) == reference.encode(samples)
 
 
 def test_specials_have_fixed_ids_and_ascii_is_in_the_vocabulary(tokenizer: Tokenizer) -> None:

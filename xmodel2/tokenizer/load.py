@@ -10,13 +10,16 @@ document cannot end itself and a user cannot speak as the assistant.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TypedDict
 
+import numpy as np
 import tokenizers
 
 from xmodel2.errors import XmodelError, nearest
 from xmodel2.files import sha256_file
+from xmodel2.tokenizer.engine import Engine, build_engine
 
 UNK, BOS, EOS, PAD = "<unk>", "<s>", "</s>", "<pad>"
 ROLES = ("user", "assistant", "system")
@@ -76,15 +79,25 @@ class Tokenizer:
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the ids of each text (on all cores)."""
+        """Return the ids of each text."""
+        return [ids.tolist() for ids in self.encode_arrays(texts)]
+
+    def encode_arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Return the ids of each text as an int32 array: `encode_batch` without a Python object for each id."""
         try:
+            if self._engine:
+                return self._engine.encode(texts)
             encodings = self._fast.encode_batch_fast(list(texts), add_special_tokens=False)
+            return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
         except (UnicodeEncodeError, TypeError) as error:
             where = next((number for number, text in enumerate(texts) if not is_unicode(text)), None)
             if where is None:
                 raise
             raise XmodelError(f"text {where} of the batch is not Unicode text: remove lone surrogates") from error
-        return [encoding.ids for encoding in encodings]
+
+    @cached_property
+    def _engine(self) -> Engine | None:
+        return build_engine(self._fast)
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
         """Return the text of ids; bytes that form no UTF-8 become U+FFFD. Specials are written out unless skipped."""

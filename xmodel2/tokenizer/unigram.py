@@ -7,8 +7,8 @@ Lossless by construction: no normalisation, no dummy prefix, no space removed, u
 SentencePiece writes a space as U+2581; the fast tokenizer has real spaces in its pieces, so a literal U+2581 in a text
 survives too (as bytes), which SentencePiece itself would turn into a space.
 
-Scores are rounded to multiples of 2^-10, so that sums of them are exact: two segmentations that score the same then tie
-in every implementation and wherever a text is cut, and no rounding error chooses between them (tokenizer/cut.py needs this).
+Scores are rounded to multiples of 2^-8, so that sums of them are exact: two segmentations that score the same then tie
+in every implementation and wherever a text is cut, and no rounding error chooses between them (tokenizer/engine.py needs this).
 """
 
 import io
@@ -24,16 +24,15 @@ from tokenizers import AddedToken, decoders, models, processors
 
 from xmodel2.errors import XmodelError
 from xmodel2.files import write_bytes_atomic, write_json_atomic, write_text_atomic
+from xmodel2.tokenizer.engine import RESERVED, STEP
 from xmodel2.tokenizer.load import BOS, CHAT_TEMPLATE, EOS, PAD, SPECIAL_TOKENS, UNK, Tokenizer, load_tokenizer
 from xmodel2.tokenizer.sample import sample_texts
 
 _SPACE = "▁"  # how SentencePiece writes a space
-_RESERVED = str.maketrans("", "", "\0▁▅")  # characters SentencePiece keeps for itself: never learned, encoded as bytes
 _REQUIRED = "".join(map(chr, range(0x21, 0x7F))) + "\n"  # printable ASCII; tabs are pieces of their own
 _TABS = tuple("\t" * count for count in range(1, 9))  # the trainer keeps tabs out of ordinary pieces
 _TAB_SCORE = -6.0  # the same for any number, so that fewer pieces win
 _NEVER = -1000.0  # log-probability of pieces that text must not match: below any spelling in other pieces
-_STEP = 1 / 1024
 
 
 def train_unigram(
@@ -111,7 +110,7 @@ def train_sentencepiece(
 
 
 def _clean(text: str) -> str:
-    return text.encode("utf-8", "replace").decode().translate(_RESERVED)
+    return text.encode("utf-8", "replace").decode().translate(dict.fromkeys(map(ord, RESERVED)))
 
 
 def _round_scores(proto: bytes) -> bytes:
@@ -119,7 +118,7 @@ def _round_scores(proto: bytes) -> bytes:
     for piece in model.pieces:
         if piece.piece in _TABS:
             piece.type, piece.score = piece.NORMAL, _TAB_SCORE
-        piece.score = round(piece.score / _STEP) * _STEP
+        piece.score = round(piece.score / STEP) * STEP
     return bytes(model.SerializeToString())
 
 
@@ -138,7 +137,7 @@ def _vocabulary_error(vocab_size: int, reason: str) -> XmodelError:
 def _to_fast(model: sentencepiece.SentencePieceProcessor) -> tokenizers.Tokenizer:
     """The same pieces and scores as a `tokenizers` tokenizer, so the same best segmentation.
 
-    SentencePiece adds scores in float32, which is exact up to 16384 nats, some thousands of characters; beyond, the two
+    SentencePiece adds scores in float32, which is exact up to 65536 nats, tens of thousands of characters; beyond, the two
     may choose differently, and never the worse one here.
     """
     vocabulary: list[tuple[str, float]] = []
