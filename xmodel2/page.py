@@ -10,7 +10,7 @@ _STYLE = """
   figure { background: #e9edf2; border-radius: 8px; color: #1b1f24; }
   figcaption { color: #3b444d !important; }
 }
-body { font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--back); margin: 0 auto; max-width: 62rem;
+body { font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--back); margin: 0 auto; max-width: 66rem;
   padding: 1.5rem 1.2rem 4rem; }
 h1 { font-size: 1.9rem; margin: .5rem 0 1rem; } h2 { margin: 2.4rem 0 .8rem; border-bottom: 1px solid var(--line); }
 h3 { font-size: .85rem; color: var(--soft); text-transform: uppercase; letter-spacing: .05em; margin: 0 0 .3rem; }
@@ -23,7 +23,8 @@ figcaption { color: var(--soft); font-size: .9rem; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; margin: .6rem 0 1.4rem; min-width: 50%; }
 caption { text-align: left; color: var(--soft); font-size: .9rem; padding-bottom: .3rem; }
 th, td { padding: .3rem .8rem; border-bottom: 1px solid var(--line); text-align: right; font-variant-numeric: tabular-nums; }
-th:first-child, td:first-child { text-align: left; }
+th:first-child, td:first-child { text-align: left; white-space: nowrap; }
+summary { cursor: pointer; padding: .2rem 0; } details h3 { margin-top: .2rem; }
 .sample { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .7rem .9rem; margin: .6rem 0; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; font-size: .9rem; }
 """

@@ -8,21 +8,25 @@ import matplotlib
 from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREY = "#2f6fbb", "#d9822b", "#8a8f98"
-PALETTE = ("#2f6fbb", "#d9822b", "#3a9d6b", "#b5485d", "#7d5bb0", "#8a8f98", "#c9b23a", "#3aa3a3")
+PALETTE = (
+    *("#2f6fbb", "#d9822b", "#3a9d6b", "#b5485d", "#7d5bb0", "#8a8f98", "#c9b23a", "#3aa3a3"),
+    *("#8fb8e3", "#f0bd85", "#93cdb0", "#dda0ad", "#bba6dc", "#c3c7cc", "#e5d88d", "#98d1d1"),
+)
 
 
 def pie(shares: dict[str, float], title: str, color_of: dict[str, str]) -> str:
-    """Return one mixture (Figure 2)."""
-    figure = Figure(figsize=(4.2, 3.4), layout="constrained")
+    """Return one mixture (Figure 2), largest share first, its names and shares in a legend beside it."""
+    figure = Figure(figsize=(5.4, max(3.2, 0.24 * len(shares))), layout="constrained")
     axes = figure.subplots()
-    axes.pie(
+    wedges, _ = axes.pie(
         list(shares.values()),
-        labels=[f"{name}\n{share:.1%}" for name, share in shares.items()],
         colors=[color_of[name] for name in shares],
         startangle=90,
         counterclock=False,
-        wedgeprops={"width": 0.45, "edgecolor": "white"},
+        wedgeprops={"width": 0.45, "edgecolor": "white", "linewidth": 0.8},
     )
+    labels = [f"{name}  {share:.1%}" for name, share in shares.items()]
+    axes.legend(wedges, labels, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=9)
     axes.set_title(title)
     return svg(figure)
 

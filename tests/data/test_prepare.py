@@ -12,7 +12,6 @@ import zstandard
 from xmodel2.data.inspect import inspect_data
 from xmodel2.data.prepare import Options, prepare
 from xmodel2.data.questions import read_questions
-from xmodel2.data.read import read_documents
 from xmodel2.data.shards import open_shards, verify_shards
 from xmodel2.errors import XmodelError
 
@@ -35,79 +34,6 @@ def corpus(tmp_path: Path) -> Path:
         '[sources.chat]\nfiles = ["chat.jsonl"]\nkind = "sft"\nheldout = ["held.jsonl"]\n'
     )
     return tmp_path
-
-
-def test_every_kind_of_file_reads_the_same(corpus: Path) -> None:
-    zst, gz = (list(read_documents([corpus / f"packed.jsonl.{kind}"])) for kind in ("zst", "gz"))
-    assert zst == gz
-    assert len(gz) == 300
-
-
-def test_bad_lines_are_skipped_and_named_or_refused(tmp_path: Path) -> None:
-    path = tmp_path / "bad.jsonl"
-    path.write_bytes(b'{"text": "ok"}\n{"text": \n[1]\n{"txt": "x"}\n{"text": "\xff"}\n{"messages": [{"role": 1}]}\n')
-    skipped: list[str] = []
-    assert list(read_documents([path], on_skip=skipped.append)) == [{"text": "ok"}]
-    assert [line.split(":")[1] for line in skipped] == ["2", "3", "4", "5", "6"]
-    assert "UTF-8" in skipped[3]
-    with pytest.raises(XmodelError, match=r"bad\.jsonl:2: not valid JSON"):
-        list(read_documents([path], strict=True))
-
-
-@pytest.mark.parametrize(("name", "words"), [("absent.jsonl", "no such file"), ("x.csv", "unknown kind of file")])
-def test_missing_and_unknown_files(tmp_path: Path, name: str, words: str) -> None:
-    with pytest.raises(XmodelError, match=words):
-        list(read_documents([tmp_path / name]))
-
-
-LINES = "".join(json.dumps({"text": f"line {n} {n * n}"}) + "\n" for n in range(5000)).encode()
-GZ, ZST = gzip.compress(LINES), zstandard.ZstdCompressor(write_checksum=True).compress(LINES)
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("cut.jsonl.gz", GZ[: len(GZ) // 2]),
-        ("cut.jsonl.zst", ZST[: len(ZST) // 2]),
-        ("cut-late.jsonl.zst", ZST[:-1]),
-        ("flipped.jsonl.gz", GZ[:500] + bytes([GZ[500] ^ 0xFF]) + GZ[501:]),
-        ("flipped.jsonl.zst", ZST[:500] + bytes([ZST[500] ^ 0xFF]) + ZST[501:]),
-        ("other.jsonl.zst", b"not zstd at all"),
-        ("other.jsonl.gz", b"not gzip at all"),
-    ],
-)
-def test_damaged_archives_are_named_and_never_half_read_in_silence(tmp_path: Path, name: str, content: bytes) -> None:
-    path = tmp_path / name
-    path.write_bytes(content)
-    with pytest.raises(XmodelError, match=rf"{name}: cannot be read, or is damaged"):
-        list(read_documents([path], on_skip=lambda _: None))
-
-
-def test_several_zstd_frames_and_no_newline_at_the_end(tmp_path: Path) -> None:
-    path = tmp_path / "two.jsonl.zst"
-    path.write_bytes(zstandard.compress(LINES[:1000]) + zstandard.compress(LINES[1000:-1]))
-    assert len(list(read_documents([path], strict=True))) == 5000
-
-
-@pytest.mark.parametrize(
-    ("document", "reason"),
-    [
-        ({"text": "\ud83d"}, "lone surrogate"),
-        ({"messages": [{"role": "human", "content": "hi"}]}, "'human', not one of user, assistant, system"),
-        ({"text": "x", "messages": [{"role": "user"}]}, "lacks content"),
-        ({"messages": [CHAT["messages"][0], {"role": "system", "content": "x"}]}, "must come first"),
-        ({"messages": []}, "at least one"),
-    ],
-)
-def test_documents_that_cannot_be_used_are_skipped_by_file_and_line(
-    tmp_path: Path, document: dict[str, object], reason: str
-) -> None:
-    path = tmp_path / "bad.jsonl"
-    path.write_text(json.dumps({"text": "ok"}) + "\n" + json.dumps(document) + "\n")
-    skipped: list[str] = []
-    assert list(read_documents([path], on_skip=skipped.append)) == [{"text": "ok"}]
-    assert skipped[0].startswith(f"{path}:2: ")
-    assert reason in skipped[0]
 
 
 def test_prepare_inspect_and_refuse_to_overwrite(corpus: Path) -> None:

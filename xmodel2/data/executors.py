@@ -24,6 +24,7 @@ from datatrove.executor.base import DistributedEnvVars, PipelineExecutor
 
 from xmodel2.errors import XmodelError
 
+_SLURM_SECONDS = 5  # between looks at the queue
 Step = Callable[[Any, int, int], None]
 Progress = Callable[[str, int, int], None]
 """Called with a step's name, how many of its tasks are finished, and how many there are."""
@@ -162,7 +163,7 @@ def _wait_for_slurm(executor: Any, name: str) -> None:
         queue = subprocess.run(["squeue", "-h", "-j", str(executor.job_id)], capture_output=True, text=True)
         if not queue.stdout.strip():
             return
-        time.sleep(20)
+        time.sleep(_SLURM_SECONDS)
 
 
 def _watch(name: str, logs: Path, tasks: int, progress: Progress | None, ended: threading.Event) -> None:

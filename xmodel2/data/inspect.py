@@ -35,7 +35,7 @@ def inspect_data(directory: Path, samples: int = 1, sample_tokens: int = 300) ->
             "shares": {stage: share[name] for stage, share in shares.items() if name in share},
             **{where: {key: entry["splits"][where][key] for key in COUNTS} for where in entry["splits"]},
             "lengths": length_statistics(document_lengths(directory / name, entry)),
-            "text_samples": [tokenizer.decode(split.document(d)[:sample_tokens].tolist()) for d in documents if split],
+            "samples": [tokenizer.decode(split.document(d)[:sample_tokens].tolist()) for d in documents if split],
         }
     return {"vocab_size": shards.vocab_size, "shares": shares, "benchmarks": report["benchmarks"], "sources": sources}
 

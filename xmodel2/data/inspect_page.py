@@ -11,14 +11,15 @@ from matplotlib.figure import Figure
 from xmodel2.data.inspect import LENGTH_EDGES, repeats
 from xmodel2.files import write_text_atomic
 from xmodel2.page import page, table, tiles
-from xmodel2.plots import BLUE, colors, pie, svg
+from xmodel2.plots import BLUE, GREY, colors, pie, svg
 
-_SMALLEST = 0.015  # share of a pie below which sources are drawn together
+_PIECES = 14  # of a pie; what is smaller is drawn as one
 
 
 def write_inspection(report: dict[str, Any], out: Path) -> list[Path]:
     """Write stable.svg, decay.svg, lengths.svg and index.html into a folder and return their paths."""
-    figures = {f"{stage}.svg": mixture_pie(shares, stage) for stage, shares in report["shares"].items() if shares}
+    color_of = _colors(report["shares"])
+    figures = {f"{stage}.svg": mixture_pie(s, stage, color_of) for stage, s in report["shares"].items() if s}
     figures["lengths.svg"] = length_histograms(report["sources"])
     written = []
     for name, figure in figures.items():
@@ -28,13 +29,21 @@ def write_inspection(report: dict[str, Any], out: Path) -> list[Path]:
     return [*written, out / "index.html"]
 
 
-def mixture_pie(shares: dict[str, float], stage: str) -> str:
-    """Return one of Figure 2's pies; small sources are drawn as one piece."""
-    large = {name: share for name, share in sorted(shares.items(), key=lambda item: -item[1]) if share >= _SMALLEST}
-    small = len(shares) - len(large)
-    if small:
-        large[f"{small} more"] = 1 - sum(large.values())
-    return pie(large, f"{stage} stage", colors(list(large)))
+def _colors(shares: dict[str, dict[str, float]]) -> dict[str, str]:
+    """Return a colour for each source, the same in both pies, different for the large ones."""
+    total = {
+        name: max(share.get(name, 0.0) for share in shares.values()) for share in shares.values() for name in share
+    }
+    return colors(sorted(total, key=lambda name: -total[name]))
+
+
+def mixture_pie(shares: dict[str, float], stage: str, color_of: dict[str, str]) -> str:
+    """Return one of Figure 2's pies; the smallest sources are drawn as one piece."""
+    ranked = dict(sorted(shares.items(), key=lambda item: -item[1]))
+    drawn = dict(list(ranked.items())[: _PIECES if len(ranked) > _PIECES + 1 else None])
+    if small := len(ranked) - len(drawn):
+        drawn[f"{small} smaller sources"] = 1 - sum(drawn.values())
+    return pie(drawn, f"{stage} stage", {**dict.fromkeys(drawn, GREY), **color_of})
 
 
 def length_histograms(sources: dict[str, Any]) -> str:
@@ -96,20 +105,29 @@ def _sources_table(sources: dict[str, Any]) -> str:
         rows.append(
             [
                 name,
-                source["kind"],
                 f"{train['documents']:,}",
                 f"{train['tokens']:,}",
                 f"{train['bytes'] / max(train['tokens'], 1):.2f}",
                 f"{lengths['median']:,}" if lengths else "",
                 f"{lengths['longest']:,}" if lengths else "",
                 *(f"{shares[stage]:.2%}" if stage in shares else "" for stage in ("stable", "decay")),
-                *(repeats(train["tokens"], shares.get(stage)) for stage in ("stable", "decay")),
+                repeats(train["tokens"], shares.get(source["stage"])),
                 f"{source['heldout']['documents']:,}",
             ]
         )
-    head = ["source", "kind", "documents", "tokens", "bytes a token", "median", "longest", "stable", "decay"]
-    head += ["repeats after (stable)", "repeats after (decay)", "held out"]
-    caption = "Sources. A source repeats after as many tokens of the stage as its share of them is larger than it."
+    head = [
+        "source",
+        "documents",
+        "tokens",
+        "bytes a token",
+        "median",
+        "longest",
+        "stable",
+        "decay",
+        "once in",
+        "held out",
+    ]
+    caption = "Sources; lengths in tokens; share of each stage; tokens of its own stage in which a source is seen once."
     return table(head, rows, caption)
 
 
@@ -135,9 +153,7 @@ def _removal(report: dict[str, Any]) -> list[str]:
     head = ["source", "read", "skipped", *rules, "copies", "near-duplicates", "contaminated"]
     parts = ["<h2>Removed</h2>", table(head, rows, "Documents read, and removed by each rule in its turn.")]
     if reasons := _reasons(sources):
-        parts.append(
-            table(["source", "rule", "reason", "documents", "bytes of the rule"], reasons, "Why, and how much text.")
-        )
+        parts.append(table(["source", "rule", "documents", "bytes", "reasons"], reasons, "Why, and how much text."))
     if changed := _changed(sources):
         parts.append(
             table(["source", "rule", "documents changed", "bytes taken"], changed, "Text changed inside documents.")
@@ -149,13 +165,13 @@ def _removal(report: dict[str, Any]) -> list[str]:
 
 
 def _reasons(sources: dict[str, Any]) -> list[list[str]]:
-    return [
-        [name, rule, reason, f"{count:,}", f"{reasons['bytes']:,}"]
-        for name, source in sources.items()
-        for rule, reasons in source["removed"].items()
-        for reason, count in reasons.items()
-        if reason != "bytes"
-    ]
+    rows = []
+    for name, source in sources.items():
+        for rule, counts in source["removed"].items():
+            reasons = {reason: count for reason, count in counts.items() if reason != "bytes"}
+            why = ", ".join(f"{reason} {count:,}" for reason, count in reasons.items())
+            rows.append([name, rule, f"{sum(reasons.values()):,}", f"{counts['bytes']:,}", why])
+    return rows
 
 
 def _changed(sources: dict[str, Any]) -> list[list[str]]:
@@ -185,8 +201,8 @@ def _contaminated(name: str, source: dict[str, Any]) -> str:
 
 
 def _samples(name: str, source: dict[str, Any]) -> str:
-    parts = [_cards(name, [("", text) for text in source["text_samples"]])]
-    for rule, samples in source.get("samples", {}).items():
+    parts = [_cards(name, [("", text) for text in source["samples"]])]
+    for rule, samples in source.get("removed_samples", {}).items():
         parts.append(_cards(f"{name}: removed by {rule}", [(sample["reason"], sample["text"]) for sample in samples]))
     for pair in source.get("duplicates", {}).get("samples", []):
         parts.append(_cards(f"{name}: near-duplicate", [("removed", pair["removed"]), ("kept", pair["kept"])]))

@@ -30,7 +30,7 @@ def build_report(plan: Plan, work: Path, index: dict[str, Any]) -> dict[str, Any
             "skipped": _added([account["skipped"] for account in accounts]),
             "skipped_records": [record for account in accounts for record in account["skipped_records"]][:_LISTED],
             **{key: _added_by_rule([account[key] for account in accounts]) for key in ("removed", "changed")},
-            "samples": _joined([account["samples"] for account in accounts]),
+            "removed_samples": _joined([account["samples"] for account in accounts]),
             "contaminated": _added([account["contaminated"] for account in accounts]),
             "contaminated_documents": [d for account in accounts for d in account["contaminated_documents"]][:_LISTED],
             "duplicates": duplicates[name],

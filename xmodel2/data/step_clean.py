@@ -7,6 +7,7 @@ WORK/clean/00012.jsonl.zst  documents that are left, with "heldout": true where 
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -109,7 +110,7 @@ class _Account:
             yield from read_documents([file], self.strict, self._skip, self.source.fields)
 
     def _skip(self, message: str) -> None:
-        self.reasons[message.rpartition(": ")[2] if message.count(": ") == 1 else message.split(": ", 1)[1]] += 1
+        self.reasons[_reason(message)] += 1
         if len(self.skipped) < _LISTED:
             self.skipped.append(message)
 
@@ -142,6 +143,16 @@ class _Account:
             if len(self.contaminated) < _LISTED:
                 where = self.task.files[0] if len(self.task.files) == 1 else self.task.source
                 self.contaminated.append({"from": str(where), "items": items, "text": text[:200]})
+
+
+def _reason(message: str) -> str:
+    """Return what skipped records have in common, without place and detail.
+
+    >>> _reason("a.jsonl:7: not valid JSON: Expecting value at column 3"), _reason("a.jsonl:7: messages[2] lacks content")
+    ('not valid JSON', 'messages[..] lacks content')
+    """
+    reason = message.split(": ", 1)[-1].split(":")[0]
+    return re.sub(r" at byte \d+", "", re.sub(r"\[\d+\]", "[..]", reason))
 
 
 def read_clean(work: Path, task: int) -> Iterator[Document]:
