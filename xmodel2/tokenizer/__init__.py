@@ -1,19 +1,25 @@
-"""Text to token ids and back: train a Unigram tokenizer, load it, measure it.
+"""Text to token ids and back: train a Unigram tokenizer, load it, measure it, compare it (`compare`).
 
 >>> from xmodel2.tokenizer import SPECIAL_TOKENS
 >>> SPECIAL_TOKENS.index("</s>"), SPECIAL_TOKENS.index("<|end|>")
 (2, 7)
 """
 
+from xmodel2.tokenizer.encoder import Encoder, load_any
 from xmodel2.tokenizer.inspect import tokenizer_statistics
 from xmodel2.tokenizer.load import SPECIAL_TOKENS, Message, Tokenizer, load_tokenizer
+from xmodel2.tokenizer.sample import balanced_shares, sample_texts
 from xmodel2.tokenizer.unigram import train_unigram
 
 __all__ = [
     "SPECIAL_TOKENS",
+    "Encoder",
     "Message",
     "Tokenizer",
+    "balanced_shares",
+    "load_any",
     "load_tokenizer",
+    "sample_texts",
     "tokenizer_statistics",
     "train_unigram",
 ]

@@ -8,8 +8,7 @@ import sentencepiece
 import tokenizers
 
 from xmodel2.errors import XmodelError
-
-_BYTES = {f"<0x{byte:02X}>" for byte in range(256)}
+from xmodel2.tokenizer.engine import build_engine, is_byte
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,11 @@ def encoder_of(fast: tokenizers.Tokenizer) -> Encoder:
     unknown = getattr(fast.model, "unk_token", None)
     unknown_id = fast.token_to_id(unknown) if unknown else getattr(fast.model, "unk_id", None)
 
+    engine = build_engine(fast)
+
     def encode_batch(texts: Sequence[str]) -> list[list[int]]:
+        if engine:
+            return [ids.tolist() for ids in engine.encode(texts)]
         return [encoding.ids for encoding in fast.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def decode(ids: Sequence[int]) -> str:
@@ -76,7 +79,7 @@ def encoder_of(fast: tokenizers.Tokenizer) -> Encoder:
         bytes_ = {index for index, piece in enumerate(pieces) if "\ufffd" in piece}
     else:
         pieces = [name.replace("▁", " ") for name in names]
-        bytes_ = {index for index, name in enumerate(names) if name in _BYTES}
+        bytes_ = {index for index, name in enumerate(names) if is_byte(name)}
     return Encoder(pieces, frozenset(bytes_), frozenset(special), unknown_id, encode_batch, decode)
 
 

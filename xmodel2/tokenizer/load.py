@@ -19,6 +19,7 @@ import tokenizers
 
 from xmodel2.errors import XmodelError, nearest
 from xmodel2.files import sha256_file
+from xmodel2.tokenizer.encoder import Encoder, encoder_of
 from xmodel2.tokenizer.engine import Engine, build_engine
 
 UNK, BOS, EOS, PAD = "<unk>", "<s>", "</s>", "<pad>"
@@ -94,6 +95,10 @@ class Tokenizer:
             if where is None:
                 raise
             raise XmodelError(f"text {where} of the batch is not Unicode text: remove lone surrogates") from error
+
+    def as_encoder(self) -> Encoder:
+        """Return it as what figures are taken of (`tokenizer_statistics`)."""
+        return encoder_of(self._fast)
 
     @cached_property
     def _engine(self) -> Engine | None:
