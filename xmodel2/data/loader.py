@@ -1,25 +1,28 @@
 """Batches as a pure function of (seed, step, mixture): nothing to save, any step at once, the same for any number of ranks.
 
-    row r of the run --mixture--> (source, k) --> tokens [k*S, k*S + S] of the source's endless stream
-    the stream: epoch after epoch, each a permutation of the documents drawn from (seed, source, epoch)
+    row r of the run --mixture--> (source, k) --permutation of the epoch--> a row of that source (data/rows.py)
 
-Example: with S = 4 and a stream  <s> a b </s> <s> c d </s> ...  row 0 has inputs  <s> a b </s>  and targets  a b </s> -,
+Example: with S = 4 and a stream  <s> a b </s> <s> c d </s> ...  a row has inputs  <s> a b </s>  and targets  a b </s> -,
 where - (the next document's <s>) carries no loss. A source goes on in the next stage where it stopped in this one.
 """
 
 import threading
-import zlib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from queue import Queue
+from typing import Any
 
 import numpy as np
 
 from xmodel2.data.mixture import Mixture
+from xmodel2.data.rows import Packing, SourceRows, copy_stream, source_rows
 from xmodel2.data.shards import ShardSet, SourceSplit
 from xmodel2.errors import XmodelError
 
 IGNORED = -100
+_BLOCK = 1024
+"""Rows that are located at once; the latest block is kept."""
 
 
 @dataclass
@@ -27,62 +30,37 @@ class Batch:
     """Rows of S tokens."""
 
     inputs: np.ndarray
-    """int64 [rows, S]."""
+    """int64 [rows, S]; 0 in padding."""
     targets: np.ndarray
     """int64 [rows, S]; -100 where no loss is taken."""
     document_ids: np.ndarray
-    """int32 [rows, S], counted from 0 in each row."""
+    """int32 [rows, S], counted from 0 in each row; padding has a number of its own."""
     sources: list[str]
     """Source of each row."""
 
+    @cached_property
+    def positions(self) -> np.ndarray:
+        """int32 [rows, S], of each token within its document's part of the row."""
+        place = np.arange(self.document_ids.shape[1], dtype=np.int32)
+        starts = np.zeros_like(self.document_ids)
+        starts[:, 1:] = np.where(self.document_ids[:, 1:] != self.document_ids[:, :-1], place[1:], 0)
+        return place - np.maximum.accumulate(starts, axis=1)
 
-class _Stream:
-    """The endless token stream of one source."""
 
-    def __init__(self, name: str, split: SourceSplit, seed: int, shuffle: bool = True) -> None:
-        self.split, self._key, self._shuffle = split, (seed, zlib.crc32(name.encode())), shuffle
-        self._epochs: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-
-    def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the order of documents and where each starts in the epoch."""
-        if epoch not in self._epochs:
-            for old in [e for e in self._epochs if e < epoch - 1]:
-                del self._epochs[old]
-            documents = self.split.documents
-            order = np.arange(documents)
-            if self._shuffle:
-                order = np.random.default_rng((*self._key, epoch)).permutation(documents)
-            self._epochs[epoch] = order, np.concatenate(([0], np.cumsum(self.split.lengths[order])))
-        return self._epochs[epoch]
-
-    def pieces(self, start: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
-        """Yield (epoch, document, from, to) that cover tokens start..stop of the stream."""
-        while start < stop:
-            epoch, at = divmod(start, self.split.tokens)
-            order, begins = self._epoch(epoch)
-            slot = int(np.searchsorted(begins, at, side="right")) - 1
-            inside = at - int(begins[slot])
-            take = min(stop - start, int(begins[slot + 1]) - at)
-            if take:
-                yield epoch, int(order[slot]), inside, inside + take
-            start += take
-
-    def fill(self, start: int, tokens: np.ndarray, wanted: np.ndarray, documents: np.ndarray, use_loss: bool) -> None:
-        """Write len(tokens) tokens from ``start``, whether each is a target, and the count of the document it is in."""
-        at = 0
-        for number, (_, document, begin, end) in enumerate(self.pieces(start, start + len(tokens))):
-            ids, loss = self.split.read(document, begin, end)
-            part = slice(at, at + len(ids))
-            tokens[part] = ids
-            documents[part] = number
-            wanted[part] = loss if loss is not None and use_loss else 1
-            if begin == 0:
-                wanted[at] = 0  # a document's first token follows from nothing
-            at += len(ids)
+@dataclass
+class _Stage:
+    begin: int
+    end: int
+    asked: dict[str, float]
+    """Share of tokens by source."""
+    mixture: Mixture
+    """Share of rows."""
+    cursor: dict[str, int]
+    """Rows that each source gave in earlier stages."""
 
 
 class Loader:
-    """Batches of a run of several stages; ``stages`` are (rows, shares by source)."""
+    """Batches of a run of several stages; ``stages`` are (rows, shares of tokens by source)."""
 
     def __init__(
         self,
@@ -92,21 +70,27 @@ class Loader:
         batch_rows: int,
         seed: int,
         loss_on: str = "assistant",
+        packing: Packing = "auto",
     ) -> None:
         """Raise `XmodelError` for a source that is not there, or has no training documents."""
         self.sequence_length, self.batch_rows, self._use_loss = sequence_length, batch_rows, loss_on == "assistant"
-        self._stages: list[tuple[int, int, Mixture, dict[str, int]]] = []
-        self._streams: dict[str, _Stream] = {}
+        self._dtype = np.dtype(shards.dtype)
+        self._rows: dict[str, SourceRows] = {}
+        self._stages: list[_Stage] = []
+        self._block: tuple[int, list[str], list[int]] = (-1, [], [])
         begin = 0
         cursor: dict[str, int] = {}
         for rows, weights in stages:
-            mixture = Mixture(weights)
-            for name in mixture.names:
-                split = shards.source(name).train
-                if split is None:
+            asked = {name: weights[name] for name in Mixture(weights).names}
+            for name in asked.keys() - self._rows.keys():
+                source = shards.source(name)
+                if source.train is None or not source.train.tokens:
                     raise XmodelError(f"{shards.directory}: source {name} has no training documents")
-                self._streams.setdefault(name, _Stream(name, split, seed))
-            self._stages.append((begin, begin + rows, mixture, dict(cursor)))
+                self._rows[name] = source_rows(name, source, sequence_length, seed, packing)
+            # A source whose rows have padding gets more of them, so that the shares hold for tokens.
+            by_row = {name: weight / self._rows[name].mean_tokens for name, weight in asked.items()}
+            mixture = Mixture({name: weight / sum(by_row.values()) for name, weight in by_row.items()})
+            self._stages.append(_Stage(begin, begin + rows, asked, mixture, dict(cursor)))
             for name, count in mixture.counts(rows).items():
                 cursor[name] = cursor.get(name, 0) + count
             begin += rows
@@ -118,43 +102,117 @@ class Loader:
 
     def rows(self, start: int, stop: int) -> Batch:
         """Return rows start..stop of the run; ranks take their own part of a batch."""
-        located = list(self._locate(start, stop))
-        S = self.sequence_length
-        tokens = np.empty((len(located), S + 1), dtype=np.int64)
-        wanted = np.empty((len(located), S + 1), dtype=np.uint8)
-        documents = np.empty((len(located), S + 1), dtype=np.int32)
-        for row, (name, number) in enumerate(located):
-            self._streams[name].fill(number * S, tokens[row], wanted[row], documents[row], self._use_loss)
-        return _batch(tokens, wanted, documents, [name for name, _ in located])
+        if not 0 <= start <= stop <= self.total_rows:
+            raise XmodelError(f"loader: rows {start}..{stop} are outside the run's {self.total_rows}")
+        located = [self._locate(row) for row in range(start, stop)]
+        made = _Rows(len(located), self.sequence_length, self._dtype)
+        for row, (name, place) in enumerate(located):
+            source = self._rows[name]
+            loss = made.loss if self._use_loss and "loss" in source.split.files else None
+            made.take(row, *source.read(place, made.tokens, loss), loss)
+        return made.batch([name for name, _ in located])
 
     def describe_row(self, row: int) -> list[tuple[str, int, int]]:
         """Return (source, epoch, document) of everything a row holds."""
-        [(name, number)] = self._locate(row, row + 1)
-        S = self.sequence_length
-        pieces = self._streams[name].pieces(number * S, (number + 1) * S)
-        return [(name, epoch, document) for epoch, document, _, _ in pieces]
+        stage = self._stage_of(row)
+        [index], [number] = stage.mixture.assign(row - stage.begin, row - stage.begin + 1)
+        name = stage.mixture.names[index]
+        source, number = self._rows[name], stage.cursor.get(name, 0) + int(number)
+        [place] = source.places(np.array([number])).tolist()
+        return [(name, number // source.count, document) for document in source.documents(place)]
 
     def realised(self, stage: int, rows: int | None = None) -> dict[str, int]:
-        """Return tokens taken from each source in (the first ``rows`` rows of) a stage."""
-        begin, end, mixture, _ = self._stages[stage]
-        counted = mixture.counts(end - begin if rows is None else rows)
-        return {name: count * self.sequence_length for name, count in counted.items()}
+        """Return tokens (without padding) taken from each source in (the first ``rows`` rows of) a stage."""
+        where = self._stages[stage]
+        counted = where.mixture.counts(where.end - where.begin if rows is None else rows)
+        result = {}
+        for name, count in counted.items():
+            first = where.cursor.get(name, 0)
+            result[name] = self._rows[name].tokens(first, first + count)
+        return result
 
-    def _locate(self, start: int, stop: int) -> Iterator[tuple[str, int]]:
-        if not 0 <= start <= stop <= self.total_rows:
-            raise XmodelError(f"loader: rows {start}..{stop} are outside the run's {self.total_rows}")
-        for begin, end, mixture, cursor in self._stages:
-            low, high = max(start, begin), min(stop, end)
-            if low < high:
-                source, number = mixture.assign(low - begin, high - begin)
-                for s, k in zip(source, number, strict=True):
-                    name = mixture.names[s]
-                    yield name, cursor.get(name, 0) + int(k)
+    def report(self, rows: int | None = None) -> dict[str, Any]:
+        """Return what (the first ``rows`` rows of) the run takes from each source in each stage, as JSON has it.
+
+        Epochs are those that the source has gone through by then; shares are of tokens without padding.
+        """
+        done = self.total_rows if rows is None else rows
+        cut = {name: source.cut_share() for name, source in self._rows.items()}
+        stages = []
+        for number, stage in enumerate(self._stages):
+            taken = min(max(0, done - stage.begin), stage.end - stage.begin)
+            tokens, counts = self.realised(number, taken), stage.mixture.counts(taken)
+            sources = {}
+            for name, count in counts.items():
+                source = self._rows[name]
+                sources[name] = {
+                    "rows": count,
+                    "tokens": tokens[name],
+                    "share_asked": stage.asked[name],
+                    "share_realised": tokens[name] / max(1, sum(tokens.values())),
+                    "epochs": (stage.cursor.get(name, 0) + count) / source.count,
+                    "padding_share": 1 - tokens[name] / (count * self.sequence_length) if count else 0.0,
+                    "cut_documents_share": cut[name],
+                }
+            stages.append({"rows": taken, "rows_planned": stage.end - stage.begin, "sources": sources})
+        return {"sequence_length": self.sequence_length, "stages": stages}
+
+    def _stage_of(self, row: int) -> _Stage:
+        for stage in self._stages:
+            if stage.begin <= row < stage.end:
+                return stage
+        raise XmodelError(f"loader: row {row} is outside the run's {self.total_rows}")
+
+    def _locate(self, row: int) -> tuple[str, int]:
+        """Return a row's source and its place there."""
+        block, at = divmod(row, _BLOCK)
+        number, names, places = self._block
+        if number != block:
+            names, places = self._locate_block(block * _BLOCK, min((block + 1) * _BLOCK, self.total_rows))
+            self._block = block, names, places
+        return names[at], places[at]
+
+    def _locate_block(self, start: int, stop: int) -> tuple[list[str], list[int]]:
+        names: list[str] = []
+        places = np.empty(stop - start, dtype=np.int64)
+        for stage in self._stages:
+            low, high = max(start, stage.begin), min(stop, stage.end)
+            if low >= high:
+                continue
+            source, number = stage.mixture.assign(low - stage.begin, high - stage.begin)
+            part = places[low - start : high - start]
+            for index, name in enumerate(stage.mixture.names):
+                here = source == index
+                if here.any():
+                    part[here] = self._rows[name].places(stage.cursor.get(name, 0) + number[here])
+            names += [stage.mixture.names[index] for index in source.tolist()]
+        return names, places.tolist()
 
 
-def _batch(tokens: np.ndarray, wanted: np.ndarray, documents: np.ndarray, sources: list[str]) -> Batch:
-    targets = np.where(wanted[:, 1:] == 1, tokens[:, 1:], IGNORED)
-    return Batch(tokens[:, :-1].copy(), targets, documents[:, :-1].copy(), sources)
+class _Rows:
+    """Arrays of a batch in the making, and room for one row of S + 1 tokens as they are stored."""
+
+    def __init__(self, rows: int, sequence_length: int, dtype: np.dtype) -> None:
+        shape = rows, sequence_length
+        self.inputs, self.targets = np.empty(shape, np.int64), np.empty(shape, np.int64)
+        self.documents = np.zeros(shape, np.int32)
+        self.tokens, self.loss = np.zeros(sequence_length + 1, dtype), np.zeros(sequence_length + 1, np.uint8)
+
+    def take(self, row: int, starts: np.ndarray, size: int, loss: np.ndarray | None) -> None:
+        """Make a row of the first ``size`` tokens in the room; other documents start at ``starts``, from 1 to S."""
+        targets = self.targets[row]
+        self.inputs[row] = self.tokens[:-1]
+        targets[:] = self.tokens[1:]
+        if loss is not None:
+            np.copyto(targets, IGNORED, where=loss[1:] == 0)
+        targets[starts - 1] = IGNORED  # a document's first token follows from nothing
+        targets[size:] = IGNORED
+        self.documents[row, starts[starts < len(targets)]] = 1
+
+    def batch(self, sources: list[str]) -> Batch:
+        """Return the rows."""
+        np.cumsum(self.documents, axis=1, out=self.documents)
+        return Batch(self.inputs, self.targets, self.documents, sources)
 
 
 def heldout_rows(split: SourceSplit, sequence_length: int, max_rows: int | None = None, name: str = "") -> Batch:
@@ -162,14 +220,16 @@ def heldout_rows(split: SourceSplit, sequence_length: int, max_rows: int | None 
     S = sequence_length
     rows = -(-max(split.tokens - 1, 1) // S)
     rows = min(rows, max_rows) if max_rows else rows
-    stream = _Stream(name, split, 0, shuffle=False)
-    tokens = np.zeros((rows, S + 1), dtype=np.int64)
-    wanted = np.zeros((rows, S + 1), dtype=np.uint8)
-    documents = np.full((rows, S + 1), -1, dtype=np.int32)
+    made = _Rows(rows, S, split.files["tokens"].dtype)
+    loss = made.loss if "loss" in split.files else None
     for row in range(rows):
-        size = min(S + 1, split.tokens - row * S)
-        stream.fill(row * S, tokens[row, :size], wanted[row, :size], documents[row, :size], True)
-    return _batch(tokens, wanted, documents, [name] * rows)
+        here = slice(0, min(S + 1, split.tokens - row * S))
+        starts = copy_stream(split, row * S, made.tokens[here], None if loss is None else loss[here])
+        made.tokens[here.stop :] = 0
+        size = min(here.stop, S)
+        padded = np.append(starts[starts > 0], size) if here.stop <= S else starts[starts > 0]
+        made.take(row, padded, size, loss)
+    return made.batch([name] * rows)
 
 
 def prefetch(loader: Loader, start_step: int, stop_step: int, ahead: int = 4) -> Generator[Batch, None, None]:

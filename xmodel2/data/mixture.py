@@ -11,11 +11,13 @@ import numpy as np
 
 from xmodel2.errors import XmodelError
 
-_DENOMINATOR = 10**9
+_DENOMINATOR = 10**8
+MAX_ROWS = (2**63 - 1) // (2 * _DENOMINATOR) - 2
+"""Rows of the longest run: beyond it the rule's products outgrow 64 bits."""
 
 
 class Mixture:
-    """Weights (share of rows, and so of tokens) by source; the order in which they are given does not matter."""
+    """Weights (share of rows) by source; the order in which they are given does not matter."""
 
     def __init__(self, weights: Mapping[str, float]) -> None:
         """Raise `XmodelError` if a weight is negative or they do not sum to 1."""
@@ -26,8 +28,8 @@ class Mixture:
         if abs(total - 1) > 1e-6:
             raise XmodelError(f"mixture: the shares sum to {total:.6g}; they must sum to 1")
         self.names = sorted(name for name, weight in weights.items() if weight > 0)
-        # Parts in 1e9; each split's odds are (this one) : (all after it), in integers so that no rounding drifts.
-        self._parts = [round(weights[name] / total * _DENOMINATOR) for name in self.names]
+        # Parts in 1e8; each split's odds are (this one) : (all after it), in integers so that no rounding drifts.
+        self._parts = [max(1, round(weights[name] / total * _DENOMINATOR)) for name in self.names]
 
     def _splits(self) -> list[tuple[int, int]]:
         left = sum(self._parts)
@@ -47,18 +49,23 @@ class Mixture:
         return result
 
     def assign(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return, for rows start..stop, the index of each one's source and its own number within that source."""
+        """Return, for rows start..stop, the index of each one's source and its own number within that source (int64).
+
+        Raises `XmodelError` beyond `MAX_ROWS`.
+        """
+        if stop > MAX_ROWS:
+            raise XmodelError(f"mixture: row {stop:,} is beyond the {MAX_ROWS:,} that a run can have; use longer rows")
         source = np.full(stop - start, len(self.names) - 1)
-        number = np.arange(start, stop, dtype=object)  # Python integers: n * part outgrows 64 bits
-        open_rows = np.ones(stop - start, dtype=bool)
+        number = np.arange(start, stop)
+        left = np.arange(stop - start)  # rows that no split has taken yet
         for index, (part, whole) in enumerate(self._splits()):
-            before = (2 * number * part + whole) // (2 * whole)
-            after = (2 * (number + 1) * part + whole) // (2 * whole)
-            here = open_rows & (after > before).astype(bool)
-            source[here] = index
-            number = np.where(here, before, np.where(open_rows, number - before, number))
-            open_rows &= ~here
-        return source, number.astype(np.int64)
+            twice = 2 * part * number[left] + whole
+            before = twice // (2 * whole)
+            here = (twice + 2 * part) // (2 * whole) > before
+            source[left[here]] = index
+            number[left] = np.where(here, before, number[left] - before)
+            left = left[~here]
+        return source, number
 
 
 def counts(weights: Mapping[str, float], rows: int) -> dict[str, int]:

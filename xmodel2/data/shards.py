@@ -1,11 +1,14 @@
-"""Token shards on disk, memory-mapped: written once, checked by size on opening and by SHA-256 on demand.
+"""Token shards: written once, mapped into memory where they are touched, checked by size then, by SHA-256 on demand.
 
 DIR/index.json                      dtype, tokenizer, and for each source and split its counts, files and checksums
 DIR/tokenizer/                      the tokenizer that made them
 DIR/SOURCE/train-00000-000.tokens   tokens, documents one after another
                         ...offsets  uint64 [documents + 1], where each document starts
                         ...loss     uint8 [tokens], 1 where the token counts as a target (instruction data only)
+                        ...rows-S   documents packed into rows of S, made when first asked for (data/packing.py)
 DIR/SOURCE/questions.jsonl          held-out documents with a known answer, if there are any (data/questions.py)
+
+DIR is a folder or the URL of one in an object store ("s3://bucket/data"), whose files are copied to a cache when touched.
 """
 
 import hashlib
@@ -16,35 +19,36 @@ from typing import Any
 
 import numpy as np
 
+from xmodel2.data.maps import Folder, MapCache, ShardFiles
 from xmodel2.errors import XmodelError, nearest
-from xmodel2.files import sha256_file
+from xmodel2.files import is_local, sha256_file, write_bytes_atomic
 
 INDEX_FILE = "index.json"
 
 
 @dataclass
 class SourceSplit:
-    """One split of one source, memory-mapped."""
+    """One split of one source: a stream of tokens, shard after shard."""
 
     tokens: int
     documents: int
     bytes: int
-    lengths: np.ndarray
-    """Tokens of each document, int64 [documents]."""
-    _shard_of: np.ndarray
-    _starts: np.ndarray
-    _tokens: list[np.ndarray]
-    _loss: list[np.ndarray] | None
-
-    def read(self, document: int, start: int, stop: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return tokens start..stop of a document and, for instruction data, which count as targets."""
-        shard, at = self._shard_of[document], self._starts[document]
-        part = slice(int(at) + start, int(at) + stop)
-        return self._tokens[shard][part], None if self._loss is None else self._loss[shard][part]
+    token_starts: np.ndarray
+    """int64 [shards + 1], where each shard starts in the stream."""
+    document_starts: np.ndarray
+    """int64 [shards + 1], the number of each shard's first document."""
+    files: dict[str, ShardFiles]
+    """By kind: tokens, offsets and, for instruction data, loss."""
 
     def document(self, index: int) -> np.ndarray:
-        """Return all tokens of a document."""
-        return self.read(index, 0, int(self.lengths[index]))[0]
+        """Return all tokens of a document, from 0."""
+        shard = int(self.document_starts.searchsorted(index, "right")) - 1
+        start, stop = self.files["offsets"][shard][index - self.document_starts[shard] :][:2]
+        return self.files["tokens"][shard][start:stop]
+
+    def documents_at(self, shard: int, starts: np.ndarray) -> np.ndarray:
+        """Return the numbers of the documents that tokens of a shard lie in."""
+        return self.document_starts[shard] + self.files["offsets"][shard].searchsorted(starts, "right") - 1
 
 
 @dataclass
@@ -61,9 +65,11 @@ class ShardSet:
     """All sources of a data directory."""
 
     directory: Path
+    """On this machine; for remote data the folder of the cache."""
     vocab_size: int
     fingerprint: str
     """As `data_fingerprint`."""
+    dtype: str
     sources: dict[str, Source]
 
     def source(self, name: str) -> Source:
@@ -76,20 +82,35 @@ class ShardSet:
         return self.sources[name]
 
 
-def read_index(directory: Path) -> dict[str, Any]:
+def _as_path(directory: str | Path) -> Any:
+    """Return a `Path`, or a `UPath` for what lies in an object store."""
+    if not isinstance(directory, str):
+        return directory
+    if "://" not in directory:
+        return Path(directory)
+    from upath import UPath  # takes a while to import, and most data is local
+
+    try:
+        path: Any = UPath(directory)
+    except (ImportError, ValueError) as error:
+        raise XmodelError(f"{directory}: cannot be opened ({error})") from None
+    return Path(path.path) if is_local(path) else path
+
+
+def read_index(directory: str | Path) -> dict[str, Any]:
     """Return index.json. Raises `XmodelError` if it is absent or broken."""
-    path = Path(directory) / INDEX_FILE
+    path = _as_path(directory) / INDEX_FILE
     try:
         index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         index["sources"], index["dtype"], index["tokenizer"]["vocab_size"]
     except FileNotFoundError:
         raise XmodelError(f"{path}: not found; make the directory with `xmodel2 data prepare`") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # every store has exceptions of its own
         raise XmodelError(f"{path}: cannot be read ({error!r}); prepare the data again") from None
     return index
 
 
-def data_fingerprint(directory: Path) -> str:
+def data_fingerprint(directory: str | Path) -> str:
     """Return a hash of what the index says of tokenizer, files and checksums: equal for equal data, wherever it lies."""
     return _fingerprint(read_index(directory))
 
@@ -99,76 +120,94 @@ def _fingerprint(index: dict[str, Any]) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def _check_tokenizer(directory: Path, index: dict[str, Any]) -> None:
-    """Raise `XmodelError` if the directory's tokenizer is not the one that made its tokens."""
-    path = Path(directory) / "tokenizer" / "tokenizer.json"
-    want = index["tokenizer"].get("fingerprint")
-    if want and (not path.is_file() or sha256_file(path) != want):
-        raise XmodelError(f"{path}: missing, or not the tokenizer that made the tokens; prepare the data again")
+def open_shards(directory: str | Path, verify: bool = False, cache_dir: str | Path = "") -> ShardSet:
+    """Open a data directory; its shards are mapped when touched. With ``verify``, read all files and compare checksums.
 
-
-def open_shards(directory: Path, verify: bool = False) -> ShardSet:
-    """Map every shard; with ``verify``, read all of them and compare checksums. Raises `XmodelError` naming a bad file."""
-    directory = Path(directory)
+    ``directory`` may be the URL of an object store; then ``cache_dir`` is where its files are copied to.
+    Raises `XmodelError` naming what is missing, and, here or when it is first touched, a file that is not as written.
+    """
     index = read_index(directory)
-    _check_tokenizer(directory, index)
+    fingerprint = _fingerprint(index)
+    root = _root(directory, cache_dir, fingerprint)
+    _check_tokenizer(root, index)
+    maps = MapCache()
     sources = {}
     for name, entry in index["sources"].items():
         splits = {
-            split: _open_split(directory / name, entry["splits"].get(split), index["dtype"], verify)
+            split: _open_split(root / name, entry["splits"].get(split), index["dtype"], maps)
             for split in ("train", "heldout")
         }
+        if any(splits.values()) and not (root / name).exists():
+            raise XmodelError(f"{root / name}: missing, but {INDEX_FILE} has this source; prepare the data again")
         sources[name] = Source(entry["kind"], **splits)
-    return ShardSet(directory, index["tokenizer"]["vocab_size"], _fingerprint(index), sources)
+    shards = ShardSet(root.local, index["tokenizer"]["vocab_size"], fingerprint, index["dtype"], sources)
+    if verify:
+        _verify(root, index)
+    return shards
 
 
-def verify_shards(directory: Path) -> list[Path]:
+def verify_shards(directory: str | Path, cache_dir: str | Path = "") -> list[Path]:
     """Compare every file's size and checksum with the index and return them. Raises `XmodelError` naming the first bad one."""
-    checked = []
     index = read_index(directory)
-    _check_tokenizer(directory, index)
+    root = _root(directory, cache_dir, _fingerprint(index))
+    _check_tokenizer(root, index)
+    return _verify(root, index)
+
+
+def _verify(root: Folder, index: dict[str, Any]) -> list[Path]:
+    checked = []
     for name, entry in index["sources"].items():
         records = [
             r for split in entry["splits"].values() for shard in split["shards"] for r in shard["files"].values()
         ]
         records += [entry["questions"]] if "questions" in entry else []
-        checked += [_checked(Path(directory) / name, record, verify=True) for record in records]
+        checked += [(root / name).verify(r["file"], r["bytes"], r["sha256"]) for r in records]
     return checked
 
 
-def _checked(folder: Path, record: dict[str, Any], verify: bool) -> Path:
-    path = folder / record["file"]
-    size = path.stat().st_size if path.exists() else None
-    if size != record["bytes"]:
-        found = "missing" if size is None else f"{size} bytes"
-        raise XmodelError(f"{path}: {found}, {record['bytes']} bytes expected; prepare the data again")
-    if verify and sha256_file(path) != record["sha256"]:
-        raise XmodelError(f"{path}: its content changed since it was written (SHA-256 differs); prepare the data again")
-    return path
+def _root(directory: str | Path, cache_dir: str | Path, fingerprint: str) -> Folder:
+    path = _as_path(directory)
+    if is_local(path):
+        return Folder(path)
+    if not cache_dir:
+        raise XmodelError(
+            f"{path}: lies in an object store; say with data.cache_dir which folder of this machine its files are copied to"
+        )
+    # Named by content, so that what was copied of other data is never taken for this.
+    return Folder(Path(cache_dir) / fingerprint[:16], path)
 
 
-def _open_split(folder: Path, entry: dict[str, Any] | None, dtype: str, verify: bool) -> SourceSplit | None:
+def _check_tokenizer(root: Folder, index: dict[str, Any]) -> None:
+    """Raise `XmodelError` if the directory's tokenizer is not the one that made its tokens."""
+    folder = root / "tokenizer"
+    path = folder.local / "tokenizer.json"
+    want = index["tokenizer"].get("fingerprint")
+    if root.remote is not None and not path.exists() and folder.exists():
+        for file in folder.remote.iterdir():
+            write_bytes_atomic(folder.local / file.name, file.read_bytes())
+    if want and (not path.is_file() or sha256_file(path) != want):
+        raise XmodelError(f"{path}: missing, or not the tokenizer that made the tokens; prepare the data again")
+
+
+def _open_split(folder: Folder, entry: dict[str, Any] | None, dtype: str, maps: MapCache) -> SourceSplit | None:
     if not entry or not entry["documents"]:
         return None
-    tokens: list[np.ndarray] = []
-    losses: list[np.ndarray] = []
-    starts, lengths, shard_of = [], [], []
-    for number, shard in enumerate(entry["shards"]):
-        paths = {kind: _checked(folder, record, verify) for kind, record in shard["files"].items()}
-        offsets = np.fromfile(paths["offsets"], dtype=np.uint64).astype(np.int64)
-        tokens.append(np.memmap(paths["tokens"], dtype=dtype, mode="r"))
-        if "loss" in paths:
-            losses.append(np.memmap(paths["loss"], dtype=np.uint8, mode="r"))
-        starts.append(offsets[:-1])
-        lengths.append(np.diff(offsets))
-        shard_of.append(np.full(len(offsets) - 1, number, dtype=np.int32))
+    shards = entry["shards"]
+    token_starts, document_starts = _starts(shards, "tokens"), _starts(shards, "documents")
+    # Offsets as signed integers: a search for one in unsigned numbers would copy them all to another type.
+    dtypes = {"tokens": dtype, "offsets": "int64", "loss": "uint8"}
     return SourceSplit(
-        tokens=entry["tokens"],
-        documents=entry["documents"],
+        tokens=int(token_starts[-1]),
+        documents=int(document_starts[-1]),
         bytes=entry["bytes"],
-        lengths=np.concatenate(lengths),
-        _shard_of=np.concatenate(shard_of),
-        _starts=np.concatenate(starts),
-        _tokens=tokens,
-        _loss=losses or None,
+        token_starts=token_starts,
+        document_starts=document_starts,
+        files={
+            kind: ShardFiles(folder, [shard["files"][kind] for shard in shards], dtypes[kind], maps)
+            for kind in shards[0]["files"]
+        },
     )
+
+
+def _starts(shards: list[dict[str, Any]], key: str) -> np.ndarray:
+    return np.concatenate(([0], np.cumsum([shard[key] for shard in shards], dtype=np.int64)))
