@@ -8,6 +8,7 @@ import threading
 import time
 from pathlib import Path
 
+import fsspec
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -71,6 +72,38 @@ def test_a_run_from_end_to_end(recipe: Recipe, tmp_path: Path) -> None:
     model, read, state = load_model(tmp_path / "run")
     assert (state["step"], read.model) == (20, recipe.model)
     assert model(torch.tensor([[1, 5, 9]])).shape == (1, 3, 60)
+
+
+def test_what_each_stage_took_is_written_down(recipe: Recipe, tmp_path: Path) -> None:
+    for stop, rows in ((14, [48, 8]), (None, [48, 32])):
+        train(recipe, tmp_path / "run", resume=True, stop_after=stop)
+        stages = json.loads((tmp_path / "run" / "mixture.json").read_text())["stages"]
+        assert [stage["rows"] for stage in stages] == rows
+        assert [stage["rows_planned"] for stage in stages] == [48, 32]
+    decay = stages[1]["sources"]
+    assert set(decay) == {"text", "sft"}
+    assert abs(decay["sft"]["share_realised"] - decay["sft"]["share_asked"]) < 1.5 / 32
+    assert sum(source["rows"] for source in decay.values()) == 32
+
+
+def test_data_in_an_object_store_trains_the_same(recipe: Recipe, tmp_path: Path) -> None:
+    local = train(recipe, tmp_path / "local", stop_after=14)
+    store = fsspec.filesystem("memory")
+    store.put(str(tmp_path / "data"), "/bucket/trained", recursive=True)
+    away = {"data.dir": "memory://bucket/trained", "data.cache_dir": str(tmp_path / "cache")}
+    assert train(replace(recipe, away), tmp_path / "remote", stop_after=14).loss == local.loss
+    assert train(replace(recipe, away), tmp_path / "local", resume=True).finished
+    with pytest.raises(XmodelError, match=r"data\.cache_dir"):
+        train(replace(recipe, {**away, "data.cache_dir": ""}), tmp_path / "other")
+
+
+@pytest.mark.parametrize("packing", ["concatenate", "best_fit"])
+def test_packing_is_the_recipes_choice(recipe: Recipe, tmp_path: Path, packing: str) -> None:
+    assert train(replace(recipe, {"data.packing": packing}), tmp_path / "run", stop_after=13).loss
+    stages = json.loads((tmp_path / "run" / "mixture.json").read_text())["stages"]
+    assert (stages[0]["sources"]["text"]["padding_share"] > 0) == (packing == "best_fit")
+    with pytest.raises(XmodelError, match=r"data\.packing was"):
+        train(recipe, tmp_path / "run", resume=True)
 
 
 @pytest.mark.parametrize("stop", [2, 9, 13])

@@ -104,15 +104,19 @@ class DataSettings:
     """Token shards and how rows are cut from them."""
 
     dir: str = "data"
-    """Directory made by `xmodel2 data prepare`; relative to where the command runs."""
+    """Directory made by `xmodel2 data prepare`, relative to where the command runs, or its URL in an object store."""
+    cache_dir: str = ""
+    """Where the files of an object store are copied to when they are first read; must be given for one."""
     sequence_length: Positive = 4096
     """Tokens a row."""
+    packing: Literal["auto", "concatenate", "best_fit"] = "auto"
+    """Documents one after another, cut at the row's end, or whole by best fit with padding; auto: best fit for kind sft."""
     mask_documents: bool = True
     """Attention stops at document boundaries inside a packed row."""
     loss_on: Literal["assistant", "all"] = "assistant"
     """For instruction data: loss on the assistant's tokens only, or on all."""
     verify_checksums: bool = True
-    """Read and check every shard before training; turn off for data too large to read twice."""
+    """Read (and so copy) and check every shard before training; turn off for data too large to read twice."""
     sources: dict[str, SourceSettings] = field(default_factory=dict)
     """Origin of each source, for preparation and for the model card."""
 

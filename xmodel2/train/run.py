@@ -20,7 +20,7 @@ import torch
 from xmodel2.data.loader import Loader, prefetch
 from xmodel2.data.shards import ShardSet, open_shards
 from xmodel2.errors import XmodelError
-from xmodel2.files import write_text_atomic
+from xmodel2.files import write_json_atomic, write_text_atomic
 from xmodel2.model import Xmodel2, tensor_program
 from xmodel2.model.count import flops_per_token
 from xmodel2.recipe import Recipe, load_recipe, recipe_to_toml, replace
@@ -34,11 +34,14 @@ from xmodel2.train.schedule import rate_at
 from xmodel2.train.step import TrainStep
 
 RECIPE_FILE = "recipe.toml"
+MIXTURE_FILE = "mixture.json"
+"""What each stage takes from each source: planned while the run goes on, what was taken once it ends."""
 
 # What may differ between a run and its continuation without changing what is learnt.
 _FREE = {
     "name",
     "data.dir",
+    "data.cache_dir",
     "data.verify_checksums",
     "data.sources",
     "train.device",
@@ -69,8 +72,7 @@ def train(recipe: Recipe, run_dir: Path, resume: bool = False, stop_after: int |
     Raises `XmodelError` if the run directory exists (without resume), the data does not fit, or a checkpoint cannot be written.
     """
     run_dir = Path(run_dir)
-    data_dir = Path(recipe.data.dir)
-    shards = open_shards(data_dir, verify=recipe.data.verify_checksums)
+    shards = open_shards(recipe.data.dir, recipe.data.verify_checksums, recipe.data.cache_dir)
     _check_data(recipe, shards)
     loader = make_loader(recipe, shards)
     device = pick_device(recipe.train.device)
@@ -89,11 +91,14 @@ def train(recipe: Recipe, run_dir: Path, resume: bool = False, stop_after: int |
     start = checkpoints.load_training_state(checkpoint, recipe, model, optimizer)["step"] if checkpoint else 0
     checkpoints.set_aside(run_dir, above=start)
     write_text_atomic(run_dir / RECIPE_FILE, recipe_to_toml(recipe))
-    if (data_dir / "tokenizer").is_dir() and not (run_dir / "tokenizer").exists():
-        shutil.copytree(data_dir / "tokenizer", run_dir / ".tokenizer.tmp", dirs_exist_ok=True)
+    write_json_atomic(run_dir / MIXTURE_FILE, loader.report())
+    if (shards.directory / "tokenizer").is_dir() and not (run_dir / "tokenizer").exists():
+        shutil.copytree(shards.directory / "tokenizer", run_dir / ".tokenizer.tmp", dirs_exist_ok=True)
         (run_dir / ".tokenizer.tmp").rename(run_dir / "tokenizer")
     loop = _Loop(recipe, run_dir, shards, loader, model, optimizer, peak)
-    return loop.run(start, stop_after)
+    result = loop.run(start, stop_after)
+    write_json_atomic(run_dir / MIXTURE_FILE, loader.report(result.step * recipe.batch_rows))
+    return result
 
 
 class _Loop:
@@ -208,9 +213,8 @@ def make_loader(recipe: Recipe, shards: ShardSet) -> Loader:
     stages = [(recipe.stable_steps * recipe.batch_rows, recipe.stages.stable.mixture)]
     if recipe.decay_steps:
         stages.append((recipe.decay_steps * recipe.batch_rows, recipe.decay_mixture))
-    return Loader(
-        shards, stages, recipe.data.sequence_length, recipe.batch_rows, recipe.seed, loss_on=recipe.data.loss_on
-    )
+    data = recipe.data
+    return Loader(shards, stages, data.sequence_length, recipe.batch_rows, recipe.seed, data.loss_on, data.packing)
 
 
 def _check_data(recipe: Recipe, shards: ShardSet) -> None:
