@@ -1,21 +1,38 @@
 """From raw files to shards, and everything that can be wrong with the files."""
 
 import argparse
+import errno
 import gzip
 import inspect
 import json
+import os
+import random
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
+from upath import UPath
 
+from xmodel2.data import step_clean
+from xmodel2.data.executors import Cluster
 from xmodel2.data.inspect import inspect_data
 from xmodel2.data.prepare import Options, prepare
 from xmodel2.data.questions import read_questions
 from xmodel2.data.shards import open_shards, verify_shards
 from xmodel2.errors import XmodelError
+from xmodel2.recipe import load_recipe
 
 CHAT = {"messages": [{"role": "user", "content": "2 + 2 = ?"}, {"role": "assistant", "content": "4"}]}
+
+
+VOCABULARY = sorted(set(re.findall(r"[a-z]{3,}", inspect.getsource(argparse))))
+ITEM = "Janet has nineteen red marbles and gives seven of them to her younger brother before she buys four more"
+
+
+def write(path: Path, records: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
 @pytest.fixture
@@ -136,3 +153,171 @@ def test_questions_with_any_line_separator_come_back(corpus: Path) -> None:
     (corpus / "held.jsonl").write_text(json.dumps(question) + "\n")
     prepare(corpus / "sources.toml", corpus / "out")
     assert read_questions(corpus / "out") == [question]
+
+
+@pytest.fixture
+def rich(tmp_path: Path) -> Path:
+    """Two text sources that share near-duplicates, chats, a planted benchmark item, and held-out copies."""
+    choose = random.Random(5)
+
+    def text(words: int = 120) -> str:
+        return " ".join(choose.choice(VOCABULARY) for _ in range(words))
+
+    one, two = [text() for _ in range(60)], [text() for _ in range(60)]
+    two[3] = one[5].replace(one[5].split()[10], "edited", 1)  # a near-duplicate across sources
+    two[4] = two[9]  # an exact one within
+    two[7] = one[8]  # and across
+    two[20] = f"{two[20]} {ITEM} {two[21]}"
+    heldout = [one[11].replace(one[11].split()[3], "changed", 1), text(), text()]
+    chats = [[{"role": "user", "content": text(40)}, {"role": "assistant", "content": text(60)}] for _ in range(40)]
+    chats[1] = [chats[0][0], {"role": "assistant", "content": chats[0][1]["content"] + " indeed"}]
+    write(tmp_path / "one.jsonl", [{"text": t} for t in one])
+    write(tmp_path / "two.jsonl", [{"text": t} for t in two])
+    write(tmp_path / "held.jsonl", [{"text": t} for t in heldout])
+    write(tmp_path / "chat.jsonl", [{"messages": turns} for turns in chats])
+    (tmp_path / "eval" / "gsm8k").mkdir(parents=True)
+    write(tmp_path / "eval" / "gsm8k" / "test.jsonl", [{"question": ITEM}])
+    (tmp_path / "rich.toml").write_text(
+        "sft_share = 0.6\n[tokenizer]\nvocab_size = 700\n"
+        '[deduplicate]\ntext = ["exact", "minhash"]\nsft = ["exact", "simhash"]\nmax_hamming = 5\n'
+        '[decontaminate]\ndirs = ["eval"]\n[clean.scrub]\npii = {}\n'
+        '[sources.one]\nfiles = ["one.jsonl"]\nheldout = ["held.jsonl"]\nweight = 3\nclean = "scrub"\nlicence = "CC0"\n'
+        '[sources.two]\nfiles = ["two.jsonl"]\nheldout_fraction = 0\nweight = 1\n'
+        '[sources.chat]\nfiles = ["chat.jsonl"]\nkind = "sft"\nheldout_fraction = 0\nweight = 1\n'
+    )
+    return tmp_path
+
+
+def test_duplicates_and_benchmark_items_go_and_what_is_held_out_stays(rich: Path) -> None:
+    report = prepare(rich / "rich.toml", rich / "out")
+    one, two, chat = (report["sources"][name] for name in ("one", "two", "chat"))
+    assert one["heldout"]["documents"] == 3
+    assert (one["duplicates"]["near"], one["duplicates"]["exact"]) == (1, 0)  # the copy of a held-out document
+    assert (two["duplicates"]["near"], two["duplicates"]["exact"]) == (1, 2)
+    assert two["duplicates"]["kept_in"] == {"one": 2, "two": 1}
+    assert "edited" in two["duplicates"]["samples"][0]["removed"]
+    assert two["contaminated"] == {"gsm8k": 1, "documents": 1}
+    assert two["contaminated_documents"][0]["items"] == {"gsm8k": [0]}
+    assert chat["duplicates"]["near"] == 1
+    assert two["train"]["documents"] == 60 - 3 - 1
+    assert report["benchmarks"]["gsm8k"] == {"items": 1, "checked": 1}
+
+
+def test_within_sources_only(rich: Path) -> None:
+    text = (rich / "rich.toml").read_text().replace("max_hamming = 5", 'scope = "within"')
+    (rich / "within.toml").write_text(text)
+    two = prepare(rich / "within.toml", rich / "out")["sources"]["two"]["duplicates"]
+    assert (two["near"], two["exact"]) == (0, 1)
+
+
+def test_the_mixture_file_is_a_base_for_recipes(rich: Path) -> None:
+    prepare(rich / "rich.toml", rich / "out")
+    (rich / "run.toml").write_text('base = ["out/mixture.toml"]\n[stages.decay]\ntokens = 4_000_000\n')
+    recipe = load_recipe(rich / "run.toml")
+    assert recipe.stages.stable.mixture == {"one": 0.75, "two": 0.25}
+    assert recipe.decay_mixture == pytest.approx({"one": 0.3, "two": 0.1, "chat": 0.6})
+    assert recipe.model.vocab_size == 700
+    assert recipe.data.sources["one"].licence == "CC0"
+    assert Path(recipe.data.dir) == rich / "out"
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_two_processes_write_the_same_bytes(rich: Path) -> None:
+    prepare(rich / "rich.toml", rich / "here" / "out")
+    prepare(rich / "rich.toml", rich / "there" / "out", Options(cluster=Cluster(workers=2)))
+    here, there = files_of(rich / "here" / "out"), files_of(rich / "there" / "out")
+    assert len(here) > 10
+    assert {name for name in here if here[name] != there.get(name)} <= {"mixture.toml"}  # which names the folder
+
+
+@pytest.mark.parametrize(("failing", "files_read_again"), [(1, 4), (24, 2), (60, 0)])
+def test_a_full_disk_at_any_moment_loses_nothing_and_the_same_command_goes_on(
+    rich: Path, monkeypatch: pytest.MonkeyPatch, failing: int, files_read_again: int
+) -> None:
+    prepare(rich / "rich.toml", rich / "out")
+    before, sync, calls = files_of(rich / "out"), os.fsync, 0
+
+    def fsync(handle: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == failing:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(OSError, match="No space left"):
+        prepare(rich / "rich.toml", rich / "out", Options(overwrite=True))
+    assert files_of(rich / "out") == before
+    monkeypatch.setattr(os, "fsync", sync)
+    read: list[str] = []
+    read_documents = step_clean.read_documents
+    monkeypatch.setattr(
+        step_clean, "read_documents", lambda files, *rest: read.extend(files) or read_documents(files, *rest)
+    )
+    prepare(rich / "rich.toml", rich / "out", Options(overwrite=True))
+    assert len(read) == files_read_again
+    assert files_of(rich / "out") == before
+    assert not (rich / ".out.work").exists()
+
+
+def test_other_sources_or_settings_start_again(rich: Path) -> None:
+    (rich / "eval" / "gsm8k" / "test.jsonl").write_text("damaged\n")
+    with pytest.raises(XmodelError, match=r"test\.jsonl:1: not valid JSON"):
+        prepare(rich / "rich.toml", rich / "out")
+    assert (rich / ".out.work" / "plan.json").exists()
+    text = (rich / "rich.toml").read_text().replace('dirs = ["eval"]', "dirs = []")
+    (rich / "rich.toml").write_text(text)
+    report = prepare(rich / "rich.toml", rich / "out")
+    assert report["benchmarks"] == {}
+
+
+def test_a_folder_that_is_not_ours_is_never_taken_for_work(rich: Path) -> None:
+    (rich / "precious").mkdir()
+    (rich / "precious" / "thesis.txt").write_text("x")
+    with pytest.raises(XmodelError, match="is no work folder"):
+        prepare(rich / "rich.toml", rich / "out", Options(work=rich / "precious"))
+    assert (rich / "precious" / "thesis.txt").exists()
+
+
+def test_object_stores_for_inputs_and_output(rich: Path) -> None:
+    UPath("memory://in/one.jsonl").write_text((rich / "one.jsonl").read_text())
+    text = (rich / "rich.toml").read_text().replace('files = ["one.jsonl"]', 'files = ["memory://in/o*.jsonl"]')
+    (rich / "remote.toml").write_text(text)
+    with pytest.raises(XmodelError, match="give a --work folder"):
+        prepare(rich / "remote.toml", UPath("memory://out/data"))
+    prepare(rich / "remote.toml", UPath("memory://out/data"), Options(work=rich / "work"))
+    prepare(rich / "rich.toml", rich / "out")
+    remote = {
+        str(p).removeprefix("memory://out/data/"): p.read_bytes()
+        for p in UPath("memory://out/data").rglob("*")
+        if p.is_file()
+    }
+    local = files_of(rich / "out")
+    assert {name for name in local if local[name] != remote.get(name)} <= {".xmodel2", "mixture.toml"}
+
+
+def test_sources_for_evaluation_and_bad_stages(rich: Path) -> None:
+    extra = '[sources.test]\nstage = "evaluation"\nheldout = ["held.jsonl"]\n'
+    (rich / "rich.toml").write_text((rich / "rich.toml").read_text().replace('heldout = ["held.jsonl"]\n', "") + extra)
+    report = prepare(rich / "rich.toml", rich / "out")
+    assert report["sources"]["test"]["train"]["documents"] == 0
+    assert report["sources"]["one"]["duplicates"]["kept_in"] == {"test": 1}
+    assert "[data.sources.test]" not in (rich / "out" / "mixture.toml").read_text()
+    (rich / "rich.toml").write_text((rich / "rich.toml").read_text().replace("weight = 3\n", ""))
+    with pytest.raises(XmodelError, match="sources of stage stable: give all of them a weight, or none"):
+        prepare(rich / "rich.toml", rich / "out2")
+
+
+def test_a_source_named_twice_is_an_error_with_its_line(rich: Path) -> None:
+    (rich / "rich.toml").write_text((rich / "rich.toml").read_text() + '[sources.one]\nfiles = ["two.jsonl"]\n')
+    with pytest.raises(XmodelError, match=r"rich\.toml: not valid TOML: .*line"):
+        prepare(rich / "rich.toml", rich / "out")
+
+
+def test_text_in_a_chat_source_names_file_and_remedy(rich: Path) -> None:
+    write(rich / "chat.jsonl", [{"text": "no chat"}])
+    with pytest.raises(XmodelError, match=r"chat\.jsonl: source chat is of kind sft.*set sources\.chat\.fields"):
+        prepare(rich / "rich.toml", rich / "out")

@@ -8,6 +8,7 @@ import contextlib
 import io
 import logging
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from datatrove.executor.base import DistributedEnvVars, PipelineExecutor
+from loguru import logger
 
 from xmodel2.errors import XmodelError
 
@@ -112,19 +114,28 @@ def run_tasks(
     watcher = threading.Thread(target=_watch, args=(name, logs, tasks, progress, ended), daemon=True)
     watcher.start()
     try:
+        logger.disable("datatrove")
         executor.run()
         if cluster.kind == "slurm":
-            _wait_for_slurm(executor, name)
-    except (XmodelError, OSError):
-        raise
-    except Exception as error:  # Ray wraps what the task raised
-        cause = getattr(error, "cause", None) or error.__cause__
-        raise cause if isinstance(cause, XmodelError | OSError) else error from None
+            _wait_for_slurm(executor)
     finally:
+        logger.enable("datatrove")
         ended.set()
         watcher.join()
     if missing := executor.get_incomplete_ranks(skip_completed=True):
-        raise XmodelError(f"{logs}: tasks {missing} did not finish; their logs say why")
+        raise XmodelError(
+            _last_error(logs, missing[0]) or f"{logs}: tasks {missing} did not finish, without an error in their logs"
+        )
+
+
+def _last_error(logs: Path, rank: int) -> str:
+    """Return what a task on another machine said last, from its log: Ray and Slurm do not hand it on."""
+    try:
+        lines = (logs / "logs" / f"task_{rank:05d}.log").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
+    return errors[-1].removeprefix(f"{XmodelError.__module__}.XmodelError: ") if errors else ""
 
 
 def _executor(name: str, step: Step, tasks: int, logs: Path, cluster: Cluster) -> Any:
@@ -157,7 +168,7 @@ def _ray_executor(step: Step, tasks: int, workers: int, logs: str) -> Any:
     return RayExecutor([step], tasks, workers=workers, logging_dir=logs, mem_per_cpu_gb=1)
 
 
-def _wait_for_slurm(executor: Any, name: str) -> None:
+def _wait_for_slurm(executor: Any) -> None:
     """Return when all tasks are finished, or the job is not in the queue any more."""
     while executor.get_incomplete_ranks(skip_completed=True):
         queue = subprocess.run(["squeue", "-h", "-j", str(executor.job_id)], capture_output=True, text=True)

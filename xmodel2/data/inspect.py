@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from xmodel2.data.mixture_file import stage_shares
 from xmodel2.data.shards import open_shards, read_index
 from xmodel2.files import read_json
 from xmodel2.tokenizer import load_tokenizer
@@ -66,25 +67,6 @@ def length_statistics(lengths: np.ndarray) -> dict[str, Any]:
         "longest": int(lengths.max()),
         "histogram": histogram.tolist(),
     }
-
-
-def stage_shares(index: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Return each stage's share of tokens by source: by weight, or, without weights, as the tokens are.
-
-    In the decay stage, sources of stage decay have ``sft_share`` and the stable ones the rest, as in a recipe.
-    """
-    parts: dict[str, dict[str, float]] = {"stable": {}, "decay": {}}
-    for name, entry in index["sources"].items():
-        stage = entry.get("stage") or ("decay" if entry["kind"] == "sft" else "stable")
-        if stage in parts:
-            parts[stage][name] = entry.get("weight") or float(entry["splits"]["train"]["tokens"])
-    shares = {}
-    for stage, part in parts.items():
-        total = sum(part.values())
-        shares[stage] = {name: weight / total for name, weight in part.items()}
-    sft = index.get("sft_share", 0.64) if shares["stable"] and shares["decay"] else float(bool(shares["decay"]))
-    stable = {name: share * (1 - sft) for name, share in shares["stable"].items() if sft < 1}
-    return {"stable": shares["stable"], "decay": {**stable, **{n: share * sft for n, share in shares["decay"].items()}}}
 
 
 def repeats(tokens: int, share: float | None) -> str:

@@ -20,6 +20,7 @@ from xmodel2.data.decontaminate import build_index, read_benchmarks
 from xmodel2.data.deduplicate import tables
 from xmodel2.data.document import document_text
 from xmodel2.data.executors import Cluster, Progress, Step, run_tasks
+from xmodel2.data.mixture_file import MIXTURE_FILE, mixture_toml
 from xmodel2.data.plan import Plan, make_plan
 from xmodel2.data.preparation_report import build_report
 from xmodel2.data.questions import write_questions
@@ -29,7 +30,15 @@ from xmodel2.data.step_clean import CleanStep, read_account
 from xmodel2.data.step_deduplicate import TableStep, document_starts, number_documents, settle
 from xmodel2.data.step_tokenize import TokenizeStep, staying_documents, token_dtype
 from xmodel2.errors import XmodelError
-from xmodel2.files import check_folder, is_local, mark_folder, publish_folder, read_json, write_json_atomic
+from xmodel2.files import (
+    check_folder,
+    is_local,
+    mark_folder,
+    publish_folder,
+    read_json,
+    write_json_atomic,
+    write_text_atomic,
+)
 from xmodel2.recipe.preparation import load_preparation
 from xmodel2.tokenizer import load_tokenizer, train_unigram
 
@@ -58,7 +67,7 @@ def prepare(path: Path, out: Path, options: Options | None = None, progress: Pro
 
     Raises `XmodelError` naming the file, key or record that is wrong; what was in ``out`` before is then still there.
     """
-    path, options = Path(path), options or Options()
+    path, name, options = Path(path), str(out), options or Options()
     out = Path(out).resolve() if is_local(out) else out
     preparation = load_preparation(path)
     check_folder(out, options.overwrite, COMMAND)
@@ -66,8 +75,8 @@ def prepare(path: Path, out: Path, options: Options | None = None, progress: Pro
     _check_outside(path, plan, out)
     work = _work_folder(plan, out, options)
 
-    def run(name: str, step: Step, tasks: int) -> None:
-        run_tasks(name, step, tasks, work, options.cluster, progress)
+    def run(step_name: str, step: Step, tasks: int) -> None:
+        run_tasks(step_name, step, tasks, work, options.cluster, progress)
 
     if preparation.decontaminate.dirs:
         _index_benchmarks(plan, work)
@@ -81,6 +90,7 @@ def prepare(path: Path, out: Path, options: Options | None = None, progress: Pro
     _tokenizer(plan, work)
     run("tokenize", TokenizeStep(plan, work, options.shard_tokens), len(plan.tasks))
     index = _write_index(plan, work)
+    write_text_atomic(work / "out" / MIXTURE_FILE, mixture_toml(index, name))
     report = build_report(plan, work, index)
     write_json_atomic(work / "out" / REPORT_FILE, report)
     mark_folder(work / "out", COMMAND)

@@ -60,8 +60,13 @@ def checked(kind: type[Settings], tree: dict[str, Any], default_origin: str, ori
 
 def recipe_to_toml(recipe: Recipe) -> str:
     """Write a recipe, fully resolved, so that `load_recipe` of the text gives an equal one."""
+    return tree_to_toml(_as_dict(recipe))
+
+
+def tree_to_toml(tree: dict[str, Any]) -> str:
+    """Write nested values as TOML."""
     lines: list[str] = []
-    _emit(_as_dict(recipe), (), lines)
+    _emit(tree, (), lines)
     return "\n".join(lines).strip() + "\n"
 
 
@@ -95,10 +100,13 @@ def read_tree(path: Path, origin: Origin, chain: tuple[Path, ...] = (), what: st
         raise XmodelError(f"{path}: cannot be read as UTF-8 text: {error}") from None
     except tomllib.TOMLDecodeError as error:
         raise XmodelError(f"{path}: not valid TOML: {error}") from None
-    base = tree.pop("base", None)
-    if base is not None and not isinstance(base, str):
-        raise XmodelError(f"{path}: base must be the path of another {what}, in quotes")
-    below = read_tree(path.parent / base, origin, (*chain, path.resolve()), what) if base else {}
+    base = tree.pop("base", [])
+    bases = [base] if isinstance(base, str) else base
+    if not isinstance(bases, list) or not all(isinstance(name, str) for name in bases):
+        raise XmodelError(f"{path}: base must be the path of another {what}, in quotes, or a list of them")
+    below: dict[str, Any] = {}
+    for name in bases:  # a later one wins
+        below = _merge(below, read_tree(path.parent / name, origin, (*chain, path.resolve()), what), ())
     _mark(tree, (), str(path), origin)
     return _merge(below, tree, ())
 
