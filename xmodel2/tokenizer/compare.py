@@ -25,6 +25,7 @@ _FIGURES = {
     "renyi_efficiency": ".3f",
     "round_trip_failures": ",.0f",
 }
+_HIGHER_IS_BETTER = {"chars_per_token", "bytes_per_token", "used_vocabulary", "renyi_efficiency"}
 _COLORS = ("#2f6fbb", "#d9822b", "#3a9d6b", "#b5485d", "#7d5bb0", "#8a8f98")
 _MARKERS = "osD^vP"
 
@@ -64,12 +65,13 @@ def compare_tokenizers(
 
 
 def comparison_markdown(comparison: Comparison, figure: str = "chars_per_token", form: str = ".3f") -> str:
-    """Return a table of one figure: a row a source, a column a tokenizer, the largest in bold."""
+    """Return a table of one figure: a row a source, a column a tokenizer, the best in bold."""
     rows = [["source", *comparison]]
     for source in next(iter(comparison.values())):
         values = [float(figures[source][figure]) for figures in comparison.values()]
-        best = max(values)
-        rows.append([source, *(f"**{value:{form}}**" if value == best else f"{value:{form}}" for value in values)])
+        cells = [f"{value:{form}}" for value in values]
+        best = cells[values.index(max(values) if figure in _HIGHER_IS_BETTER else min(values))]
+        rows.append([source, *(f"**{cell}**" if cell == best and len({*cells}) > 1 else cell for cell in cells)])
     return _markdown(rows)
 
 
