@@ -21,7 +21,7 @@ $(VENV)/.installed-eval: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed-eval
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,eval]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,eval,data,ray]'
 	touch $@
 
 clean:

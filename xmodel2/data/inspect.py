@@ -43,12 +43,12 @@ def inspect_data(directory: Path, samples: int = 1, sample_tokens: int = 300) ->
 
 def document_lengths(folder: Path, entry: dict[str, Any]) -> np.ndarray:
     """Return int64 [documents], the tokens of each training document of a source."""
-    lengths = [np.empty(0, dtype=np.int64)]
+    lengths: list[np.ndarray] = []
     for shard in entry["splits"]["train"]["shards"]:
-        lengths.append(
-            np.diff(np.fromfile(folder / shard["files"]["offsets"]["file"], dtype=np.uint64).astype(np.int64))
-        )
-    return np.concatenate(lengths)
+        data = (folder / shard["files"]["offsets"]["file"]).read_bytes()
+        offsets = np.frombuffer(data, dtype=np.uint64).astype(np.int64)
+        lengths.append(offsets[1:] - offsets[:-1])
+    return np.concatenate(lengths) if lengths else np.empty(0, dtype=np.int64)
 
 
 def length_statistics(lengths: np.ndarray) -> dict[str, Any]:
