@@ -15,8 +15,7 @@ which may change one token there; it decodes to the same text.
 """
 
 import json
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Iterator
 
 import numpy as np
 import sentencepiece
@@ -32,7 +31,7 @@ _UNKNOWN_PENALTY = 10.0  # SentencePiece: an unknown character costs this more t
 _LONGEST = 1 << 16
 
 Ids = np.ndarray
-"""int32, one-dimensional."""
+"""int32, one-dimensional, perhaps read-only."""
 
 
 class Engine:
@@ -43,17 +42,17 @@ class Engine:
     ) -> None:
         self._fast, self._model, self._pairs, self._stretch = fast, model, pairs, stretch
 
-    def encode(self, texts: Sequence[str], threads: int = 1) -> list[Ids]:
-        """Return the ids of each text, no specials added. Raises UnicodeEncodeError for lone surrogates."""
-        stretches: list[str] = []
-        bounds = [0]
-        for text in texts:
-            stretches += self._cut(text)
-            bounds.append(len(stretches))
-        parts = self._encode(stretches, threads)
-        return [
-            parts[start] if end - start == 1 else np.concatenate(parts[start:end]) for start, end in pairwise(bounds)
-        ]
+    def encode(self, text: str) -> Ids:
+        """Return the ids of a text, no specials added, on one thread. Raises UnicodeEncodeError for lone surrogates."""
+        parts = [self._encode(stretch) for stretch in self._cut(text)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _encode(self, stretch: str) -> Ids:
+        if len(stretch) > self._stretch or any(character in stretch for character in RESERVED):
+            [encoding] = self._fast.encode_batch_fast([stretch], add_special_tokens=False)
+            return np.array(encoding.ids, dtype=np.int32)
+        ids: Ids = self._model.encode(stretch.encode(), return_type="numpy")
+        return ids
 
     def _cut(self, text: str) -> Iterator[str]:
         start = 0
@@ -75,33 +74,20 @@ class Engine:
             stop += 1
         return stop
 
-    def _encode(self, stretches: list[str], threads: int) -> list[Ids]:
-        slow = [
-            index
-            for index, text in enumerate(stretches)
-            if len(text) > self._stretch or any(character in text for character in RESERVED)
-        ]
-        if not slow:
-            found: list[Ids] = self._model.encode(stretches, num_threads=threads, return_type="numpy")
-            return found
-        slow_texts = [stretches[index] for index in slow]
-        for index in slow:
-            stretches[index] = ""
-        found = self._model.encode(stretches, num_threads=threads, return_type="numpy")
-        for index, encoding in zip(
-            slow, self._fast.encode_batch_fast(slow_texts, add_special_tokens=False), strict=True
-        ):
-            found[index] = np.array(encoding.ids, dtype=np.int32)
-        return found
-
 
 def build_engine(fast: tokenizers.Tokenizer) -> Engine | None:
-    """Return an engine for a tokenizer, or None if equal ids are not certain (another model, or scores not rounded)."""
+    """Return an engine for a tokenizer that encodes names of special tokens as text.
+
+    None if equal ids are not certain: another model, text changed before it, or scores that are not rounded.
+    """
     tree = json.loads(fast.to_str())
     model = tree["model"]
-    if model["type"] != "Unigram" or not model["byte_fallback"] or tree["normalizer"] or tree["pre_tokenizer"]:
-        return None
     special = {token["content"] for token in tree["added_tokens"] if token["special"]}
+    steps = ("normalizer", "pre_tokenizer", "truncation", "padding")
+    if model["type"] != "Unigram" or not model["byte_fallback"] or any(tree[step] for step in steps):
+        return None
+    if len(special) < len(tree["added_tokens"]):
+        return None
     text = [index for index, (piece, _) in enumerate(model["vocab"]) if piece not in special and not is_byte(piece)]
     pieces = [model["vocab"][index][0] for index in text]
     scores = [model["vocab"][index][1] for index in text]
