@@ -9,6 +9,7 @@ import sentencepiece
 
 from xmodel2.errors import XmodelError
 from xmodel2.tokenizer import SPECIAL_TOKENS, Tokenizer, train_unigram
+from xmodel2.tokenizer.unigram import train_sentencepiece
 
 AWKWARD = [
     "",
@@ -84,6 +85,23 @@ def test_training_is_deterministic(texts: list[str], tmp_path: Path) -> None:
     first = train_unigram(texts, 450, tmp_path / "a", max_bytes=30_000)
     second = train_unigram(texts, 450, tmp_path / "b", max_bytes=30_000)
     assert first.fingerprint == second.fingerprint
+
+
+def test_sources_weigh_by_their_shares(texts: list[str], tmp_path: Path) -> None:
+    english, code = [texts[0].replace("argument", "zwieback")], [texts[1]]
+    sizes = {}
+    for name, share in (("much", 0.9), ("little", 0.1)):
+        shares = {"english": share, "code": 1 - share}
+        trained = train_unigram({"english": english, "code": code}, 450, tmp_path, shares=shares, max_bytes=25_000)
+        sizes[name] = len(trained.encode(english[0]))
+    assert sizes["much"] < sizes["little"]
+
+
+def test_bpe_to_compare_with(texts: list[str]) -> None:
+    model = sentencepiece.SentencePieceProcessor(model_proto=train_sentencepiece(texts, 600, algorithm="bpe"))
+    assert model.get_piece_size() == 600
+    assert [model.id_to_piece(index) for index in range(8)] == list(SPECIAL_TOKENS)
+    assert [model.decode(model.encode(text)) for text in texts] == texts
 
 
 def test_sample_depends_on_the_seed(texts: list[str], tmp_path: Path) -> None:

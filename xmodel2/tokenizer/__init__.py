@@ -8,7 +8,7 @@
 from xmodel2.tokenizer.encoder import Encoder, load_any
 from xmodel2.tokenizer.inspect import tokenizer_statistics
 from xmodel2.tokenizer.load import SPECIAL_TOKENS, Message, Tokenizer, load_tokenizer
-from xmodel2.tokenizer.sample import balanced_shares, sample_texts
+from xmodel2.tokenizer.sample import balanced_shares, by_source, sample_texts
 from xmodel2.tokenizer.unigram import train_unigram
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Message",
     "Tokenizer",
     "balanced_shares",
+    "by_source",
     "load_any",
     "load_tokenizer",
     "sample_texts",

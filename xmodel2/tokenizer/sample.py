@@ -8,6 +8,7 @@ What is drawn is chunks of documents, not documents: ten books of a library woul
 import heapq
 import random
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
 from xmodel2.errors import XmodelError, nearest
 
@@ -42,6 +43,22 @@ def sample_texts(
     for name, texts in sources.items():
         sample += _uniform(texts, int(max_bytes * shares[name] / total), random.Random(f"{seed} {name}"))
     return sample
+
+
+def by_source(files: Iterable[Path]) -> dict[str, list[Path]]:
+    """Return files by source: by their folder's name where they lie in several folders, else each file is a source.
+
+    >>> by_source([Path("wiki/000.jsonl"), Path("wiki/001.jsonl"), Path("code/000.jsonl")])
+    {'wiki': [PosixPath('wiki/000.jsonl'), PosixPath('wiki/001.jsonl')], 'code': [PosixPath('code/000.jsonl')]}
+    >>> list(by_source([Path("corpus/wiki.jsonl.gz"), Path("corpus/code.jsonl.gz")]))
+    ['wiki', 'code']
+    """
+    files = list(files)
+    several = len({file.parent for file in files}) > 1
+    sources: dict[str, list[Path]] = {}
+    for file in files:
+        sources.setdefault(file.parent.name if several else file.name.split(".")[0], []).append(file)
+    return sources
 
 
 def balanced_shares(sizes: Mapping[str, float], exponent: float = 0.7) -> dict[str, float]:
