@@ -274,6 +274,12 @@ def test_other_sources_or_settings_start_again(rich: Path) -> None:
     assert report["benchmarks"] == {}
 
 
+def test_methods_for_a_kind_that_is_not_there_do_nothing(rich: Path) -> None:
+    text = (rich / "rich.toml").read_text()
+    (rich / "text.toml").write_text(text[: text.index("[sources.chat]")])
+    assert prepare(rich / "text.toml", rich / "out")["sources"]["two"]["duplicates"]["near"] == 1
+
+
 def test_a_folder_that_is_not_ours_is_never_taken_for_work(rich: Path) -> None:
     (rich / "precious").mkdir()
     (rich / "precious" / "thesis.txt").write_text("x")

@@ -43,9 +43,9 @@ def ngram_hashes(words: np.ndarray, n: int) -> np.ndarray:
 
 
 def shingles(text: str, n: int) -> np.ndarray:
-    """Return the sorted distinct n-gram hashes of a text; of a text of fewer than n words, the one of all its words."""
+    """Return the n-gram hashes of a text in order; of a text of fewer than n words, the one of all its words."""
     words = word_hashes(text)
-    return np.unique(ngram_hashes(words, min(n, len(words)) or 1))
+    return ngram_hashes(words, min(n, len(words)) or 1)
 
 
 def mix(values: np.ndarray) -> np.ndarray:

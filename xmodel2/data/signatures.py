@@ -3,7 +3,7 @@
     text -> shingles (hashes of word n-grams) -> MinHash: for each of bands x rows hash functions, the least value
                                               -> SimHash: for each of 64 bits, the majority of the shingles
 
-Equal positions of two MinHash signatures estimate the Jaccard similarity of the shingle sets (Broder 1997); the Hamming
+Equal positions of two MinHash signatures estimate the Jaccard similarity of the sets of shingles (Broder 1997); the Hamming
 distance of two SimHashes falls with their cosine similarity (Charikar 2002).
 """
 
@@ -18,7 +18,7 @@ from xmodel2.data.ngrams import mix, shingles
 from xmodel2.recipe.preparation import DeduplicateSettings
 
 _SEED = 20241219
-_CHUNK = 512  # shingles hashed at once: with 112 functions, half a megabyte that stays in the cache
+_CHUNK = 512  # shingles hashed at once: with 112 functions, a quarter of a megabyte that stays in the cache
 
 
 @dataclass
@@ -74,25 +74,26 @@ def content_digest(document: Document) -> bytes:
 
 
 def hash_functions(count: int) -> np.ndarray:
-    """Return uint64 [count, 2], the same at every call: odd multipliers and offsets."""
-    functions = np.random.default_rng(_SEED).integers(0, 1 << 64, (count, 2), dtype=np.uint64)
-    functions[:, 0] |= np.uint64(1)
+    """Return uint32 [count, 2], the same at every call: odd multipliers and offsets, modulo 2**32."""
+    functions = np.random.default_rng(_SEED).integers(0, 1 << 32, (count, 2), dtype=np.uint32)
+    functions[:, 0] |= np.uint32(1)
     return functions
 
 
 def minhash(hashes: np.ndarray, functions: np.ndarray) -> np.ndarray:
-    """Return uint32 [functions]: the least value of each function over a set of uint64 shingle hashes."""
-    least = np.full(len(functions), (1 << 32) - 1, dtype=np.uint64)
-    for start in range(0, len(hashes), _CHUNK):
-        values = hashes[start : start + _CHUNK, None] * functions[:, 0]
-        values += functions[:, 1]
-        values >>= np.uint64(32)
-        np.minimum(least, values.min(axis=0), out=least)
-    return least.astype(np.uint32)
+    """Return uint32 [functions]: the least value of each function over uint64 shingle hashes (their upper halves)."""
+    upper = (hashes >> np.uint64(32)).astype(np.uint32)
+    multipliers, offsets = functions[:, :1], functions[:, 1:]
+    least = np.full(len(functions), (1 << 32) - 1, dtype=np.uint32)
+    for start in range(0, len(upper), _CHUNK):
+        values = multipliers * upper[start : start + _CHUNK]
+        values += offsets
+        np.minimum(least, values.min(axis=1), out=least)
+    return least
 
 
 def simhash(hashes: np.ndarray) -> int:
-    """Return the 64-bit SimHash of a set of uint64 shingle hashes."""
+    """Return the 64-bit SimHash of uint64 shingle hashes; one that stands there twice has twice the weight."""
     ones = np.zeros(64, dtype=np.int64)
     for start in range(0, len(hashes), 1 << 16):
         chunk = mix(hashes[start : start + (1 << 16)])

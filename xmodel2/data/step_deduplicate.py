@@ -40,12 +40,18 @@ class TableStep:
         """Write the pairs of one table."""
         settings = self.plan.preparation.deduplicate
         method, number = tables(settings)[rank]
+        # There may be no source of the kind that a method is for.
+        found = self._pairs(method, number) if self.plan.tasks_of(method) else np.empty((0, 2), dtype=np.int64)
+        with writing_atomic(self.work / "tables" / f"{rank:03d}.npy") as handle:
+            np.save(handle, found)
+
+    def _pairs(self, method: str, number: int) -> np.ndarray:
+        """Return int64 [pairs, 2], document numbers."""
         ids, keys, check = self._keys(method, number)
         # Held-out documents first, then in order of preference: the first of a bucket is the one that may stay.
         order = np.argsort(~np.load(self.work / "heldout.npy")[ids], kind="stable")
         found = pairs(keys[order], None if check is None else lambda a, b: check(order[a], order[b]))
-        with writing_atomic(self.work / "tables" / f"{rank:03d}.npy") as handle:
-            np.save(handle, ids[order[found]])
+        return ids[order[found]]
 
     def _keys(self, method: str, number: int) -> tuple[np.ndarray, np.ndarray, Check | None]:
         """Return document numbers, their keys in the table, and the check, which takes positions among them."""
