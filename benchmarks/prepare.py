@@ -48,8 +48,8 @@ def write_parts(sources: Path | None, folder: Path, max_bytes: int) -> dict[int,
         for name, source in preparation.sources.items():
             if files := [str(file) for file, *_ in find_files(sources.parent, name, source.files)]:
                 documents[name], kinds[name] = list(read_documents(files, fields=source.fields)), source.kind
-    texts = (document_text(document) for found in documents.values() for document in found[:200])
-    train_unigram(texts, 4096, folder / "tokenizer", max_bytes=2_000_000)
+    sample = (document_text(document) for found in documents.values() for document in found[:200])
+    train_unigram(sample, 4096, folder / "tokenizer", max_bytes=2_000_000)
     sizes = {}
     for part in PARTS:
         sizes[part] = 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from xmodel2.data.executors import Cluster, run_tasks
+from xmodel2.data.executors import Cluster, TaskRunner
 from xmodel2.errors import XmodelError
 
 SCRIPT = textwrap.dedent(
@@ -16,7 +16,7 @@ SCRIPT = textwrap.dedent(
     import os, signal, sys
     from dataclasses import dataclass
     from pathlib import Path
-    from xmodel2.data.executors import Cluster, run_tasks
+    from xmodel2.data.executors import Cluster, TaskRunner
     from xmodel2.errors import XmodelError
 
     @dataclass
@@ -36,7 +36,8 @@ SCRIPT = textwrap.dedent(
     if __name__ == "__main__":
         work = Path(sys.argv[1])
         try:
-            run_tasks("step", Step(work, sys.argv[3]), 5, work, Cluster(sys.argv[2], 2, {"partition": "cpu"}))
+            with TaskRunner(work, Cluster(sys.argv[2], 2, {"partition": "cpu"})) as runner:
+                runner.run("step", Step(work, sys.argv[3]), 5)
         except XmodelError as error:
             sys.exit(f"error: {error}")
     """
@@ -123,4 +124,4 @@ def test_slurm_is_given_an_array_job_and_waited_for(script: Path, tmp_path: Path
 
 def test_slurm_needs_a_partition(tmp_path: Path) -> None:
     with pytest.raises(XmodelError, match="--slurm partition=NAME"):
-        run_tasks("step", print, 1, tmp_path, Cluster("slurm"))
+        TaskRunner(tmp_path, Cluster("slurm")).run("step", print, 1)

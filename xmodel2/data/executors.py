@@ -55,9 +55,11 @@ class _Quiet:
 class LocalExecutor(_Quiet, PipelineExecutor):
     """Processes of this machine. Unlike datatrove's own, it notices a worker that was killed instead of waiting for ever."""
 
-    def __init__(self, step: Step, tasks: int, workers: int, logging_dir: str) -> None:
+    def __init__(
+        self, step: Step, tasks: int, pool: Callable[[], ProcessPoolExecutor] | None, logging_dir: str
+    ) -> None:
         super().__init__([step], logging_dir)
-        self._tasks, self._workers = tasks, workers
+        self._tasks, self._pool = tasks, pool
 
     @property
     def world_size(self) -> int:
@@ -67,19 +69,17 @@ class LocalExecutor(_Quiet, PipelineExecutor):
     def get_distributed_env(self, node_rank: int = -1) -> DistributedEnvVars:
         """Return what datatrove tells each task of its surroundings."""
         names = ("node_ips", "cpus_per_task", "mem_per_cpu", "gpus_on_node", "executor")
-        return DistributedEnvVars(
-            **dict(zip((f"datatrove_{n}" for n in names), ("", "1", "", "0", "LOCAL"), strict=True))
-        )  # type: ignore[typeddict-item]
+        values = dict(zip((f"datatrove_{name}" for name in names), ("", "1", "", "0", "LOCAL"), strict=True))
+        return DistributedEnvVars(**values)  # type: ignore[typeddict-item]
 
     def run(self) -> None:
         """Do all unfinished tasks. Raises what the first failing one raised, or `XmodelError` if a worker was killed."""
         ranks = self.get_incomplete_ranks()
-        if min(self._workers, len(ranks)) <= 1:
+        if self._pool is None or len(ranks) <= 1:
             for rank in ranks:
                 self._run_for_rank(rank)
             return
-        workers = min(self._workers, len(ranks))
-        pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker)
+        pool, self._pool = self._pool(), None  # a pool cannot be sent to its own workers
         try:
             for done in as_completed([pool.submit(self._run_for_rank, rank) for rank in ranks]):
                 done.result()
@@ -88,12 +88,6 @@ class LocalExecutor(_Quiet, PipelineExecutor):
                 "a worker process was killed, perhaps for want of memory; run the same command again to go on, with fewer"
                 " --workers if it happens again"
             ) from None
-        except BaseException:
-            for process in list((pool._processes or {}).values()):
-                process.terminate()
-            raise
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 def _start_worker() -> None:
@@ -101,31 +95,71 @@ def _start_worker() -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
-def run_tasks(
-    name: str, step: Step, tasks: int, work: Path, cluster: Cluster, progress: Progress | None = None
-) -> None:
-    """Do the tasks 0..tasks of a step that are not finished yet, and return when all are.
+class TaskRunner:
+    """Runs the steps of one preparation; a context, whose end ends the workers."""
 
-    Raises `XmodelError`, or OSError of a full disk, as soon as one fails.
-    """
-    logs = Path(work) / "logs" / name
-    executor = _executor(name, step, tasks, logs, cluster)
-    ended = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(name, logs, tasks, progress, ended), daemon=True)
-    watcher.start()
-    try:
-        logger.disable("datatrove")
-        executor.run()
-        if cluster.kind == "slurm":
-            _wait_for_slurm(executor)
-    finally:
-        logger.enable("datatrove")
-        ended.set()
-        watcher.join()
-    if missing := executor.get_incomplete_ranks(skip_completed=True):
-        raise XmodelError(
-            _last_error(logs, missing[0]) or f"{logs}: tasks {missing} did not finish, without an error in their logs"
-        )
+    def __init__(self, work: Path, cluster: Cluster, progress: Progress | None = None) -> None:
+        self._work, self._cluster, self._progress = Path(work), cluster, progress
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> "TaskRunner":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            for process in list((self._pool._processes or {}).values()):
+                process.terminate()
+            self._pool.shutdown(cancel_futures=True)
+
+    def run(self, name: str, step: Step, tasks: int) -> None:
+        """Do the tasks 0..tasks of a step that are not finished yet, and return when all are.
+
+        Raises `XmodelError`, or OSError of a full disk, as soon as one fails.
+        """
+        logs = self._work / "logs" / name
+        executor = self._executor(name, step, tasks, logs)
+        ended = threading.Event()
+        watcher = threading.Thread(target=_watch, args=(name, logs, tasks, self._progress, ended), daemon=True)
+        watcher.start()
+        try:
+            logger.disable("datatrove")
+            executor.run()
+            if self._cluster.kind == "slurm":
+                _wait_for_slurm(executor)
+        finally:
+            logger.enable("datatrove")
+            ended.set()
+            watcher.join()
+        if missing := executor.get_incomplete_ranks(skip_completed=True):
+            raise XmodelError(
+                _last_error(logs, missing[0]) or f"{logs}: tasks {missing} ended without a word in their logs"
+            )
+
+    def _executor(self, name: str, step: Step, tasks: int, logs: Path) -> Any:
+        workers = self._cluster.workers
+        if self._cluster.kind == "local":
+            return LocalExecutor(step, tasks, self._workers if workers > 1 else None, str(logs))
+        if self._cluster.kind == "ray":
+            return _ray_executor(step, tasks, workers, str(logs))
+        from datatrove.executor import SlurmPipelineExecutor
+
+        options = {"time": "24:00:00", "partition": "", **self._cluster.options}
+        if not options["partition"]:
+            raise XmodelError("data prepare: Slurm needs a partition: --slurm partition=NAME time=24:00:00")
+        settings: dict[str, Any] = {
+            **options,
+            "workers": workers,
+            "job_name": f"xmodel2-{name}",
+            "logging_dir": str(logs),
+        }
+        return SlurmPipelineExecutor([step], tasks, **settings)
+
+    def _workers(self) -> ProcessPoolExecutor:
+        """Return the pool, which is kept from step to step: to start a worker takes seconds."""
+        if self._pool is None:
+            context = get_context("spawn")
+            self._pool = ProcessPoolExecutor(self._cluster.workers, mp_context=context, initializer=_start_worker)
+        return self._pool
 
 
 def _last_error(logs: Path, rank: int) -> str:
@@ -136,21 +170,6 @@ def _last_error(logs: Path, rank: int) -> str:
         return ""
     errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b", line)]
     return errors[-1].removeprefix(f"{XmodelError.__module__}.XmodelError: ") if errors else ""
-
-
-def _executor(name: str, step: Step, tasks: int, logs: Path, cluster: Cluster) -> Any:
-    if cluster.kind == "local":
-        return LocalExecutor(step, tasks, cluster.workers, str(logs))
-    if cluster.kind == "ray":
-        return _ray_executor(step, tasks, cluster.workers, str(logs))
-    from datatrove.executor import SlurmPipelineExecutor
-
-    options = {"time": "24:00:00", "partition": "", **cluster.options}
-    if not options["partition"]:
-        raise XmodelError("data prepare: Slurm needs a partition: --slurm partition=NAME time=24:00:00")
-    return SlurmPipelineExecutor(
-        [step], tasks, workers=cluster.workers, job_name=f"xmodel2-{name}", logging_dir=str(logs), **options
-    )
 
 
 def _ray_executor(step: Step, tasks: int, workers: int, logs: str) -> Any:

@@ -19,7 +19,7 @@ import numpy as np
 from xmodel2.data.decontaminate import build_index, read_benchmarks
 from xmodel2.data.deduplicate import tables
 from xmodel2.data.document import document_text
-from xmodel2.data.executors import Cluster, Progress, Step, run_tasks
+from xmodel2.data.executors import Cluster, Progress, TaskRunner
 from xmodel2.data.mixture_file import MIXTURE_FILE, mixture_toml
 from xmodel2.data.plan import Plan, make_plan
 from xmodel2.data.preparation_report import build_report
@@ -75,20 +75,16 @@ def prepare(path: Path, out: Path, options: Options | None = None, progress: Pro
     _check_outside(path, plan, out)
     work = _work_folder(plan, out, options)
 
-    def run(step_name: str, step: Step, tasks: int) -> None:
-        run_tasks(step_name, step, tasks, work, options.cluster, progress)
-
     if preparation.decontaminate.dirs:
         _index_benchmarks(plan, work)
-    run("clean", CleanStep(plan, work, options.strict), len(plan.tasks))
-    number_documents(plan, work)
-    run("deduplicate", TableStep(plan, work), len(tables(preparation.deduplicate)))
-    settle(plan, work)
-    _check_sources(plan, work)
-    if progress:
-        progress("tokenizer", 0, 1)
-    _tokenizer(plan, work)
-    run("tokenize", TokenizeStep(plan, work, options.shard_tokens), len(plan.tasks))
+    with TaskRunner(work, options.cluster, progress) as runner:
+        runner.run("clean", CleanStep(plan, work, options.strict), len(plan.tasks))
+        number_documents(plan, work)
+        runner.run("deduplicate", TableStep(plan, work), len(tables(preparation.deduplicate)))
+        settle(plan, work)
+        _check_sources(plan, work)
+        _tokenizer(plan, work, progress)
+        runner.run("tokenize", TokenizeStep(plan, work, options.shard_tokens), len(plan.tasks))
     index = _write_index(plan, work)
     write_text_atomic(work / "out" / MIXTURE_FILE, mixture_toml(index, name))
     report = build_report(plan, work, index)
@@ -151,8 +147,15 @@ def _check_sources(plan: Plan, work: Path) -> None:
         raise XmodelError(f"data prepare: source {name} has no training document left{detail}")
 
 
-def _tokenizer(plan: Plan, work: Path) -> None:
+def _tokenizer(plan: Plan, work: Path, progress: Progress | None) -> None:
     """Copy or train the tokenizer, unless that is done."""
+    show = progress or (lambda *_: None)
+    show("tokenizer", 0, 1)
+    _make_tokenizer(plan, work)
+    show("tokenizer", 1, 1)
+
+
+def _make_tokenizer(plan: Plan, work: Path) -> None:
     folder, settings = work / "out" / "tokenizer", plan.preparation.tokenizer
     if (folder / "tokenizer.json").exists():
         return
