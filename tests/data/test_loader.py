@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from xmodel2.data import maps
 from xmodel2.data.loader import IGNORED, Batch, Loader, heldout_rows, prefetch
 from xmodel2.data.shards import ShardSet, SourceSplit, open_shards
 from xmodel2.data.synthetic import repeat_shards, write_random_shards, write_shards
@@ -218,6 +219,12 @@ def test_unknown_source_and_rows_beyond_the_end(shards: ShardSet) -> None:
         loader(shards).rows(79, 81)
     with pytest.raises(XmodelError, match="outside the run's 80"):
         loader(shards).describe_row(80)
+
+
+def test_asking_the_disk_ahead_changes_nothing(shards: ShardSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = loader(shards, batch_rows=80).batch(0)
+    monkeypatch.setattr(maps, "SMALL", 0)
+    assert equal(loader(open_shards(shards.directory), batch_rows=80).batch(0), before)
 
 
 def resident(directory: Path) -> int:

@@ -16,13 +16,16 @@ from typing import Any
 import numpy as np
 
 from xmodel2.data.mixture import Mixture
-from xmodel2.data.rows import Packing, SourceRows, copy_stream, source_rows
+from xmodel2.data.rows import Packing, SourceRows, announce, copy_spans, document_starts, source_rows, stream_spans
 from xmodel2.data.shards import ShardSet, SourceSplit
 from xmodel2.errors import XmodelError
 
 IGNORED = -100
 _BLOCK = 1024
 """Rows that are located at once; the latest block is kept."""
+_AHEAD = 32
+"""Rows whose tokens the disk is asked for before the first of them is read."""
+_KEPT_BYTES = 31 << 20
 
 
 @dataclass
@@ -95,6 +98,9 @@ class Loader:
                 cursor[name] = cursor.get(name, 0) + count
             begin += rows
         self.total_rows = begin
+        # glibc learns from the largest block that was freed how much to keep for the next: a batch then comes from memory
+        # that the last one left, not from the kernel page by page, which would take as long as filling it.
+        np.empty(_KEPT_BYTES, np.uint8)
 
     def batch(self, step: int) -> Batch:
         """Return the global batch of ``step`` (from 0)."""
@@ -104,13 +110,20 @@ class Loader:
         """Return rows start..stop of the run; ranks take their own part of a batch."""
         if not 0 <= start <= stop <= self.total_rows:
             raise XmodelError(f"loader: rows {start}..{stop} are outside the run's {self.total_rows}")
-        located = [self._locate(row) for row in range(start, stop)]
-        made = _Rows(len(located), self.sequence_length, self._dtype)
-        for row, (name, place) in enumerate(located):
-            source = self._rows[name]
-            loss = made.loss if self._use_loss and "loss" in source.split.files else None
-            made.take(row, *source.read(place, made.tokens, loss), loss)
-        return made.batch([name for name, _ in located])
+        made = _Rows(stop - start, self.sequence_length, self._dtype)
+        names: list[str] = []
+        for first in range(start, stop, _AHEAD):
+            found = []
+            for row in range(first, min(first + _AHEAD, stop)):
+                name, place = self._locate(row)
+                found.append((name, self._rows[name].find(place)))
+                announce(self._rows[name].split, found[-1][1])
+            for row, (name, spans) in enumerate(found, first - start):
+                source = self._rows[name]
+                loss = made.loss if self._use_loss and "loss" in source.split.files else None
+                made.take(row, *source.read(spans, made.tokens, loss), loss)
+            names += [name for name, _ in found]
+        return made.batch(names)
 
     def describe_row(self, row: int) -> list[tuple[str, int, int]]:
         """Return (source, epoch, document) of everything a row holds."""
@@ -223,12 +236,11 @@ def heldout_rows(split: SourceSplit, sequence_length: int, max_rows: int | None 
     made = _Rows(rows, S, split.files["tokens"].dtype)
     loss = made.loss if "loss" in split.files else None
     for row in range(rows):
-        here = slice(0, min(S + 1, split.tokens - row * S))
-        starts = copy_stream(split, row * S, made.tokens[here], None if loss is None else loss[here])
-        made.tokens[here.stop :] = 0
-        size = min(here.stop, S)
-        padded = np.append(starts[starts > 0], size) if here.stop <= S else starts[starts > 0]
-        made.take(row, padded, size, loss)
+        spans = stream_spans(split, row * S, min(S + 1, split.tokens - row * S))
+        size = copy_spans(split, spans, made.tokens, loss)
+        made.tokens[size:] = 0
+        starts = document_starts(split, spans)
+        made.take(row, np.append(starts, size) if size <= S else starts, min(size, S), loss)
     return made.batch([name] * rows)
 
 

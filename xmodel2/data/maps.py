@@ -5,9 +5,10 @@ What is held does not grow with the data: of each file its name, size and checks
 
 import hashlib
 import mmap
+import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from xmodel2.errors import XmodelError
 from xmodel2.files import sha256_file, writing_atomic
 
 OPEN_MAPS = 256
+SMALL = 1 << 30
+"""Bytes; the files of a split that has fewer are soon in memory as a whole."""
 _CHUNK = 1 << 24
 
 
@@ -41,12 +44,22 @@ class MapCache:
             return found
 
 
-def map_file(path: Path, dtype: Any) -> np.ndarray:
-    """Return a file's content as a read-only array, read page by page as it is touched."""
-    with open(path, "rb") as handle:
-        if not handle.seek(0, 2):
-            return np.empty(0, dtype)
-        return np.frombuffer(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ), dtype)
+def map_file(path: str, dtype: np.dtype, size: int | None = None) -> np.ndarray | None:
+    """Return a file's content as a read-only array, read page by page as it is touched.
+
+    None if there is no such file, or it has not ``size`` bytes or no whole number of elements.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        found = os.fstat(handle).st_size
+        if found % dtype.itemsize or size not in (None, found):
+            return None
+        return np.frombuffer(mmap.mmap(handle, found, access=mmap.ACCESS_READ) if found else b"", dtype)
+    finally:
+        os.close(handle)
 
 
 @dataclass
@@ -120,15 +133,40 @@ class ShardFiles:
     def __init__(self, folder: Folder, records: Sequence[dict[str, Any]], dtype: str, maps: MapCache) -> None:
         """``records`` are {file, bytes, sha256}, as the index has them."""
         self.folder, self.dtype, self.maps = folder, np.dtype(dtype), maps
+        self._prefix = f"{folder.local}{os.sep}"
         self._names = np.array([record["file"].encode() for record in records])
         self._sizes = np.array([record["bytes"] for record in records], dtype=np.int64)
         self._sha256 = np.array([record["sha256"].encode() for record in records])
+        self._announced = int(self._sizes.sum()) > SMALL and hasattr(mmap.mmap, "madvise")
 
     def __len__(self) -> int:
         return len(self._names)
 
     def __getitem__(self, shard: int) -> np.ndarray:
-        return self.maps.get((self, shard), lambda: map_file(self.path(shard), self.dtype))
+        return self.maps.get((self, shard), lambda: self.map(shard))
+
+    def map(self, shard: int) -> np.ndarray:
+        """Return a new map of a file; raises as `path`."""
+        size = int(self._sizes[shard])
+        found = map_file(self._prefix + self.name(shard), self.dtype, size)
+        if found is None:
+            path = self.path(shard)
+            found = map_file(str(path), self.dtype, size)
+        if found is None:
+            raise XmodelError(f"{path}: cannot be read as {self.dtype} numbers; prepare the data again")
+        return found
+
+    def announce(self, spans: Iterable[tuple[int, int, int]]) -> None:
+        """Let the disk fetch elements begin..end of files, [(shard, begin, end)], while other work goes on.
+
+        Read without it, each page brings hundreds of kilobytes around it: good for little data, bad for much.
+        """
+        if not self._announced:
+            return
+        for shard, begin, end in spans:
+            first = begin * self.dtype.itemsize // mmap.PAGESIZE * mmap.PAGESIZE
+            base: Any = self[shard].base  # a view of the map
+            base.obj.madvise(mmap.MADV_WILLNEED, first, end * self.dtype.itemsize - first)
 
     def name(self, shard: int) -> str:
         """Return a file's name."""

@@ -16,7 +16,8 @@ from xmodel2.errors import XmodelError
 from xmodel2.files import write_bytes_atomic
 
 BLOCK = 1 << 16
-_HEADER = 16
+_COUNTS, _HEADER = 11, 14
+"""Where in a stored plan its counts begin, and where its rows do, in numbers of 4 bytes."""
 _FORMAT = 1
 """Raised whenever the same offsets would give another plan."""
 
@@ -121,46 +122,40 @@ def shard_plan(offsets: ShardFiles, shard: int, sequence_length: int, memory: di
     """Return a shard's plan: made once, kept beside its offsets, or in ``memory`` where that folder cannot be written."""
 
     def make() -> np.ndarray:
-        path = offsets.path(shard)
-        path = path.with_name(path.name.removesuffix(".offsets") + f".rows-{sequence_length}")
+        path = str(offsets.folder.local / f"{offsets.name(shard).removesuffix('.offsets')}.rows-{sequence_length}")
         head = _header(sequence_length, offsets.sha256(shard))
         if (stored := _stored(path, head)) is not None:
             return stored
         # The file itself, not the cache: this runs inside it.
-        made = _as_array(plan_rows(map_file(offsets.path(shard), offsets.dtype), sequence_length), head)
+        made = _as_array(plan_rows(offsets.map(shard), sequence_length), head)
         try:
-            write_bytes_atomic(path, made.tobytes())
+            write_bytes_atomic(Path(path), made.tobytes())
         except OSError:
             memory[shard] = made
-            return made
-        return map_file(path, np.uint32)
+        return made
 
     packed = memory.get(shard)
     if packed is None:
         packed = offsets.maps.get((offsets, shard, sequence_length), make)
-    _, cut, rows, pieces = packed[12:_HEADER].tolist()
+    cut, rows, pieces = packed[_COUNTS:_HEADER].tolist()
     begin = _HEADER + rows + 1
     return RowPlan(packed[_HEADER:begin], packed[begin : begin + pieces], packed[begin + pieces :], cut)
 
 
-def _header(sequence_length: int, sha256: str) -> np.ndarray:
+def _header(sequence_length: int, sha256: str) -> bytes:
     """Return what a stored plan begins with if it is of these offsets: it cannot be stale."""
-    digest = np.frombuffer(bytes.fromhex(sha256), dtype=np.uint32)
-    return np.concatenate((digest, [_FORMAT, BLOCK, sequence_length, 0])).astype(np.uint32)
+    return bytes.fromhex(sha256) + np.array([_FORMAT, BLOCK, sequence_length], dtype=np.uint32).tobytes()
 
 
-def _as_array(plan: RowPlan, head: np.ndarray) -> np.ndarray:
-    counts = np.array([0, plan.cut, plan.rows, len(plan.start)], dtype=np.uint32)
-    return np.concatenate((head, counts, plan.first, plan.start, plan.length))
+def _as_array(plan: RowPlan, head: bytes) -> np.ndarray:
+    counts = np.array([plan.cut, plan.rows, len(plan.start)], dtype=np.uint32)
+    return np.concatenate((np.frombuffer(head, np.uint32), counts, plan.first, plan.start, plan.length))
 
 
-def _stored(path: Path, head: np.ndarray) -> np.ndarray | None:
+def _stored(path: str, head: bytes) -> np.ndarray | None:
     """Return a stored plan if it is there, whole, and of the same offsets."""
-    try:
-        stored = map_file(path, np.uint32)
-    except (OSError, ValueError):
+    stored = map_file(path, np.dtype(np.uint32))
+    if stored is None or len(stored) < _HEADER or stored[:_COUNTS].tobytes() != head:
         return None
-    if len(stored) < _HEADER or not np.array_equal(stored[: len(head)], head):
-        return None
-    rows, pieces = stored[14:_HEADER].tolist()
+    _, rows, pieces = stored[_COUNTS:_HEADER].tolist()
     return stored if len(stored) == _HEADER + rows + 1 + 2 * pieces else None

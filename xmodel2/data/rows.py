@@ -17,6 +17,8 @@ from xmodel2.data.permutation import epoch_keys, permuted
 from xmodel2.data.shards import Source, SourceSplit
 
 Packing = Literal["concatenate", "best_fit", "auto"]
+Span = tuple[int, int, int]
+"""Tokens begin..end of a shard: (shard, begin, end)."""
 _COUNTED_AT_ONCE = 1 << 16
 
 
@@ -44,15 +46,31 @@ class SourceRows(ABC):
         """Return the places of rows ``slots`` of epochs whose phases are drawn from all 64-bit numbers."""
 
     @abstractmethod
-    def read(self, place: int, tokens: np.ndarray, loss: np.ndarray | None) -> tuple[np.ndarray, int]:
-        """Write a row's tokens and the one after, [S + 1], and whether each counts as a target.
+    def find(self, place: int) -> list[Span]:
+        """Return what makes up a row: S + 1 tokens of the stream (the last one only a target), or whole documents."""
+
+    def read(self, spans: list[Span], tokens: np.ndarray, loss: np.ndarray | None) -> tuple[np.ndarray, int]:
+        """Write a row and, if it has one, the token after, [S + 1], and whether each counts as a target.
 
         Return where in the row, from 1 to S, another document (or the padding) starts, and how many tokens the row has.
         """
+        size = copy_spans(self.split, spans, tokens, loss)
+        if size > self.sequence_length:
+            return document_starts(self.split, spans), self.sequence_length
+        tokens[size:] = 0
+        return np.cumsum([end - begin for _, begin, end in spans]), size
 
-    @abstractmethod
     def documents(self, place: int) -> list[int]:
         """Return the numbers of the documents in a row."""
+        found: list[int] = []
+        left = self.sequence_length
+        for shard, begin, end in self.find(place):
+            last = min(end, begin + left) - 1
+            left -= last + 1 - begin
+            if last >= begin:
+                low, high = self.split.documents_at(shard, np.array([begin, last])).tolist()
+                found += range(low, high + 1)
+        return found
 
     @abstractmethod
     def tokens(self, first: int, last: int) -> int:
@@ -75,16 +93,8 @@ class ConcatenatedRows(SourceRows):
         phase = (phases % np.uint64(self.split.tokens)).astype(np.int64)
         return (phase + slots * self.sequence_length) % self.split.tokens
 
-    def read(self, place: int, tokens: np.ndarray, loss: np.ndarray | None) -> tuple[np.ndarray, int]:
-        starts = copy_stream(self.split, place, tokens, loss)
-        return starts[starts > 0], self.sequence_length
-
-    def documents(self, place: int) -> list[int]:
-        found: list[int] = []
-        for shard, begin, end in _spans(self.split, place, self.sequence_length):
-            first, last = self.split.documents_at(shard, np.array([begin, end - 1])).tolist()
-            found += range(first, last + 1)
-        return found
+    def find(self, place: int) -> list[Span]:
+        return stream_spans(self.split, place, self.sequence_length + 1)
 
     def tokens(self, first: int, last: int) -> int:
         return (last - first) * self.sequence_length
@@ -111,39 +121,19 @@ class BestFitRows(SourceRows):
     def _plan(self, shard: int) -> RowPlan:
         return shard_plan(self.split.files["offsets"], shard, self.sequence_length, self._memory)
 
-    def _find(self, place: int) -> tuple[int, list[int], list[int]]:
-        """Return a row's shard, and start and length of its pieces."""
-        shard = int(self._row_starts.searchsorted(place, "right")) - 1
-        plan = self._plan(shard)
-        row = place - int(self._row_starts[shard])
-        first, last = plan.first[row : row + 2]
-        return shard, plan.start[first:last].tolist(), plan.length[first:last].tolist()
-
     def _places(self, slots: np.ndarray, phases: np.ndarray) -> np.ndarray:
         return slots
 
-    def read(self, place: int, tokens: np.ndarray, loss: np.ndarray | None) -> tuple[np.ndarray, int]:
-        shard, starts, lengths = self._find(place)
+    def find(self, place: int) -> list[Span]:
+        shard = int(self._row_starts.searchsorted(place, "right")) - 1
+        plan = self._plan(shard)
+        row = place - int(self._row_starts[shard])
+        first, last = plan.first[row : row + 2].tolist()
+        starts, lengths = plan.start[first:last].tolist(), plan.length[first:last].tolist()
         if lengths == [self.sequence_length]:  # perhaps a piece of a longer document, whose next token is a target
             begin = int(self.split.token_starts[shard]) + starts[0]
-            after = copy_stream(self.split, begin, tokens, loss)
-            return after[after > 0], self.sequence_length
-        stored = self.split.files["tokens"][shard]
-        counted = self.split.files["loss"][shard] if loss is not None else None
-        at = 0
-        ends = []
-        for start, length in zip(starts, lengths, strict=True):
-            tokens[at : at + length] = stored[start : start + length]
-            if loss is not None and counted is not None:
-                loss[at : at + length] = counted[start : start + length]
-            at += length
-            ends.append(at)
-        tokens[at:] = 0
-        return np.array(ends), at
-
-    def documents(self, place: int) -> list[int]:
-        shard, starts, _ = self._find(place)
-        return [int(number) for number in self.split.documents_at(shard, np.array(starts))]
+            return stream_spans(self.split, begin, self.sequence_length + 1)
+        return [(shard, start, start + length) for start, length in zip(starts, lengths, strict=True)]
 
     def tokens(self, first: int, last: int) -> int:
         return self._tokens_before(last) - self._tokens_before(first)
@@ -173,24 +163,40 @@ def source_rows(name: str, source: Source, sequence_length: int, seed: int, pack
     return (BestFitRows if best_fit else ConcatenatedRows)(name, source.train, sequence_length, seed)
 
 
-def copy_stream(split: SourceSplit, start: int, tokens: np.ndarray, loss: np.ndarray | None) -> np.ndarray:
-    """Copy len(tokens) tokens of a split's circular stream from ``start``; return where among them documents start."""
+def announce(split: SourceSplit, spans: list[Span]) -> None:
+    """Let the disk fetch what will be read."""
+    for kind in ("tokens", "loss"):
+        if kind in split.files:
+            split.files[kind].announce(spans)
+
+
+def copy_spans(split: SourceSplit, spans: list[Span], tokens: np.ndarray, loss: np.ndarray | None) -> int:
+    """Copy the tokens of the spans, and whether each counts as a target; return how many there are."""
     at = 0
-    found = []
-    for shard, begin, end in _spans(split, start, len(tokens)):
+    for shard, begin, end in spans:
         after = at + end - begin
         tokens[at:after] = split.files["tokens"][shard][begin:end]
         if loss is not None:
             loss[at:after] = split.files["loss"][shard][begin:end]
+        at = after
+    return at
+
+
+def document_starts(split: SourceSplit, spans: list[Span]) -> np.ndarray:
+    """Return where among the tokens of the spans, from the second on, documents start."""
+    at = 0
+    found = []
+    for shard, begin, end in spans:
         offsets = split.files["offsets"][shard]
         first, last = offsets.searchsorted((begin, end))
         found.append(offsets[first:last] + (at - begin))
-        at = after
-    return found[0] if len(found) == 1 else np.concatenate(found)
+        at += end - begin
+    starts = found[0] if len(found) == 1 else np.concatenate(found)
+    return starts[starts > 0]
 
 
-def _spans(split: SourceSplit, start: int, length: int) -> list[tuple[int, int, int]]:
-    """Return (shard, begin, end) of what makes up ``length`` tokens of the circular stream."""
+def stream_spans(split: SourceSplit, start: int, length: int) -> list[Span]:
+    """Return what makes up ``length`` tokens from ``start`` of a split's circular stream."""
     spans = []
     while length:
         shard = int(split.token_starts.searchsorted(start, "right")) - 1
