@@ -1,4 +1,4 @@
-"""Documents out of files: .jsonl, .jsonl.gz, .jsonl.zst (one object a line), .parquet (one row each), .txt (one a file).
+"""Documents out of files: .jsonl, also .gz and .zst (one object a line), .parquet (one row each), .txt (one a file).
 
 A path is local, or the URL of an object store ("s3://bucket/x.parquet"), read through fsspec. A record that is no document
 is skipped and counted, or, strict, an error; either way it is named by file and line (of parquet, row).
@@ -23,7 +23,7 @@ from xmodel2.recipe.preparation import FieldSettings
 
 __all__ = ["SUFFIXES", "Document", "document_text", "read_documents", "read_records"]
 
-SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet", ".txt")
+SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".json.gz", ".json.zst", ".parquet", ".txt")
 _ROWS = 256  # of a parquet file in memory at once
 
 
