@@ -116,13 +116,14 @@ class Loader:
             found = []
             for row in range(first, min(first + _AHEAD, stop)):
                 name, place = self._locate(row)
-                found.append((name, self._rows[name].find(place)))
-                announce(self._rows[name].split, found[-1][1])
-            for row, (name, spans) in enumerate(found, first - start):
                 source = self._rows[name]
+                spans = source.find(place)
+                announce(source.split, spans)
+                found.append((source, spans))
+                names.append(name)
+            for source, spans in found:
                 loss = made.loss if self._use_loss and "loss" in source.split.files else None
-                made.take(row, *source.read(spans, made.tokens, loss), loss)
-            names += [name for name, _ in found]
+                made.take(*source.read(spans, made.tokens, loss), loss)
         return made.batch(names)
 
     def describe_row(self, row: int) -> list[tuple[str, int, int]]:
@@ -208,24 +209,34 @@ class _Rows:
     def __init__(self, rows: int, sequence_length: int, dtype: np.dtype) -> None:
         shape = rows, sequence_length
         self.inputs, self.targets = np.empty(shape, np.int64), np.empty(shape, np.int64)
-        self.documents = np.zeros(shape, np.int32)
         self.tokens, self.loss = np.zeros(sequence_length + 1, dtype), np.zeros(sequence_length + 1, np.uint8)
+        self._starts: list[np.ndarray] = []
 
-    def take(self, row: int, starts: np.ndarray, size: int, loss: np.ndarray | None) -> None:
-        """Make a row of the first ``size`` tokens in the room; other documents start at ``starts``, from 1 to S."""
+    def take(self, starts: np.ndarray, size: int, loss: np.ndarray | None) -> None:
+        """Make the next row of the ``size`` tokens in the room; other documents start at ``starts``, from 1 to S."""
+        row = len(self._starts)
         targets = self.targets[row]
         self.inputs[row] = self.tokens[:-1]
         targets[:] = self.tokens[1:]
         if loss is not None:
             np.copyto(targets, IGNORED, where=loss[1:] == 0)
-        targets[starts - 1] = IGNORED  # a document's first token follows from nothing
-        targets[size:] = IGNORED
-        self.documents[row, starts[starts < len(targets)]] = 1
+        if size < len(targets):
+            targets[size:] = IGNORED
+        self._starts.append(starts)
 
     def batch(self, sources: list[str]) -> Batch:
         """Return the rows."""
-        np.cumsum(self.documents, axis=1, out=self.documents)
-        return Batch(self.inputs, self.targets, self.documents, sources)
+        rows, S = self.inputs.shape
+        first = np.arange(rows) * S
+        if rows:
+            starts = np.concatenate(self._starts) + np.repeat(first, [len(starts) for starts in self._starts])
+            self.targets.reshape(-1)[starts - 1] = IGNORED  # a document's first token follows from nothing
+            first = np.unique(np.concatenate((first, starts)))
+            first = first[: first.searchsorted(rows * S)]
+        number = np.arange(len(first), dtype=np.int32)
+        number -= number[first.searchsorted(first // S * S)]
+        documents = np.repeat(number, np.diff(first, append=rows * S)).reshape(rows, S)
+        return Batch(self.inputs, self.targets, documents, sources)
 
 
 def heldout_rows(split: SourceSplit, sequence_length: int, max_rows: int | None = None, name: str = "") -> Batch:
@@ -240,7 +251,7 @@ def heldout_rows(split: SourceSplit, sequence_length: int, max_rows: int | None 
         size = copy_spans(split, spans, made.tokens, loss)
         made.tokens[size:] = 0
         starts = document_starts(split, spans)
-        made.take(row, np.append(starts, size) if size <= S else starts, min(size, S), loss)
+        made.take(np.append(starts, size) if size <= S else starts, min(size, S), loss)
     return made.batch([name] * rows)
 
 

@@ -10,6 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ OPEN_MAPS = 256
 SMALL = 1 << 30
 """Bytes; the files of a split that has fewer are soon in memory as a whole."""
 _CHUNK = 1 << 24
+_numbers = count()
 
 
 class MapCache:
@@ -131,19 +133,20 @@ class ShardFiles:
     """Files of one kind of a split, one a shard; indexing maps one."""
 
     def __init__(self, folder: Folder, records: Sequence[dict[str, Any]], dtype: str, maps: MapCache) -> None:
-        """``records`` are {file, bytes, sha256}, as the index has them."""
+        """``records`` are {file, bytes, sha256}, as the index has them; ``large`` tells whether `announce` is of use."""
         self.folder, self.dtype, self.maps = folder, np.dtype(dtype), maps
+        self.number = next(_numbers)  # in keys, where the object itself would make a circle and keep maps open
         self._prefix = f"{folder.local}{os.sep}"
         self._names = np.array([record["file"].encode() for record in records])
         self._sizes = np.array([record["bytes"] for record in records], dtype=np.int64)
         self._sha256 = np.array([record["sha256"].encode() for record in records])
-        self._announced = int(self._sizes.sum()) > SMALL and hasattr(mmap.mmap, "madvise")
+        self.large = int(self._sizes.sum()) > SMALL and hasattr(mmap.mmap, "madvise")
 
     def __len__(self) -> int:
         return len(self._names)
 
     def __getitem__(self, shard: int) -> np.ndarray:
-        return self.maps.get((self, shard), lambda: self.map(shard))
+        return self.maps.get((self.number, shard), lambda: self.map(shard))
 
     def map(self, shard: int) -> np.ndarray:
         """Return a new map of a file; raises as `path`."""
@@ -159,10 +162,8 @@ class ShardFiles:
     def announce(self, spans: Iterable[tuple[int, int, int]]) -> None:
         """Let the disk fetch elements begin..end of files, [(shard, begin, end)], while other work goes on.
 
-        Read without it, each page brings hundreds of kilobytes around it: good for little data, bad for much.
+        Read without it, each page brings hundreds of kilobytes around it: good for little data, bad for much (`large`).
         """
-        if not self._announced:
-            return
         for shard, begin, end in spans:
             first = begin * self.dtype.itemsize // mmap.PAGESIZE * mmap.PAGESIZE
             base: Any = self[shard].base  # a view of the map

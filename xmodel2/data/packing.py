@@ -136,7 +136,7 @@ def shard_plan(offsets: ShardFiles, shard: int, sequence_length: int, memory: di
 
     packed = memory.get(shard)
     if packed is None:
-        packed = offsets.maps.get((offsets, shard, sequence_length), make)
+        packed = offsets.maps.get((offsets.number, shard, sequence_length), make)
     cut, rows, pieces = packed[_COUNTS:_HEADER].tolist()
     begin = _HEADER + rows + 1
     return RowPlan(packed[_HEADER:begin], packed[begin : begin + pieces], packed[begin + pieces :], cut)

@@ -165,21 +165,19 @@ def source_rows(name: str, source: Source, sequence_length: int, seed: int, pack
 
 def announce(split: SourceSplit, spans: list[Span]) -> None:
     """Let the disk fetch what will be read."""
-    for kind in ("tokens", "loss"):
-        if kind in split.files:
-            split.files[kind].announce(spans)
+    for kind, files in split.files.items():
+        if files.large and kind != "offsets":
+            files.announce(spans)
 
 
 def copy_spans(split: SourceSplit, spans: list[Span], tokens: np.ndarray, loss: np.ndarray | None) -> int:
     """Copy the tokens of the spans, and whether each counts as a target; return how many there are."""
-    at = 0
-    for shard, begin, end in spans:
-        after = at + end - begin
-        tokens[at:after] = split.files["tokens"][shard][begin:end]
-        if loss is not None:
-            loss[at:after] = split.files["loss"][shard][begin:end]
-        at = after
-    return at
+    size = sum(end - begin for _, begin, end in spans)
+    for kind, to in (("tokens", tokens), ("loss", loss)):
+        if to is not None:
+            maps = {shard: split.files[kind][shard] for shard in {shard for shard, _, _ in spans}}
+            np.concatenate([maps[shard][begin:end] for shard, begin, end in spans], out=to[:size])
+    return size
 
 
 def document_starts(split: SourceSplit, spans: list[Span]) -> np.ndarray:
