@@ -35,15 +35,17 @@ class MapCache:
 
     def get(self, key: Hashable, make: Callable[[], np.ndarray]) -> np.ndarray:
         """Return the map of a key, made if it is not there."""
+        try:
+            self._maps.move_to_end(key)
+            return self._maps[key]
+        except KeyError:  # not there, or let go by another thread just now
+            pass
         with self._lock:
-            found = self._maps.get(key)
-            if found is None:
-                found = self._maps[key] = make()
+            if key not in self._maps:
+                self._maps[key] = make()
                 if len(self._maps) > self._limit:
                     self._maps.popitem(last=False)
-            else:
-                self._maps.move_to_end(key)
-            return found
+            return self._maps[key]
 
 
 def map_file(path: str, dtype: np.dtype, size: int | None = None) -> np.ndarray | None:

@@ -8,6 +8,7 @@ Neither keeps anything of a document in memory.
 """
 
 from abc import ABC, abstractmethod
+from bisect import bisect_right
 from typing import Literal
 
 import numpy as np
@@ -131,7 +132,7 @@ class BestFitRows(SourceRows):
         first, last = plan.first[row : row + 2].tolist()
         starts, lengths = plan.start[first:last].tolist(), plan.length[first:last].tolist()
         if lengths == [self.sequence_length]:  # perhaps a piece of a longer document, whose next token is a target
-            begin = int(self.split.token_starts[shard]) + starts[0]
+            begin = self.split.token_starts[shard] + starts[0]
             return stream_spans(self.split, begin, self.sequence_length + 1)
         return [(shard, start, start + length) for start, length in zip(starts, lengths, strict=True)]
 
@@ -186,20 +187,19 @@ def document_starts(split: SourceSplit, spans: list[Span]) -> np.ndarray:
     found = []
     for shard, begin, end in spans:
         offsets = split.files["offsets"][shard]
-        first, last = offsets.searchsorted((begin, end))
+        first, last = offsets.searchsorted((begin if at else begin + 1, end))
         found.append(offsets[first:last] + (at - begin))
         at += end - begin
-    starts = found[0] if len(found) == 1 else np.concatenate(found)
-    return starts[starts > 0]
+    return found[0] if len(found) == 1 else np.concatenate(found)
 
 
 def stream_spans(split: SourceSplit, start: int, length: int) -> list[Span]:
     """Return what makes up ``length`` tokens from ``start`` of a split's circular stream."""
     spans = []
     while length:
-        shard = int(split.token_starts.searchsorted(start, "right")) - 1
-        begin = start - int(split.token_starts[shard])
-        end = min(begin + length, int(split.token_starts[shard + 1] - split.token_starts[shard]))
+        shard = bisect_right(split.token_starts, start) - 1
+        begin = start - split.token_starts[shard]
+        end = min(begin + length, split.token_starts[shard + 1] - split.token_starts[shard])
         spans.append((shard, begin, end))
         length -= end - begin
         start = (start + end - begin) % split.tokens

@@ -33,8 +33,8 @@ class SourceSplit:
     tokens: int
     documents: int
     bytes: int
-    token_starts: np.ndarray
-    """int64 [shards + 1], where each shard starts in the stream."""
+    token_starts: list[int]
+    """[shards + 1], where each shard starts in the stream; a list, since one at a time is searched for."""
     document_starts: np.ndarray
     """int64 [shards + 1], the number of each shard's first document."""
     files: dict[str, ShardFiles]
@@ -200,7 +200,7 @@ def _open_split(folder: Folder, entry: dict[str, Any] | None, dtype: str, maps: 
         tokens=int(token_starts[-1]),
         documents=int(document_starts[-1]),
         bytes=entry["bytes"],
-        token_starts=token_starts,
+        token_starts=token_starts.tolist(),
         document_starts=document_starts,
         files={
             kind: ShardFiles(folder, [shard["files"][kind] for shard in shards], dtypes[kind], maps)
