@@ -19,7 +19,17 @@ import numpy as np
 from xmodel2.errors import XmodelError
 from xmodel2.files import sha256_file, writing_atomic
 
-OPEN_MAPS = 256
+
+def _open_maps() -> int:
+    """Return how many files may be mapped at once: each holds a file descriptor, of which half are left to others."""
+    try:
+        import resource
+    except ImportError:  # not a Unix
+        return 256
+    return min(512, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+
+
+OPEN_MAPS = _open_maps()
 SMALL = 1 << 30
 """Bytes; the files of a split that has fewer are soon in memory as a whole."""
 _CHUNK = 1 << 24

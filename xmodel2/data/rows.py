@@ -173,7 +173,13 @@ def announce(split: SourceSplit, spans: list[Span]) -> None:
 
 def copy_spans(split: SourceSplit, spans: list[Span], tokens: np.ndarray, loss: np.ndarray | None) -> int:
     """Copy the tokens of the spans, and whether each counts as a target; return how many there are."""
-    size = sum(end - begin for _, begin, end in spans)
+    if len(spans) == 1:  # nearly every row of concatenated documents
+        [(shard, begin, end)] = spans
+        tokens[: end - begin] = split.files["tokens"][shard][begin:end]
+        if loss is not None:
+            loss[: end - begin] = split.files["loss"][shard][begin:end]
+        return end - begin
+    size = sum([end - begin for _, begin, end in spans])
     for kind, to in (("tokens", tokens), ("loss", loss)):
         if to is not None:
             maps = {shard: split.files[kind][shard] for shard in {shard for shard, _, _ in spans}}
