@@ -4,7 +4,7 @@
 
 All deliver batches of 16 int64 rows of 4,096 tokens (peers: 4,097, so that inputs and targets are views of them) of two text
 sources mixed 0.6 : 0.4 and shuffled, in one process on one core, page cache warm. Ours also delivers targets without
-cross-document loss, document ids for masks, and exact resume; peers are credited as they are. `--data` adds what
+cross-document loss and document ids; peers are credited as they are, and the notes have equal work. `--data` adds what
 packing costs on a directory of your own.
 """
 
@@ -53,10 +53,12 @@ def main() -> None:
         write_corpus(root / "data", 8_000_000 if options.quick else 40_000_000)
         shards = open_shards(root / "data")
         runs = {"ours": ours(shards, MIXTURE), "sft": ours(shards, {"sft": 1.0})}
-        skipped = []
+        masked, skipped = [], []
         for name, make in {"grain": grain_rows, "litdata": litdata_rows, "datasets": datasets_rows}.items():
             try:
                 runs[name] = make(root, {source: stream(shards, source) for source in MIXTURE})
+                runs[f"{name}, masked"] = map(with_masks, runs[name])
+                masked.append(f"{name}, masked")
             except ImportError:
                 skipped.append(name)
         batches = 20 if options.quick else 100
@@ -64,13 +66,16 @@ def main() -> None:
         for run in timed.values():
             run(), run()
         speeds = interleaved(timed, 5 if options.quick else 15)
+        equal = {name: speeds.pop(name) for name in masked}
         notes = [
+            "peers deliver rows as they are, ours targets, document ids and padding too; with those made from their rows "
+            + ", ".join(f"{name.split(',')[0]} {speed / 1e6:.0f}M" for name, speed in equal.items())
+            + (f", ours {speeds['ours'] / max(equal.values()):.2f} times the best" if equal else ""),
             f"instruction data packed by best fit {speeds.pop('sft') / 1e6:.0f}M tokens/s",
             index_notes(root),
             mixture_notes(shards),
             f"log-normal documents: {packing_notes(shards)}",
             *([f"{options.data}: {packing_notes(open_shards(options.data))}"] if options.data else []),
-            "peers deliver rows only, ours targets, document ids and masks too",
             *[f"{name} is not installed here, skipped" for name in skipped],
         ]
     best = speeds.pop("ours")
@@ -129,6 +134,14 @@ def ours(shards: ShardSet, mixture: dict[str, float]) -> Iterator[Any]:
     """Yield our batches."""
     loader = Loader(shards, [(10**9, mixture)], LENGTH, ROWS, seed=1)
     return map(loader.batch, range(10**9 // ROWS))
+
+
+def with_masks(rows: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what ours delivers, made of a peer's rows: inputs, targets without a document's first token, document ids."""
+    rows = np.asarray(rows)
+    inputs, targets = rows[:, :-1], rows[:, 1:].copy()
+    targets[targets == 1] = -100
+    return inputs, targets, np.cumsum(inputs == 1, axis=1, dtype=np.int32)
 
 
 def _memory_mapped(folder: Path, tokens: np.ndarray) -> np.ndarray:

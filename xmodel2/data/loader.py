@@ -9,45 +9,21 @@ where - (the next document's <s>) carries no loss. A source goes on in the next 
 import threading
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from queue import Queue
 from typing import Any
 
 import numpy as np
 
+from xmodel2.data.batch import GROUP, IGNORED, Batch, BatchWriter
 from xmodel2.data.mixture import Mixture
-from xmodel2.data.rows import Packing, SourceRows, announce, copy_spans, document_starts, source_rows, stream_spans
+from xmodel2.data.rows import Packing, SourceRows, announce, source_rows, stream_spans
 from xmodel2.data.shards import ShardSet, SourceSplit
 from xmodel2.errors import XmodelError
 
-IGNORED = -100
+__all__ = ["IGNORED", "Batch", "Loader", "heldout_rows", "prefetch"]
 _BLOCK = 1024
 """Rows that are located at once; the latest block is kept."""
-_AHEAD = 32
-"""Rows whose tokens the disk is asked for before the first of them is read."""
 _KEPT_BYTES = 31 << 20
-
-
-@dataclass
-class Batch:
-    """Rows of S tokens."""
-
-    inputs: np.ndarray
-    """int64 [rows, S]; 0 in padding."""
-    targets: np.ndarray
-    """int64 [rows, S]; -100 where no loss is taken."""
-    document_ids: np.ndarray
-    """int32 [rows, S], counted from 0 in each row; padding has a number of its own."""
-    sources: list[str]
-    """Source of each row."""
-
-    @cached_property
-    def positions(self) -> np.ndarray:
-        """int32 [rows, S], of each token within its document's part of the row."""
-        place = np.arange(self.document_ids.shape[1], dtype=np.int32)
-        starts = np.zeros_like(self.document_ids)
-        starts[:, 1:] = np.where(self.document_ids[:, 1:] != self.document_ids[:, :-1], place[1:], 0)
-        return place - np.maximum.accumulate(starts, axis=1)
 
 
 @dataclass
@@ -110,21 +86,21 @@ class Loader:
         """Return rows start..stop of the run; ranks take their own part of a batch."""
         if not 0 <= start <= stop <= self.total_rows:
             raise XmodelError(f"loader: rows {start}..{stop} are outside the run's {self.total_rows}")
-        made = _Rows(stop - start, self.sequence_length, self._dtype)
+        writer = BatchWriter(stop - start, self.sequence_length, self._dtype)
         names: list[str] = []
-        for first in range(start, stop, _AHEAD):
+        for first in range(start, stop, GROUP):
             found = []
-            for row in range(first, min(first + _AHEAD, stop)):
+            for row in range(first, min(first + GROUP, stop)):
                 name, place = self._locate(row)
                 source = self._rows[name]
                 spans = source.find(place)
-                announce(source.split, spans)
+                announce(source.split, spans)  # the disk works while the rows before are read
                 found.append((source, spans))
                 names.append(name)
             for source, spans in found:
-                loss = made.loss if self._use_loss and "loss" in source.split.files else None
-                made.take(*source.read(spans, made.tokens, loss), loss)
-        return made.batch(names)
+                writer.read(source.split, spans, self._use_loss, source.whole_documents)
+            writer.move()
+        return writer.batch(names)
 
     def describe_row(self, row: int) -> list[tuple[str, int, int]]:
         """Return (source, epoch, document) of everything a row holds."""
@@ -203,56 +179,17 @@ class Loader:
         return names, places.tolist()
 
 
-class _Rows:
-    """Arrays of a batch in the making, and room for one row of S + 1 tokens as they are stored."""
-
-    def __init__(self, rows: int, sequence_length: int, dtype: np.dtype) -> None:
-        shape = rows, sequence_length
-        self.inputs, self.targets = np.empty(shape, np.int64), np.empty(shape, np.int64)
-        self.tokens, self.loss = np.zeros(sequence_length + 1, dtype), np.zeros(sequence_length + 1, np.uint8)
-        self._starts: list[np.ndarray] = []
-
-    def take(self, starts: np.ndarray, size: int, loss: np.ndarray | None) -> None:
-        """Make the next row of the ``size`` tokens in the room; other documents start at ``starts``, from 1 to S."""
-        row = len(self._starts)
-        targets = self.targets[row]
-        self.inputs[row] = self.tokens[:-1]
-        targets[:] = self.tokens[1:]
-        if loss is not None:
-            np.copyto(targets, IGNORED, where=loss[1:] == 0)
-        if size < len(targets):
-            targets[size:] = IGNORED
-        self._starts.append(starts)
-
-    def batch(self, sources: list[str]) -> Batch:
-        """Return the rows."""
-        rows, S = self.inputs.shape
-        first = np.arange(rows) * S
-        if rows:
-            starts = np.concatenate(self._starts) + np.repeat(first, [len(starts) for starts in self._starts])
-            self.targets.reshape(-1)[starts - 1] = IGNORED  # a document's first token follows from nothing
-            first = np.unique(np.concatenate((first, starts)))
-            first = first[: first.searchsorted(rows * S)]
-        number = np.arange(len(first), dtype=np.int32)
-        number -= number[first.searchsorted(first // S * S)]
-        documents = np.repeat(number, np.diff(first, append=rows * S)).reshape(rows, S)
-        return Batch(self.inputs, self.targets, documents, sources)
-
-
 def heldout_rows(split: SourceSplit, sequence_length: int, max_rows: int | None = None, name: str = "") -> Batch:
     """Return the held-out documents in order as rows; the last is padded, its padding without loss."""
     S = sequence_length
     rows = -(-max(split.tokens - 1, 1) // S)
     rows = min(rows, max_rows) if max_rows else rows
-    made = _Rows(rows, S, split.files["tokens"].dtype)
-    loss = made.loss if "loss" in split.files else None
+    writer = BatchWriter(rows, S, split.files["tokens"].dtype)
     for row in range(rows):
-        spans = stream_spans(split, row * S, min(S + 1, split.tokens - row * S))
-        size = copy_spans(split, spans, made.tokens, loss)
-        made.tokens[size:] = 0
-        starts = document_starts(split, spans)
-        made.take(np.append(starts, size) if size <= S else starts, min(size, S), loss)
-    return made.batch([name] * rows)
+        writer.read(split, stream_spans(split, row * S, min(S + 1, split.tokens - row * S)), use_loss=True)
+        if (row + 1) % GROUP == 0 or row + 1 == rows:
+            writer.move()
+    return writer.batch([name] * rows)
 
 
 def prefetch(loader: Loader, start_step: int, stop_step: int, ahead: int = 4) -> Generator[Batch, None, None]:

@@ -30,6 +30,8 @@ class SourceRows(ABC):
     """Rows in an epoch."""
     mean_tokens: float
     """Tokens in a row that are no padding, mean of an epoch."""
+    whole_documents = False
+    """Whether a row of fewer than S + 1 tokens is one of whole documents."""
 
     def __init__(self, name: str, split: SourceSplit, sequence_length: int, seed: int) -> None:
         self.name, self.split, self.sequence_length, self._seed = name, split, sequence_length, seed
@@ -49,17 +51,6 @@ class SourceRows(ABC):
     @abstractmethod
     def find(self, place: int) -> list[Span]:
         """Return what makes up a row: S + 1 tokens of the stream (the last one only a target), or whole documents."""
-
-    def read(self, spans: list[Span], tokens: np.ndarray, loss: np.ndarray | None) -> tuple[np.ndarray, int]:
-        """Write a row and, if it has one, the token after, [S + 1], and whether each counts as a target.
-
-        Return where in the row, from 1 to S, another document (or the padding) starts, and how many tokens the row has.
-        """
-        size = copy_spans(self.split, spans, tokens, loss)
-        if size > self.sequence_length:
-            return document_starts(self.split, spans), self.sequence_length
-        tokens[size:] = 0
-        return np.cumsum([end - begin for _, begin, end in spans]), size
 
     def documents(self, place: int) -> list[int]:
         """Return the numbers of the documents in a row."""
@@ -108,6 +99,8 @@ class ConcatenatedRows(SourceRows):
 
 class BestFitRows(SourceRows):
     """Rows of whole documents, filled up with padding."""
+
+    whole_documents = True
 
     def __init__(self, name: str, split: SourceSplit, sequence_length: int, seed: int) -> None:
         super().__init__(name, split, sequence_length, seed)
