@@ -53,8 +53,8 @@ def test_bad_weights(weights: dict[str, float], words: str) -> None:
 
 
 def test_a_run_beyond_64_bits_is_refused() -> None:
-    with pytest.raises(XmodelError, match="use longer rows"):
-        Mixture({"a": 0.5, "b": 0.5}).assign(MAX_ROWS, MAX_ROWS + 1)
+    with pytest.raises(XmodelError, match="use longer ones"):
+        counts({"a": 0.5, "b": 0.5}, MAX_ROWS + 1)
 
 
 def test_a_source_with_almost_no_share() -> None:

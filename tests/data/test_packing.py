@@ -35,7 +35,7 @@ def simple_best_fit(lengths: list[int], capacity: int) -> list[int]:
 def test_rows_are_those_of_best_fit_decreasing(capacity: int, count: int) -> None:
     lengths = np.random.default_rng(count).integers(1, capacity + 1, count).tolist()
     plan = plan_rows(offsets_of(lengths), capacity)
-    assert sorted((capacity - plan.row_tokens()).tolist()) == simple_best_fit(lengths, capacity)
+    assert sorted((capacity - plan.row_tokens(np.arange(plan.rows))).tolist()) == simple_best_fit(lengths, capacity)
 
 
 def test_every_token_is_in_one_row_and_blocks_are_independent() -> None:
@@ -44,7 +44,7 @@ def test_every_token_is_in_one_row_and_blocks_are_independent() -> None:
         plan = plan_rows(offsets_of(lengths), 64, block)
         taken = [np.arange(a, a + n) for a, n in zip(plan.start.tolist(), plan.length.tolist(), strict=True)]
         assert np.array_equal(np.sort(np.concatenate(taken)), np.arange(sum(lengths)))
-        assert plan.row_tokens().max() <= 64
+        assert plan.row_tokens(np.arange(plan.rows)).max() <= 64
         assert plan.cut == sum(length > 64 for length in lengths)
 
 

@@ -1,5 +1,7 @@
 """Shards come back as written, from many files and from afar; damaged ones are found and named."""
 
+import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -117,6 +119,23 @@ def test_remote_shards_are_copied_when_touched(
     assert np.array_equal(split.document(7), there.document(7))
     assert [path.parent.name for path in cache.rglob("*.tokens")] == ["text"]
     assert len(verify_shards(remote, cache)) == 10
+
+
+def test_remote_tokenizer_comes_along(data: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    (data / "tokenizer").mkdir()
+    for name in ("tokenizer.json", "unigram.model"):
+        (data / "tokenizer" / name).write_text(name)
+    index = json.loads((data / "index.json").read_text())
+    index["tokenizer"]["fingerprint"] = hashlib.sha256(b"tokenizer.json").hexdigest()
+    (data / "index.json").write_text(json.dumps(index))
+    store = fsspec.filesystem("memory")
+    store.put(str(data), "/tokenized", recursive=True)
+    shards = open_shards("memory://tokenized", cache_dir=tmp_path_factory.mktemp("cache"))
+    assert (shards.directory / "tokenizer" / "unigram.model").read_text() == "unigram.model"
+    store.pipe("/tokenized/tokenizer/tokenizer.json", b"another")
+    with pytest.raises(XmodelError, match="not the tokenizer that made the tokens"):
+        open_shards("memory://tokenized", cache_dir=tmp_path_factory.mktemp("cache"))
+    store.rm("/tokenized", recursive=True)
 
 
 def test_remote_file_that_is_not_as_written(remote: str, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -40,7 +40,11 @@ class Mixture:
         return splits
 
     def counts(self, rows: int) -> dict[str, int]:
-        """Return how many of the first ``rows`` rows come from each source."""
+        """Return how many of the first ``rows`` rows come from each source. Raises `XmodelError` beyond `MAX_ROWS`."""
+        if rows > MAX_ROWS:
+            raise XmodelError(
+                f"mixture: {rows:,} rows are more than the {MAX_ROWS:,} that a stage can have; use longer ones"
+            )
         result, rest = {}, rows
         for name, (part, whole) in zip(self.names, self._splits(), strict=False):
             result[name] = (2 * rest * part + whole) // (2 * whole)
@@ -49,12 +53,7 @@ class Mixture:
         return result
 
     def assign(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return, for rows start..stop, the index of each one's source and its own number within that source (int64).
-
-        Raises `XmodelError` beyond `MAX_ROWS`.
-        """
-        if stop > MAX_ROWS:
-            raise XmodelError(f"mixture: row {stop:,} is beyond the {MAX_ROWS:,} that a run can have; use longer rows")
+        """Return, for rows start..stop <= `MAX_ROWS`, the index of each one's source and its own number there (int64)."""
         source = np.full(stop - start, len(self.names) - 1)
         number = np.arange(start, stop)
         left = np.arange(stop - start)  # rows that no split has taken yet

@@ -40,10 +40,13 @@ class RowPlan:
         """Rows of the shard."""
         return len(self.first) - 1
 
-    def row_tokens(self) -> np.ndarray:
-        """Return the tokens of each row, int64 [rows]."""
-        ends = np.concatenate(([0], np.cumsum(self.length, dtype=np.int64)))[self.first]
-        return np.diff(ends)
+    def row_tokens(self, rows: np.ndarray) -> np.ndarray:
+        """Return the tokens in each of ``rows`` (int64 [n]), int64 [n]."""
+        first = self.first[rows].astype(np.int64)
+        counts = self.first[rows + 1] - first
+        ends = counts.cumsum()
+        pieces = np.arange(counts.sum()) + np.repeat(first - ends + counts, counts)
+        return np.add.reduceat(self.length[pieces], ends - counts, dtype=np.int64)
 
 
 def plan_rows(offsets: np.ndarray, sequence_length: int, block: int = BLOCK) -> RowPlan:

@@ -20,7 +20,8 @@ from xmodel2.data.shards import Source, SourceSplit
 Packing = Literal["concatenate", "best_fit", "auto"]
 Span = tuple[int, int, int]
 """Tokens begin..end of a shard: (shard, begin, end)."""
-_COUNTED_AT_ONCE = 1 << 16
+_COUNTED = 1 << 20
+"""Rows of an unfinished epoch whose tokens are counted; of more of them the mean is as good."""
 
 
 class SourceRows(ABC):
@@ -134,16 +135,16 @@ class BestFitRows(SourceRows):
 
     def _tokens_before(self, row: int) -> int:
         epoch, rest = divmod(row, self.count)
-        parts = (np.arange(at, min(at + _COUNTED_AT_ONCE, row)) for at in range(row - rest, row, _COUNTED_AT_ONCE))
-        return epoch * self.split.tokens + sum(self._tokens_at(self.places(part)) for part in parts)
+        if rest > _COUNTED:
+            return round(row * self.mean_tokens)
+        return epoch * self.split.tokens + self._tokens_at(np.sort(self.places(np.arange(row - rest, row))))
 
     def _tokens_at(self, places: np.ndarray) -> int:
         total = 0
-        places = np.sort(places)
         bounds = places.searchsorted(self._row_starts)
         for shard in np.flatnonzero(np.diff(bounds)).tolist():
             rows = places[bounds[shard] : bounds[shard + 1]] - self._row_starts[shard]
-            total += int(self._plan(shard).row_tokens()[rows].sum())
+            total += int(self._plan(shard).row_tokens(rows).sum())
         return total
 
     def cut_share(self) -> float:

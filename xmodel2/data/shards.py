@@ -183,7 +183,8 @@ def _check_tokenizer(root: Folder, index: dict[str, Any]) -> None:
     path = folder.local / "tokenizer.json"
     want = index["tokenizer"].get("fingerprint")
     if root.remote is not None and not path.exists() and folder.exists():
-        for file in folder.remote.iterdir():
+        files = [file for file in folder.remote.iterdir() if file.is_file()]
+        for file in sorted(files, key=lambda file: file.name == path.name):  # last: it says that all are there
             write_bytes_atomic(folder.local / file.name, file.read_bytes())
     if want and (not path.is_file() or sha256_file(path) != want):
         raise XmodelError(f"{path}: missing, or not the tokenizer that made the tokens; prepare the data again")
