@@ -53,7 +53,7 @@ def train_unigram(
         out: directory to write
         shares: of the sample by source, in any unit; without, a uniform sample of everything
         seed: chooses the sample
-        max_bytes: bytes of UTF-8 to learn from (`sample_texts`); training takes about 40 bytes of memory for each
+        max_bytes: bytes of UTF-8 to learn from (`sample_texts`); training takes about 20 bytes of memory for each
         threads: of the trainer; sums are rounded in thread order, so another number may give slightly other scores
 
     Raises `XmodelError` if there is no text or ``vocab_size`` is not possible with it; the message says what is.
