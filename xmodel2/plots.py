@@ -6,6 +6,7 @@ from itertools import cycle
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 BLUE, ORANGE, GREY = "#2f6fbb", "#d9822b", "#8a8f98"
 PALETTE = (
@@ -16,7 +17,8 @@ PALETTE = (
 
 def pie(shares: dict[str, float], title: str, color_of: dict[str, str]) -> str:
     """Return one mixture (Figure 2), largest share first, its names and shares in a legend beside it."""
-    figure = Figure(figsize=(5.4, max(3.2, 0.24 * len(shares))), layout="constrained")
+    room_for_wider_fonts = ConstrainedLayoutEngine(rect=(0, 0, 0.93, 1))
+    figure = Figure(figsize=(5.6, max(3.2, 0.24 * len(shares))), layout=room_for_wider_fonts)
     axes = figure.subplots()
     wedges, _ = axes.pie(
         list(shares.values()),
