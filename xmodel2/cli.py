@@ -165,6 +165,7 @@ def data_inspect(
     /,
     samples: int = 1,
     out: Path | None = None,
+    cache_dir: str = "",
     json: Annotated[bool, _FLAG] = False,
 ) -> None:
     """Counts, shares and lengths of every source, Figure 2's two pies, and a page of samples and of what was removed.
@@ -175,12 +176,13 @@ def data_inspect(
         dir: directory made by `data prepare`
         samples: documents shown of each source
         out: folder for the page and the figures (default: inspect/ in the directory)
+        cache_dir: folder that files of an object store are copied to
         json: print one JSON object, and write nothing unless --out is given
     """
     from xmodel2.data.inspect import inspect_data
     from xmodel2.data.inspect_page import write_inspection
 
-    report = inspect_data(as_path(dir), samples)
+    report = inspect_data(dir, samples, cache_dir=cache_dir)
     written = write_inspection(report, out or as_path(dir) / "inspect") if out or not json else []
     if json:
         return print_json(report)
@@ -189,17 +191,19 @@ def data_inspect(
 
 
 @app.command(name="data verify")
-def data_verify(dir: tyro.conf.Positional[Path], /) -> None:
+def data_verify(dir: tyro.conf.Positional[str], /, cache_dir: str = "") -> None:
     """Read every shard and compare sizes and checksums.
 
     Example: xmodel2 data verify data/nano
 
     Args:
         dir: directory made by `data prepare`
+        cache_dir: folder that files of an object store are copied to
     """
     from xmodel2.data.shards import verify_shards
 
-    rows = verify_shards(dir)
+    with busy("reading"):
+        rows = verify_shards(dir, cache_dir)
     print(f"{dir}: {len(rows)} files, all as recorded")
 
 

@@ -143,14 +143,22 @@ def writing_atomic(path: Path) -> Iterator[IO[bytes]]:
     fsync_dir(path.parent)
 
 
-def as_path(name: str) -> Path:
-    """Return a local path, or for a URL ("s3://bucket/folder") a `UPath` with the same methods."""
+def as_path(name: str | Path) -> Path:
+    """Return a local path, or for a URL ("s3://bucket/folder") a `UPath` with the same methods.
+
+    Raises `XmodelError` for a store that is unknown, or whose package is not installed.
+    """
+    if not isinstance(name, str):
+        return name
     if "://" not in name:
         return Path(name)
-    from upath import UPath
+    from upath import UPath  # takes a while to import, and most data is local
 
-    path: Any = UPath(name)
-    return path
+    try:
+        path: Any = UPath(name)
+    except (ImportError, ValueError) as error:
+        raise XmodelError(f"{name}: cannot be opened ({error})") from None
+    return Path(path.path) if is_local(path) else path
 
 
 def is_local(path: Path) -> bool:

@@ -35,14 +35,14 @@ def test_questions_are_those_held_out(road: Path) -> None:
     held = read_questions(road / "data")
     asked = {json.loads(line)["question"] for line in (road / "corpus" / "reasoning.jsonl").read_text().splitlines()}
     assert len(held) == 18
-    assert asked.isdisjoint(question["question"] for question in held)
+    assert asked.isdisjoint(question["messages"][-2]["content"] for question in held)
 
 
 def test_a_right_answer_counts_and_a_wrong_one_does_not(road: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, _, _ = load_model(road / "run")
     tokenizer = load_tokenizer(road / "run" / "tokenizer")
     questions = read_questions(road / "data")[:6]
-    said = {e["question"]: e["messages"][-1]["content"] for e in questions[:3]}
+    said = {e["messages"][-2]["content"]: e["messages"][-1]["content"] for e in questions[:3]}
 
     def oracle(_: Xmodel2, prompts: list[list[int]], *__: object) -> list[list[int]]:
         texts = [tokenizer.decode(prompt) for prompt in prompts]

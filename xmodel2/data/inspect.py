@@ -7,7 +7,7 @@ import numpy as np
 
 from xmodel2.data.mixture_file import stage_shares
 from xmodel2.data.shards import open_shards, read_index
-from xmodel2.files import read_json
+from xmodel2.files import as_path, read_json
 from xmodel2.tokenizer import load_tokenizer
 
 COUNTS = ("documents", "tokens", "loss_tokens", "bytes")
@@ -15,13 +15,17 @@ LENGTH_EDGES = [0, *(1 << power for power in range(4, 18))]
 """Bins of the histogram of document lengths, in tokens; the last one is open."""
 
 
-def inspect_data(directory: Path, samples: int = 1, sample_tokens: int = 300) -> dict[str, Any]:
+def inspect_data(
+    directory: str | Path, samples: int = 1, sample_tokens: int = 300, cache_dir: str | Path = ""
+) -> dict[str, Any]:
     """Return counts, lengths and shares by source, and the beginnings of ``samples`` documents of each, decoded.
 
-    Of the preparation's report, if the directory has one, what was removed is added.
+    Of the preparation's report, if the directory has one, what was removed is added. ``cache_dir`` is where files of an
+    object store are copied to.
     """
-    shards, index = open_shards(directory), read_index(directory)
-    tokenizer = load_tokenizer(directory / "tokenizer")
+    shards, index = open_shards(directory, cache_dir=cache_dir), read_index(directory)
+    tokenizer = load_tokenizer(shards.directory / "tokenizer")
+    directory = as_path(directory)
     report = read_json(directory / "report.json") or {"sources": {}, "benchmarks": {}}
     shares = stage_shares(index)
     sources: dict[str, Any] = {}

@@ -12,7 +12,7 @@ from typing import Any
 from xmodel2.data.document import Document
 from xmodel2.data.shards import read_index
 from xmodel2.errors import XmodelError
-from xmodel2.files import sha256_file, write_text_atomic
+from xmodel2.files import as_path, sha256_file, write_text_atomic
 
 QUESTIONS_FILE = "questions.jsonl"
 
@@ -32,12 +32,12 @@ def write_questions(folder: Path, documents: Sequence[Document]) -> dict[str, An
     return {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256_file(path)}
 
 
-def read_questions(directory: Path) -> list[Document]:
+def read_questions(directory: str | Path) -> list[Document]:
     """Return the held-out questions of a data directory. Raises `XmodelError` if it has none."""
     found: list[Document] = []
     for name, entry in read_index(directory)["sources"].items():
         if "questions" in entry:
-            path = Path(directory) / name / entry["questions"]["file"]
+            path = as_path(directory) / name / entry["questions"]["file"]
             try:
                 lines = path.read_text(encoding="utf-8").split("\n")[:-1]
                 found += [{"task": name, **json.loads(line)} for line in lines]

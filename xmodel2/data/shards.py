@@ -21,7 +21,7 @@ import numpy as np
 
 from xmodel2.data.maps import Folder, MapCache, ShardFiles
 from xmodel2.errors import XmodelError, nearest
-from xmodel2.files import is_local, sha256_file, write_bytes_atomic
+from xmodel2.files import as_path, is_local, sha256_file, write_bytes_atomic
 
 INDEX_FILE = "index.json"
 
@@ -82,24 +82,9 @@ class ShardSet:
         return self.sources[name]
 
 
-def _as_path(directory: str | Path) -> Any:
-    """Return a `Path`, or a `UPath` for what lies in an object store."""
-    if not isinstance(directory, str):
-        return directory
-    if "://" not in directory:
-        return Path(directory)
-    from upath import UPath  # takes a while to import, and most data is local
-
-    try:
-        path: Any = UPath(directory)
-    except (ImportError, ValueError) as error:
-        raise XmodelError(f"{directory}: cannot be opened ({error})") from None
-    return Path(path.path) if is_local(path) else path
-
-
 def read_index(directory: str | Path) -> dict[str, Any]:
     """Return index.json. Raises `XmodelError` if it is absent or broken."""
-    path = _as_path(directory) / INDEX_FILE
+    path = as_path(directory) / INDEX_FILE
     try:
         index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         index["sources"], index["dtype"], index["tokenizer"]["vocab_size"]
@@ -166,7 +151,7 @@ def _verify(root: Folder, index: dict[str, Any]) -> list[Path]:
 
 
 def _root(directory: str | Path, cache_dir: str | Path, fingerprint: str) -> Folder:
-    path = _as_path(directory)
+    path = as_path(directory)
     if is_local(path):
         return Folder(path)
     if not cache_dir:

@@ -29,14 +29,14 @@ def evaluate_model(
             raise XmodelError(f"--suite {suite!r}: allowed are {', '.join(SUITES)}.{nearest(suite, SUITES)}")
     model, recipe, state = load_model(path)
     tokenizer = load_tokenizer(find_tokenizer(path))
-    data, stage = Path(recipe.data.dir), state["stage"]
+    data, stage = recipe.data.dir, state["stage"]
     if suites and data_fingerprint(data) != state["data"]:
         raise XmodelError(
             f"{data}: is not the data that {path} was trained on (its index differs); prepare that data again"
         )
     results: dict[str, Any] = {"steps": {stage: state["step"]}}
     if "heldout" in suites:
-        results["heldout"] = {stage: heldout_losses(model, open_shards(data), recipe)}
+        results["heldout"] = {stage: heldout_losses(model, open_shards(data, cache_dir=recipe.data.cache_dir), recipe)}
     if "reasoning" in suites:
         outcome = evaluate_reasoning(model, tokenizer, read_questions(data)[:limit])
         results["transcripts"] = {stage: outcome.pop("transcripts")}

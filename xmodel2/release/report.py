@@ -7,7 +7,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from xmodel2.data.mixture import counts
 from xmodel2.errors import XmodelError
 from xmodel2.files import read_json, write_text_atomic
 from xmodel2.model.count import block_parameter_count, parameter_count
@@ -48,7 +47,7 @@ def _run(run_dir: Path) -> str:
         parts.append("<p>No training step has been recorded yet.</p>")
     if heldout:
         parts.append(_figure(heldout_curves(heldout, stable_tokens), "Held-out loss by source"))
-    parts += ["<h2>Mixtures</h2>", _mixtures(recipe, steps), "<h2>Model</h2>", _model(recipe.model)]
+    parts += ["<h2>Mixtures</h2>", _mixtures(recipe, run_dir), "<h2>Model</h2>", _model(recipe.model)]
     parts += [
         "<h2>Evaluation</h2>",
         _evaluation(results),
@@ -81,16 +80,15 @@ def _summary(recipe: Recipe, steps: list[dict[str, Any]], results: dict[str, Any
     return tiles(cells)
 
 
-def _mixtures(recipe: Recipe, steps: list[dict[str, Any]]) -> str:
+def _mixtures(recipe: Recipe, run_dir: Path) -> str:
     stable, decay = recipe.stages.stable.mixture, recipe.decay_mixture if recipe.decay_steps else {}
     names = list(dict.fromkeys([*stable, *decay]))
     color_of = colors(names)
     drawings = _figure(pie(stable, "stable stage", color_of), "Stable mixture, share of tokens (as Figure 2)")
     if decay:
         drawings += _figure(pie(decay, "decay stage", color_of), "Decay mixture, share of tokens (as Figure 2)")
-    made = steps[-1]["step"] if steps else 0
-    stage_steps = (min(made, recipe.stable_steps), max(0, made - recipe.stable_steps))
-    realised = [_realised(mix, n * recipe.batch_rows) for mix, n in zip((stable, decay), stage_steps, strict=True)]
+    taken = (read_json(run_dir / "mixture.json") or {"stages": []})["stages"]
+    realised = [_realised(stage) for stage in [*taken, {}, {}][:2]]
     rows = [
         [name, *(text for mix, real in zip((stable, decay), realised, strict=True) for text in _asked(mix, real, name))]
         for name in names
@@ -99,8 +97,10 @@ def _mixtures(recipe: Recipe, steps: list[dict[str, Any]]) -> str:
     return f'<div class="row">{drawings}</div>' + table(head, rows, "Asked and so far realised shares of tokens")
 
 
-def _realised(mixture: dict[str, float], rows: int) -> dict[str, float]:
-    return {name: count / rows for name, count in counts(mixture, rows).items()} if rows else {}
+def _realised(stage: dict[str, Any]) -> dict[str, float]:
+    """Return shares of the tokens that a stage has taken, of an entry in mixture.json; empty if it took none."""
+    sources = stage.get("sources", {}) if stage.get("rows") else {}
+    return {name: row["share_realised"] for name, row in sources.items()}
 
 
 def _asked(mixture: dict[str, float], realised: dict[str, float], name: str) -> list[str]:

@@ -35,7 +35,7 @@ from xmodel2.train.step import TrainStep
 
 RECIPE_FILE = "recipe.toml"
 MIXTURE_FILE = "mixture.json"
-"""What each stage takes from each source: planned while the run goes on, what was taken once it ends."""
+"""What each stage has taken from each source, as of the newest checkpoint."""
 
 # What may differ between a run and its continuation without changing what is learnt.
 _FREE = {
@@ -91,7 +91,7 @@ def train(recipe: Recipe, run_dir: Path, resume: bool = False, stop_after: int |
     start = checkpoints.load_training_state(checkpoint, recipe, model, optimizer)["step"] if checkpoint else 0
     checkpoints.set_aside(run_dir, above=start)
     write_text_atomic(run_dir / RECIPE_FILE, recipe_to_toml(recipe))
-    write_json_atomic(run_dir / MIXTURE_FILE, loader.report())
+    write_json_atomic(run_dir / MIXTURE_FILE, loader.report(start * recipe.batch_rows))
     if (shards.directory / "tokenizer").is_dir() and not (run_dir / "tokenizer").exists():
         shutil.copytree(shards.directory / "tokenizer", run_dir / ".tokenizer.tmp", dirs_exist_ok=True)
         (run_dir / ".tokenizer.tmp").rename(run_dir / "tokenizer")
@@ -190,6 +190,7 @@ class _Loop:
             "stage": stage_of(self.recipe, step),
             "data": self.shards.fingerprint,
         }
+        write_json_atomic(self.run_dir / MIXTURE_FILE, self.loader.report(step * self.recipe.batch_rows))
         checkpoints.save_checkpoint(self.run_dir, step, self.recipe, self.model, self.optimizer, state)
         checkpoints.prune_checkpoints(self.run_dir, self.recipe.train.keep_checkpoints, {self.recipe.stable_steps})
 
