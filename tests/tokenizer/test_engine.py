@@ -48,7 +48,7 @@ def engine(plain: tokenizers.Tokenizer) -> Engine:
 
 def check(engine: Engine, plain: tokenizers.Tokenizer, samples: list[str]) -> None:
     expected = [encoding.ids for encoding in plain.encode_batch(samples, add_special_tokens=False)]
-    found = [engine.encode(sample).tolist() for sample in samples]
+    found = [ids.tolist() for ids in engine.encode(samples)]
     different = [index for index, ids in enumerate(expected) if found[index] != ids]
     assert not different, f"{len(different)} differ, the first: {samples[different[0]]!r}"
 
@@ -99,6 +99,7 @@ def test_batch_of_every_kind(tokenizer: Tokenizer, texts: list[str]) -> None:
     arrays = tokenizer.encode_arrays(batch)
     assert [ids.tolist() for ids in arrays] == tokenizer.encode_batch(batch) == [tokenizer.encode(t) for t in batch]
     assert {(str(ids.dtype), ids.ndim) for ids in arrays} == {("int32", 1)}
+    assert tokenizer.encode_batch(batch * 5) == tokenizer.encode_batch(batch) * 5
 
 
 def test_wrong_text_is_an_error(tokenizer: Tokenizer) -> None:

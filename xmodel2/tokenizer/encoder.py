@@ -67,7 +67,7 @@ def encoder_of(fast: tokenizers.Tokenizer) -> Encoder:
 
     def encode_batch(texts: Sequence[str]) -> list[list[int]]:
         if engine:
-            return [engine.encode(text).tolist() for text in texts]
+            return [ids.tolist() for ids in engine.encode(texts)]
         return [encoding.ids for encoding in fast.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def decode(ids: Sequence[int]) -> str:

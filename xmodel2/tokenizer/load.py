@@ -87,7 +87,7 @@ class Tokenizer:
         """Return the ids of each text as an int32 array: `encode_batch` without a Python object for each id."""
         try:
             if self._engine:
-                return [self._engine.encode(text) for text in texts]
+                return self._engine.encode(texts)
             encodings = self._fast.encode_batch_fast(list(texts), add_special_tokens=False)
             return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
         except (UnicodeEncodeError, TypeError) as error:
