@@ -68,26 +68,40 @@ def replaced_folder(out: Path, overwrite: bool, command: str) -> Iterator[Path]:
 
 
 def publish_folder(folder: Path, out: Path) -> None:
-    """Put a finished folder in the place of ``out``, whole; in an object store, its index.json comes last."""
+    """Put a finished folder in the place of ``out``: here whole, by renaming.
+
+    An object store has no renaming: index.json, without which the folder counts as unfinished, goes first and comes back
+    last, and what else was there goes.
+    """
     if not is_local(out):
-        files = sorted(
-            (file for file in folder.rglob("*") if file.is_file()), key=lambda file: file.name == "index.json"
-        )
-        for file in files:
-            target = out.joinpath(*file.relative_to(folder).parts)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with open(file, "rb") as source, target.open("wb") as handle:
-                shutil.copyfileobj(source, handle)
+        _upload(folder, out)
         return
     out.parent.mkdir(parents=True, exist_ok=True)
     if folder.stat().st_dev != out.parent.stat().st_dev:  # a rename needs one file system
         beside = out.with_name(f".{out.name}.tmp")
         shutil.rmtree(beside, ignore_errors=True)
         folder = shutil.copytree(folder, beside)
+        os.sync()
     before = _move_aside(out)
     os.replace(folder, out)
     fsync_dir(out.parent)
     shutil.rmtree(before, ignore_errors=True)
+
+
+def _upload(folder: Path, out: Path) -> None:
+    first = out / "index.json"
+    if first.exists():
+        first.unlink()
+    before = {str(path) for path in out.rglob("*") if path.is_file()} if out.exists() else set()
+    files = sorted((file for file in folder.rglob("*") if file.is_file()), key=lambda file: file.name == "index.json")
+    for file in files:
+        target = out.joinpath(*file.relative_to(folder).parts)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with open(file, "rb") as source, target.open("wb") as handle:
+            shutil.copyfileobj(source, handle)
+        before.discard(str(target))
+    for name in before:
+        as_path(name).unlink()
 
 
 def _move_aside(out: Path) -> Path:
@@ -166,7 +180,7 @@ def is_local(path: Path) -> bool:
     return isinstance(path, os.PathLike)
 
 
-def write_bytes_atomic(path: Path, data: bytes) -> None:
+def write_bytes_atomic(path: Path, data: bytes | memoryview) -> None:
     """Write ``data`` (bytes) so that ``path`` is either as before or complete; makes parent folders."""
     with writing_atomic(path) as handle:
         handle.write(data)

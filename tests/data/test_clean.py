@@ -104,6 +104,14 @@ def test_addresses_are_replaced_in_texts_and_chats() -> None:
     assert cleaner.changed["pii"]["documents"] == 2
 
 
+def test_nothing_left_is_nothing_kept() -> None:
+    cleaner = Cleaner(CleanSettings(urls=UrlRule()), "en")
+    assert list(cleaner.clean([{"text": "https://acme.com/x"}, {"text": "see https://acme.com/x"}])) == [
+        {"text": "see "}
+    ]
+    assert cleaner.removed["urls"] == {"nothing left": 1, "bytes": 18}
+
+
 def test_samples_and_bytes_of_what_was_removed() -> None:
     cleaner = Cleaner(CleanSettings(gopher_quality=GopherQualityRule()), "en")
     assert list(cleaner.clean([{"text": f"short {n}"} for n in range(10)])) == []

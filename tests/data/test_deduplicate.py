@@ -7,7 +7,7 @@ import pytest
 
 from xmodel2.data.deduplicate import copies, hamming_check, jaccard_check, minhash_keys, pairs, simhash_tables
 from xmodel2.data.ngrams import shingles
-from xmodel2.data.signatures import content_digest, hamming, hash_functions, minhash, simhash
+from xmodel2.data.signatures import UNSIGNED, content_digest, hamming, hash_functions, minhash, simhash
 
 
 def words(count: int, seed: int) -> list[str]:
@@ -68,6 +68,11 @@ def test_minhash_tables_find_an_edited_copy_and_nothing_else() -> None:
     check = jaccard_check(signatures, 0.7)
     found = {tuple(pair) for band in range(28) for pair in pairs(minhash_keys(signatures, band, 4), check).tolist()}
     assert found == {(7, 40)}
+
+
+def test_texts_without_a_word_have_no_signature() -> None:
+    assert (minhash(shingles("→ ← !!", 5), hash_functions(8)) == UNSIGNED).all()
+    assert simhash(shingles("🙂🙃", 2)) == 0
 
 
 def test_hamming_check_counts_bits() -> None:

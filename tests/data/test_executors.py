@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from xmodel2.errors import XmodelError
 
 SCRIPT = textwrap.dedent(
     """
-    import os, signal, sys
+    import os, signal, sys, time
     from dataclasses import dataclass
     from pathlib import Path
     from xmodel2.data.executors import Cluster, TaskRunner
@@ -27,6 +28,8 @@ SCRIPT = textwrap.dedent(
         def __call__(self, data, rank, world_size):
             with open(self.work / "begun", "a") as handle:
                 handle.write(f"{rank} ")
+            if self.kill == "slow":
+                time.sleep(2)
             if str(rank) == self.kill:
                 os.kill(os.getpid(), signal.SIGKILL)
             if self.kill == f"error {rank}":
@@ -76,6 +79,21 @@ def test_a_killed_worker_is_an_error_and_only_what_is_missing_is_done_again(scri
     assert results(script) == ALL
     begun = set((script.parent / "work" / "begun").read_text().split())
     assert begun == {str(rank) for rank in range(5)} - {str(int(name)) for name in finished}
+
+
+def test_workers_end_with_the_main_process(script: Path) -> None:
+    command = [sys.executable, str(script), str(script.parent / "work"), "local", "slow"]
+    main = subprocess.Popen(command)
+    work = script.parent / "work"
+    while not (work / "begun").exists():
+        time.sleep(0.05)
+    main.kill()
+    main.wait()
+    time.sleep(1.0)
+    begun = (work / "begun").read_text()
+    time.sleep(1.5)
+    assert (work / "begun").read_text() == begun
+    assert results(script) == {}
 
 
 def test_an_error_of_a_task_reaches_the_user_as_it_is(script: Path) -> None:

@@ -33,7 +33,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def texts(source: PreparedSource, root: Path) -> list[str]:
     parts = count_shards(source, root)
-    return [document["text"] for part in range(parts) for document in read_dataset(source, root, (part, parts))]
+    return [document["text"] for part in range(parts) for _, document in read_dataset(source, root, (part, parts))]
 
 
 @pytest.mark.parametrize(("name", "parts"), [("hub", 3), ("saved", 2), ("lines", 1)])

@@ -8,11 +8,13 @@ import json
 import os
 import random
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import zstandard
+from filelock import FileLock
 from upath import UPath
 
 from xmodel2.data import step_clean
@@ -22,6 +24,7 @@ from xmodel2.data.prepare import Options, prepare
 from xmodel2.data.questions import read_questions
 from xmodel2.data.shards import open_shards, verify_shards
 from xmodel2.errors import XmodelError
+from xmodel2.files import mark_folder
 from xmodel2.recipe import load_recipe
 
 CHAT = {"messages": [{"role": "user", "content": "2 + 2 = ?"}, {"role": "assistant", "content": "4"}]}
@@ -90,7 +93,7 @@ def test_bad_sources_file(corpus: Path, text: str, words: str) -> None:
 def test_empty_corpus(corpus: Path) -> None:
     (corpus / "empty.jsonl").write_text("\n")
     (corpus / "bad.toml").write_text("[tokenizer]\nvocab_size=600\n[sources.a]\nfiles=['empty.jsonl']\n")
-    with pytest.raises(XmodelError):
+    with pytest.raises(XmodelError, match="source a has no training document left; of 0 read"):
         prepare(corpus / "bad.toml", corpus / "out3")
 
 
@@ -198,6 +201,8 @@ def test_duplicates_and_benchmark_items_go_and_what_is_held_out_stays(rich: Path
     assert "edited" in two["duplicates"]["samples"][0]["removed"]
     assert two["contaminated"] == {"gsm8k": 1, "documents": 1}
     assert two["contaminated_documents"][0]["items"] == {"gsm8k": [0]}
+    [line] = (rich / "out" / "contaminated.jsonl").read_text().splitlines()
+    assert json.loads(line)["at"].endswith("two.jsonl:21")
     assert chat["duplicates"]["near"] == 1
     assert two["train"]["documents"] == 60 - 3 - 1
     assert report["benchmarks"]["gsm8k"] == {"items": 1, "checked": 1}
@@ -229,8 +234,9 @@ def test_two_processes_write_the_same_bytes(rich: Path) -> None:
     prepare(rich / "rich.toml", rich / "here" / "out")
     prepare(rich / "rich.toml", rich / "there" / "out", Options(cluster=Cluster(workers=2)))
     here, there = files_of(rich / "here" / "out"), files_of(rich / "there" / "out")
-    assert len(here) > 10
-    assert {name for name in here if here[name] != there.get(name)} <= {"mixture.toml"}  # which names the folder
+    assert set(here) == set(there)
+    # Only what names the folder, and what has that one's checksum, differs.
+    assert {name for name in here if here[name] != there[name]} == {"mixture.toml", "index.json"}
 
 
 @pytest.mark.parametrize(("failing", "files_read_again"), [(1, 4), (24, 2), (60, 0)])
@@ -253,9 +259,9 @@ def test_a_full_disk_at_any_moment_loses_nothing_and_the_same_command_goes_on(
     assert files_of(rich / "out") == before
     monkeypatch.setattr(os, "fsync", sync)
     read: list[str] = []
-    read_documents = step_clean.read_documents
+    read_documents = step_clean.locate_documents
     monkeypatch.setattr(
-        step_clean, "read_documents", lambda files, *rest: read.extend(files) or read_documents(files, *rest)
+        step_clean, "locate_documents", lambda files, *rest: read.extend(files) or read_documents(files, *rest)
     )
     prepare(rich / "rich.toml", rich / "out", Options(overwrite=True))
     assert len(read) == files_read_again
@@ -302,7 +308,13 @@ def test_object_stores_for_inputs_and_output(rich: Path) -> None:
         if p.is_file()
     }
     local = files_of(rich / "out")
-    assert {name for name in local if local[name] != remote.get(name)} <= {".xmodel2", "mixture.toml"}
+    assert set(local) - {".xmodel2"} == set(remote) - {".xmodel2"}
+    assert {name for name in local if local[name] != remote.get(name)} <= {".xmodel2", "mixture.toml", "index.json"}
+    extra = UPath("memory://out/data/two/train-99999-000.tokens")
+    extra.write_bytes(b"of an earlier preparation")
+    (rich / "remote.toml").write_text(text.replace("weight = 3", "weight = 2"))
+    prepare(rich / "remote.toml", UPath("memory://out/data"), Options(work=rich / "work", overwrite=True))
+    assert not extra.exists()
 
 
 def test_sources_for_evaluation_and_bad_stages(rich: Path) -> None:
@@ -325,5 +337,126 @@ def test_a_source_named_twice_is_an_error_with_its_line(rich: Path) -> None:
 
 def test_text_in_a_chat_source_names_file_and_remedy(rich: Path) -> None:
     write(rich / "chat.jsonl", [{"text": "no chat"}])
-    with pytest.raises(XmodelError, match=r"chat\.jsonl: source chat is of kind sft.*set sources\.chat\.fields"):
+    with pytest.raises(XmodelError, match=r"chat\.jsonl:1: source chat is of kind sft.*set sources\.chat\.fields"):
         prepare(rich / "rich.toml", rich / "out")
+
+
+def test_held_out_documents_all_stay_and_chains_do_not_join_them(tmp_path: Path) -> None:
+    choose = random.Random(3)
+    words = [choose.choice(VOCABULARY) for _ in range(400)]
+    first, second = " ".join(words[:300]), " ".join(words[60:360])
+    between = " ".join(words[30:330])  # near both, which are not near each other
+    write(tmp_path / "held.jsonl", [{"text": first}, {"text": second}, {"text": second}])
+    rest = [" ".join(choose.choice(VOCABULARY) for _ in range(80)) for _ in range(30)]
+    write(tmp_path / "train.jsonl", [{"text": text} for text in [between, *rest]])
+    (tmp_path / "s.toml").write_text(
+        '[tokenizer]\nvocab_size = 600\n[deduplicate]\ntext = ["exact", "minhash"]\n'
+        '[sources.a]\nfiles = ["train.jsonl"]\nheldout = ["held.jsonl"]\n'
+    )
+    a = prepare(tmp_path / "s.toml", tmp_path / "out")["sources"]["a"]
+    assert a["heldout"]["documents"] == 3
+    assert a["train"]["documents"] == 30
+
+
+def test_equal_documents_with_addresses_are_still_equal_and_files_are_read_once(tmp_path: Path) -> None:
+    choose = random.Random(4)
+    texts = [f"Write to me{n}@there.org: " + " ".join(choose.choice(VOCABULARY) for _ in range(30)) for n in range(40)]
+    write(tmp_path / "one.jsonl", [{"text": text} for text in [*texts, *texts]])
+    (tmp_path / "s.toml").write_text(
+        "[tokenizer]\nvocab_size = 600\n[clean.scrub]\npii = {}\n"
+        '[sources.a]\nfiles = ["one.jsonl", "*one.jsonl"]\nheldout_fraction = 0.2\nclean = "scrub"\n'
+    )
+    a = prepare(tmp_path / "s.toml", tmp_path / "out")["sources"]["a"]
+    assert a["read"]["documents"] == 80
+    assert a["duplicates"]["exact"] >= 30  # copies of held-out documents are held out with them
+    assert a["train"]["documents"] + a["heldout"]["documents"] + a["duplicates"]["exact"] == 80
+
+
+def test_changed_benchmarks_and_another_spelling_of_the_path(rich: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xmodel2.data.prepare.settle", lambda *_: (_ for _ in ()).throw(XmodelError("stopped")))
+    with pytest.raises(XmodelError, match="stopped"):
+        prepare(rich / "rich.toml", rich / "out")
+    done = {path: path.stat().st_mtime_ns for path in (rich / ".out.work" / "clean").iterdir()}
+    monkeypatch.chdir(rich / "eval")
+    with pytest.raises(XmodelError, match="stopped"):
+        prepare(Path("../rich.toml"), rich / "out")
+    assert done == {path: path.stat().st_mtime_ns for path in (rich / ".out.work" / "clean").iterdir()}
+    monkeypatch.undo()
+    with open(rich / "eval" / "gsm8k" / "test.jsonl", "a") as handle:
+        handle.write(json.dumps({"question": ITEM.replace("marbles", "apples")}) + "\n")
+    assert prepare(rich / "rich.toml", rich / "out")["benchmarks"]["gsm8k"]["items"] == 2
+
+
+def test_a_kill_after_publishing_costs_nothing(rich: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare(rich / "rich.toml", rich / "out")
+    before = files_of(rich / "out")
+    monkeypatch.setattr(
+        "xmodel2.data.prepare.shutil.rmtree", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt())
+    )
+    with pytest.raises(KeyboardInterrupt):
+        prepare(rich / "rich.toml", rich / "out", Options(overwrite=True))
+    monkeypatch.undo()
+    assert files_of(rich / "out") == before
+    prepare(rich / "rich.toml", rich / "out", Options(overwrite=True))
+    assert files_of(rich / "out") == before
+    verify_shards(rich / "out")
+
+
+def test_work_and_out_apart_and_leftovers_never_published(rich: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for out, work in ((rich / "w" / "data", rich / "w"), (rich / "o", rich / "o" / "work")):
+        with pytest.raises(XmodelError, match="neither may lie in the other"):
+            prepare(rich / "rich.toml", out, Options(work=work))
+    (rich / "terraform").mkdir()
+    (rich / "terraform" / "plan.json").write_text("{}")
+    with pytest.raises(XmodelError, match="is no work folder"):
+        prepare(rich / "rich.toml", rich / "out", Options(work=rich / "terraform"))
+    with pytest.raises(XmodelError, match="lies inside --out"):
+        mark_folder(rich, "data prepare")
+        prepare(rich / "rich.toml", rich, Options(overwrite=True))
+    leave = step_clean.BENCHMARKS_FILE
+    monkeypatch.setattr("xmodel2.data.prepare.settle", lambda *_: (_ for _ in ()).throw(XmodelError(leave)))
+    with pytest.raises(XmodelError):
+        prepare(rich / "rich.toml", rich / "out")
+    monkeypatch.undo()
+    (rich / ".out.work" / "out" / "one").mkdir(parents=True)
+    (rich / ".out.work" / "out" / "one" / ".train-00000-000.tokens.4242.tmp").write_bytes(b"half")
+    prepare(rich / "rich.toml", rich / "out")
+    assert not list((rich / "out").rglob("*.tmp"))
+
+
+def test_two_preparations_of_one_folder_do_not_meet(rich: Path) -> None:
+    with (
+        FileLock(rich / ".out.work.lock"),
+        pytest.raises(XmodelError, match="another `xmodel2 data prepare` works there"),
+    ):
+        prepare(rich / "rich.toml", rich / "out")
+
+
+def test_any_flipped_byte_is_found(rich: Path) -> None:
+    prepare(rich / "rich.toml", rich / "out")
+    for name, content in files_of(rich / "out").items():
+        if name == ".xmodel2":
+            continue
+        at = len(content) // 2
+        (rich / "out" / name).write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        with pytest.raises(XmodelError):
+            verify_shards(rich / "out")
+        (rich / "out" / name).write_bytes(content)
+    assert len(verify_shards(rich / "out")) > 15
+
+
+def test_brackets_in_the_names_of_folders_and_files(rich: Path) -> None:
+    folder = rich / "data [old]"
+    folder.mkdir()
+    for name in ("one.jsonl", "two.jsonl", "held.jsonl", "chat.jsonl", "rich.toml"):
+        shutil.copy(rich / name, folder / name)
+    shutil.copytree(rich / "eval", folder / "eval")
+    (folder / "two.jsonl").rename(folder / "two[1].jsonl")
+    text = (
+        (folder / "rich.toml")
+        .read_text()
+        .replace('"two.jsonl"', '"two[1].jsonl"')
+        .replace('"one.jsonl"', '"on*.jsonl"')
+    )
+    (folder / "rich.toml").write_text(text)
+    assert prepare(folder / "rich.toml", rich / "out")["sources"]["two"]["read"]["documents"] == 60

@@ -71,6 +71,15 @@ def test_truncated_and_foreign_parquet_is_named(tmp_path: Path) -> None:
         list(read_documents([path]))
 
 
+def test_parquet_that_is_not_utf8_and_an_unknown_store(tmp_path: Path) -> None:
+    raw = pyarrow.array([b"ok", b"\xff\xfe"]).view(pyarrow.string())
+    pyarrow.parquet.write_table(pyarrow.table({"text": raw}), tmp_path / "bad.parquet")
+    with pytest.raises(XmodelError, match=r"bad\.parquet: cannot be read, or is damaged"):
+        list(read_documents([tmp_path / "bad.parquet"]))
+    with pytest.raises(XmodelError, match="foo://bucket"):
+        list(read_documents(["foo://bucket/a.jsonl"]))
+
+
 def test_mixed_line_ends_nul_bytes_and_empty_documents(tmp_path: Path) -> None:
     path = tmp_path / "mixed.jsonl"
     path.write_bytes(

@@ -21,11 +21,11 @@ def _question(record: Record) -> str:
 
 
 def _piqa(record: Record) -> str:
-    return f"{record['goal']} {record['sol2'] if str(record['label']) == '1' else record['sol1']}"
+    return f"{record['goal']} {record['sol2'] if str(record.get('label')) == '1' else record['sol1']}"
 
 
 def _winogrande(record: Record) -> str:
-    return str(record["sentence"]).replace("_", str(record[f"option{record['answer']}"]))
+    return str(record["sentence"]).replace("_", str(record[f"option{record.get('answer') or 1}"]))
 
 
 def _mbpp(record: Record) -> str:
@@ -62,13 +62,21 @@ def benchmark_items(directory: Path, benchmark: str) -> Iterator[str]:
     """
     folder = Path(directory) / benchmark
     for path in sorted(folder.glob("**/*")):
-        if path.name == "traj_data.json" and benchmark == "alfworld" and "unseen" in str(path):
-            for annotation in json.loads(path.read_text(encoding="utf-8"))["turk_annotations"]["anns"]:
-                yield str(annotation["task_desc"])
-        elif path.is_file() and path.name.endswith(SUFFIXES) and not any(word in path.name for word in _NOT_TESTS):
+        place = str(path.relative_to(folder))
+        if path.name == "traj_data.json" and benchmark == "alfworld" and "unseen" in place:
+            yield from _alfworld(path)
+        elif path.is_file() and path.name.endswith(SUFFIXES) and not any(word in place for word in _NOT_TESTS):
             for number, record in read_records(path):
                 try:
                     if benchmark not in _IS_TEST or _IS_TEST[benchmark](record):
                         yield BENCHMARKS[benchmark](record)
                 except (KeyError, TypeError, ValueError) as error:
                     raise XmodelError(f"{path}:{number}: not an item of {benchmark}: no {error}") from None
+
+
+def _alfworld(path: Path) -> Iterator[str]:
+    try:
+        for annotation in json.loads(path.read_text(encoding="utf-8"))["turk_annotations"]["anns"]:
+            yield str(annotation["task_desc"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise XmodelError(f"{path}: not a game of ALFWorld: {error!r}") from None

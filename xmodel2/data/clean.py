@@ -94,7 +94,7 @@ class Cleaner:
     def __init__(self, settings: CleanSettings, language: str) -> None:
         """Raise `XmodelError` if a rule needs a package that is not installed."""
         self.filters, self.formatters = _blocks(settings, "zh" if language == "zh" else "en")
-        self.removed: dict[str, Counter[str]] = {name: Counter() for name in self.filters}
+        self.removed: dict[str, Counter[str]] = {name: Counter() for name in [*self.filters, *self.formatters]}
         """By rule and reason, documents; with the reason "bytes", their bytes."""
         self.changed: dict[str, Counter[str]] = {name: Counter() for name in [*self.filters, *self.formatters]}
         """By rule: documents whose text it changed, and bytes it took."""
@@ -103,9 +103,15 @@ class Cleaner:
     def clean(self, documents: Iterable[Document]) -> Iterator[Document]:
         """Yield the documents that pass, changed by the formatters."""
         for document in documents:
-            if self._passes(document):
-                for name, change in self.formatters.items():
-                    self._format(name, change, document)
+            if not self._passes(document):
+                continue
+            size = len(document_text(document).encode())
+            for name, change in self.formatters.items():
+                self._format(name, change, document)
+                if not document_text(document).strip():
+                    self.removed[name].update({"nothing left": 1, "bytes": size})
+                    break
+            else:
                 yield document
 
     def _passes(self, document: Document) -> bool:
@@ -113,6 +119,8 @@ class Cleaner:
         for name, block in self.filters.items():
             doc = Block(text=text, id="")
             kept, reason = get_filter_result(block.filter(doc))
+            if kept and not doc.text.strip():
+                kept, reason = False, "nothing left"
             if not kept:
                 self.removed[name][reason or "removed"] += 1
                 self.removed[name]["bytes"] += len(text.encode())
@@ -155,7 +163,11 @@ def _blocks(settings: CleanSettings, language: str) -> tuple[dict[str, BaseFilte
             filters[name] = kind(**_arguments(rule), language=words)
     formatters: dict[str, Callable[[str], str]] = {}
     if settings.pii is not None:
-        formatters["pii"] = _by_line(PIIFormatter(**_arguments(settings.pii)).format)
+        # One replacement each: datatrove's own go round, so that two equal documents would end up different.
+        pii = PIIFormatter(
+            **_arguments(settings.pii), email_replacement="email@example.com", ip_replacement="22.214.171.124"
+        )
+        formatters["pii"] = _by_line(pii.format)
     if (urls := settings.urls) is not None:
         formatters["urls"] = lambda text: _URL.sub(lambda _: urls.replacement, text)
     return filters, formatters

@@ -129,7 +129,7 @@ def build_index(benchmarks: Mapping[str, list[str]], settings: DecontaminateSett
         order = np.argsort(grams[keep], kind="stable")
         hashes[n], items[n] = grams[keep][order], item[keep][order]
         total += np.bincount(items[n], minlength=len(owner)).astype(np.int32)
-    need = np.where(total > 0, np.maximum(np.ceil(total * settings.min_share), 1), 0).astype(np.int32)
+    need = np.where(total > 0, np.maximum(np.ceil(total * settings.min_share - 1e-9), 1), 0).astype(np.int32)
     arrays = np.array(owner, dtype=np.int32), np.array(number, dtype=np.int32)
     return BenchmarkIndex(list(benchmarks), *arrays, total, need, hashes, items)
 

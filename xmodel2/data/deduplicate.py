@@ -4,7 +4,7 @@
                -> connected components -> of each, the first document stays
 
 Documents are numbered in order of preference: held out before training, earlier sources before later ones. A band is a
-task of its own, so that tables are built side by side; what a task holds in memory is one band of all signatures.
+task of its own, so that tables are built side by side; a task holds some 70 bytes a document, the signatures stay on disk.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from xmodel2.recipe.preparation import DeduplicateSettings
 
 Check = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Tells for documents a and b (int64 [pairs] each) which pairs are near-duplicates (bool [pairs])."""
-_ROUNDS = 64  # documents of one bucket that others are compared with, before the rest of it is let go
+_ROUNDS = 1024  # documents of one bucket that others are compared with, before the rest of it is let go
 
 
 def simhash_tables(max_hamming: int) -> list[np.uint64]:
@@ -71,7 +71,7 @@ def pairs(keys: np.ndarray, check: Check | None = None) -> np.ndarray:
     """Return int64 [pairs, 2]: (earlier document, later document) with equal keys that pass the check.
 
     In a bucket of equal keys, everything is compared with its first document, then what is left over with the first of
-    that, and so on, all buckets at once.
+    that, and so on, all buckets at once; after 1,024 of these the rest of a bucket is let go.
     """
     order = np.argsort(keys, kind="stable")
     ranked = keys[order]

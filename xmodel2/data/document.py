@@ -34,6 +34,8 @@ def to_document(record: Any, fields: FieldSettings = PLAIN) -> Document:
         raise ValueError("a lone surrogate, which is no Unicode text")
     if "messages" in document:
         document |= {key: record[key] for key in ("answer", "task") if isinstance(record.get(key), str)}
+        if not all(is_unicode(document.get(key, "")) for key in ("answer", "task")):
+            raise ValueError("a lone surrogate, which is no Unicode text")
     return document
 
 

@@ -9,6 +9,7 @@ import io
 import logging
 import os
 import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -17,7 +18,8 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from loguru import logger
 
 from xmodel2.errors import XmodelError
 
+_PARTS = 16  # of a step, for each worker
 _SLURM_SECONDS = 5  # between looks at the queue
 Step = Callable[[Any, int, int], None]
 Progress = Callable[[str, int, int], None]
@@ -77,11 +80,13 @@ class LocalExecutor(_Quiet, PipelineExecutor):
         ranks = self.get_incomplete_ranks()
         if self._pool is None or len(ranks) <= 1:
             for rank in ranks:
-                self._run_for_rank(rank)
+                PipelineExecutor._run_for_rank(self, rank)
             return
         pool, self._pool = self._pool(), None  # a pool cannot be sent to its own workers
+        # A few ranks at a time: each time, the whole plan is sent to a worker.
+        parts = min(len(ranks), _PARTS * pool._max_workers)  # type: ignore[attr-defined]
         try:
-            for done in as_completed([pool.submit(self._run_for_rank, rank) for rank in ranks]):
+            for done in as_completed([pool.submit(self._run_ranks, ranks[part::parts]) for part in range(parts)]):
                 done.result()
         except BrokenProcessPool:
             raise XmodelError(
@@ -89,10 +94,23 @@ class LocalExecutor(_Quiet, PipelineExecutor):
                 " --workers if it happens again"
             ) from None
 
+    def _run_ranks(self, ranks: list[int]) -> None:
+        for rank in ranks:
+            self._run_for_rank(rank)
+
 
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends the workers
+    threading.Thread(target=_die_with_parent, daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+def _die_with_parent() -> None:
+    """End a worker whose main process was killed, so that it does not write into what comes after."""
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 class TaskRunner:
@@ -146,13 +164,18 @@ class TaskRunner:
         options = {"time": "24:00:00", "partition": "", **self._cluster.options}
         if not options["partition"]:
             raise XmodelError("data prepare: Slurm needs a partition: --slurm partition=NAME time=24:00:00")
-        settings: dict[str, Any] = {
-            **options,
-            "workers": workers,
-            "job_name": f"xmodel2-{name}",
-            "logging_dir": str(logs),
-        }
-        return SlurmPipelineExecutor([step], tasks, **settings)
+        if shutil.which("sbatch") is None:
+            raise XmodelError(
+                "data prepare: --executor slurm needs the command sbatch; give it on a machine of the cluster"
+            )
+        numbers: dict[str, Any] = {key: int(text) if text.isdigit() else text for key, text in options.items()}
+        settings = {**numbers, "workers": workers, "job_name": f"xmodel2-{name}", "logging_dir": str(logs)}
+        try:
+            return SlurmPipelineExecutor([step], tasks, **settings)
+        except TypeError as error:
+            raise XmodelError(
+                f"--slurm: {error}; allowed are the arguments of datatrove's SlurmPipelineExecutor"
+            ) from None
 
     def _workers(self) -> ProcessPoolExecutor:
         """Return the pool, which is kept from step to step: to start a worker takes seconds."""
@@ -191,7 +214,7 @@ def _wait_for_slurm(executor: Any) -> None:
     """Return when all tasks are finished, or the job is not in the queue any more."""
     while executor.get_incomplete_ranks(skip_completed=True):
         queue = subprocess.run(["squeue", "-h", "-j", str(executor.job_id)], capture_output=True, text=True)
-        if not queue.stdout.strip():
+        if queue.returncode == 0 and not queue.stdout.strip():
             return
         time.sleep(_SLURM_SECONDS)
 

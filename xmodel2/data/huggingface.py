@@ -3,6 +3,7 @@
 A data set is read in parts, its own files, so that many tasks share it; nothing is downloaded ahead of reading.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,29 +18,60 @@ def count_shards(source: PreparedSource, root: Path) -> int:
     return max(1, int(_open(source, root).num_shards))
 
 
+def pinned_dataset(source: PreparedSource, root: Path) -> tuple[PreparedSource, str]:
+    """Return the source with the hub's commit as its revision, and what changes when a local folder's files do.
+
+    So all tasks, also those of a later resumption, read the same data. Raises `XmodelError` if the hub does not say.
+    """
+    local = root / str(source.dataset)
+    if local.is_dir():
+        files = sorted(
+            (str(file), file.stat().st_size, file.stat().st_mtime) for file in local.rglob("*") if file.is_file()
+        )
+        return source, str(files)
+    try:
+        from huggingface_hub import HfApi
+
+        commit = HfApi().dataset_info(str(source.dataset), revision=source.revision).sha
+        return dataclasses.replace(source, revision=commit), str(commit)  # type: ignore[type-var]
+    except Exception as error:
+        raise XmodelError(
+            f"data set {source.dataset!r} (no folder {local}, so looked for on the hub): cannot be opened: {error}"
+        ) from None
+
+
 def read_dataset(
     source: PreparedSource,
     root: Path,
     part: tuple[int, int],
     strict: bool = False,
     on_skip: Callable[[str], None] | None = None,
-) -> Iterator[Document]:
-    """Yield the documents of one part (number, of how many); a bad row is named as NAME:part:row.
+) -> Iterator[tuple[str, Document]]:
+    """Yield ("NAME:part:row", document) of one part (number, of how many); a bad row is named in the same way.
 
     Raises `XmodelError` if the data set cannot be opened, and with ``strict`` for a bad row.
     """
+    for where, row in _rows(source, root, part):
+        try:
+            document = to_document(row, source.fields)
+        except ValueError as error:
+            if strict:
+                raise XmodelError(f"{where}: {error}") from None
+            if on_skip:
+                on_skip(f"{where}: {error}")
+        else:
+            yield where, document
+
+
+def _rows(source: PreparedSource, root: Path, part: tuple[int, int]) -> Iterator[tuple[str, Any]]:
     stream = _open(source, root)
     if part[1] > 1:
         stream = stream.shard(num_shards=part[1], index=part[0])
-    for number, row in enumerate(stream):
-        try:
-            yield to_document(row, source.fields)
-        except ValueError as error:
-            message = f"{source.dataset}:{part[0]}:{number}: {error}"
-            if strict:
-                raise XmodelError(message) from None
-            if on_skip:
-                on_skip(message)
+    try:
+        for number, row in enumerate(stream):
+            yield f"{source.dataset}:{part[0]}:{number}", row
+    except Exception as error:  # of the network, or of the file's format
+        raise XmodelError(f"{source.dataset}: part {part[0]} cannot be read: {error}") from None
 
 
 def _open(source: PreparedSource, root: Path) -> Any:

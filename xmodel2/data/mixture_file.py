@@ -20,12 +20,8 @@ def mixture_toml(index: dict[str, Any], directory: str) -> str:
         "data": {"dir": directory, "sources": sources},
         "stages": stages,
     }
-    return (
-        '# Shares of tokens by source, made with the data. In a recipe: base = "'
-        + MIXTURE_FILE
-        + '"\n'
-        + tree_to_toml(tree)
-    )
+    head = "# Shares of tokens by source: a base for recipes. data.dir is as it was given to `data prepare`.\n"
+    return head + tree_to_toml(tree)
 
 
 def own_shares(index: dict[str, Any]) -> dict[str, dict[str, float]]:

@@ -15,6 +15,7 @@ import numpy as np
 _CODE_POINTS = 0x110000
 _CHUNK = 1 << 20  # characters hashed at once, so that a document of any length needs little memory
 _WORD, _NGRAM = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD1342543DE82EF95)  # odd multipliers
+_CASED = ((0, 0x2D00), (0xA640, 0xA800), (0xFF21, 0xFF3B), (0x10400, 0x10600), (0x1E900, 0x1E922))  # scripts with case
 _ALONE = ((0x3040, 0x3100), (0x3400, 0x4DC0), (0x4E00, 0xA000), (0xAC00, 0xD7B0), (0xF900, 0xFB00), (0x20000, 0x32000))
 
 
@@ -88,8 +89,9 @@ def _tables() -> tuple[np.ndarray, np.ndarray]:
     for low, high in _ALONE:
         kinds[low:high] *= 2
     folded = np.arange(_CODE_POINTS, dtype=np.uint64)
-    for point in range(0x2D00):  # scripts with case; a lower-case form of several characters keeps its first
-        folded[point] = ord(chr(point).lower()[0])
+    for low, high in _CASED:  # a lower-case form of several characters keeps its first
+        for point in range(low, high):
+            folded[point] = ord(chr(point).lower()[0])
     return mix(folded + np.uint64(1)), kinds
 
 

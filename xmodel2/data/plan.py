@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from upath import UPath
-
-from xmodel2.data.huggingface import count_shards
+from xmodel2.data.huggingface import count_shards, pinned_dataset
 from xmodel2.errors import XmodelError
-from xmodel2.recipe.preparation import Preparation
+from xmodel2.files import as_path
+from xmodel2.recipe.preparation import Preparation, PreparedSource
 
 _TASK_BYTES = 8 << 20  # of files, packed or not, that are read by one task if there are many small ones
 _FORMAT = 2  # raised when the same sources would give other shards
@@ -42,51 +41,54 @@ class Plan:
     """Folder of the sources file, which relative paths start from."""
     tasks: tuple[Task, ...]
     fingerprint: str
-    """Of the settings and of name, size and time of every file: another one is other work."""
+    """Of the settings and of name, size and time of every input file: another one is other work."""
 
-    def tasks_of(self, kinds_method: str) -> list[int]:
+    def tasks_of(self, method: str) -> list[int]:
         """Return the numbers of the tasks whose documents a deduplication method looks at."""
         settings = self.preparation.deduplicate
         methods = {"text": settings.text, "sft": settings.sft}
         sources = self.preparation.sources
-        return [n for n, task in enumerate(self.tasks) if kinds_method in methods[sources[task.source].kind]]
+        return [n for n, task in enumerate(self.tasks) if method in methods[sources[task.source].kind]]
 
 
 def make_plan(path: Path, preparation: Preparation) -> Plan:
     """Find every file of every source. Raises `XmodelError` naming a pattern that matches none."""
-    root = Path(path).parent
+    root = Path(path).resolve().parent
+    pinned: dict[str, PreparedSource] = {}
     heldout: list[Task] = []
     training: list[Task] = []
     found: list[Any] = []
     for name, source in preparation.sources.items():
+        taken: set[str] = set()  # a file is read once, and one that is held out is not trained on
         for key, tasks in (("heldout", heldout), ("files", training)):
-            files = find_files(root, f"{path}: sources.{name}.{key}", getattr(source, key))
-            groups = _grouped(files)
-            tasks += [Task(name, key == "heldout", tuple(str(file) for file, *_ in group)) for group in groups]
+            matches = find_files(root, f"{path}: sources.{name}.{key}", getattr(source, key))
+            files = list({str(file[0]): file for file in matches if str(file[0]) not in taken}.values())
+            taken |= {str(file) for file, *_ in files}
+            tasks += [Task(name, key == "heldout", tuple(str(file) for file, *_ in group)) for group in _grouped(files)]
             found += [(str(file), size, time) for file, size, time in files]
         if source.dataset is not None:
+            source, state = pinned_dataset(source, root)
             parts = count_shards(source, root)
+            found.append((name, parts, state))
             training += [Task(name, False, part=(part, parts)) for part in range(parts)]
+        pinned[name] = source
+    for folder in (*preparation.decontaminate.dirs, preparation.tokenizer.path or ""):
+        files_below = sorted((root / folder).rglob("*")) if folder else []
+        found += [(str(f), f.stat().st_size, f.stat().st_mtime) for f in files_below if f.is_file()]
+    preparation = dataclasses.replace(preparation, sources=pinned)  # type: ignore[type-var]
     settings = dataclasses.asdict(preparation)  # type: ignore[call-overload]
     content = json.dumps([_FORMAT, settings, found, len(training)], sort_keys=True)
     fingerprint = hashlib.sha256(content.encode()).hexdigest()
     return Plan(preparation, str(root), (*heldout, *training), fingerprint)
 
 
-def find_files(root: Path, where: str, patterns: list[str]) -> list[tuple[UPath, int, float]]:
+def find_files(root: Path, where: str, patterns: list[str]) -> list[tuple[Path, int, float]]:
     """Return (file, bytes, time of change) of all that match, sorted within each pattern. Raises `XmodelError`."""
     found = []
     for pattern in patterns:
-        base = UPath(pattern) if "://" in pattern else UPath(root) / pattern
-        fixed = next((n for n, part in enumerate(base.parts) if any(c in part for c in "*?[")), len(base.parts))
-        if fixed == len(base.parts):
-            matches = [base] if base.exists() and not base.is_dir() else []
-        else:
-            top = base
-            for _ in base.parts[fixed:]:
-                top = top.parent
-            matches = sorted((file for file in top.glob("/".join(base.parts[fixed:])) if not file.is_dir()), key=str)
-        if not matches or not pattern:
+        exact = as_path(pattern) if "://" in pattern else root / pattern
+        matches = [exact] if pattern and exact.is_file() else _matching(root, pattern, exact)
+        if not matches:
             raise XmodelError(f"{where}: no file matches {pattern!r}")
         for file in matches:
             status = file.stat()
@@ -94,9 +96,23 @@ def find_files(root: Path, where: str, patterns: list[str]) -> list[tuple[UPath,
     return found
 
 
-def _grouped(files: list[tuple[UPath, int, float]]) -> list[list[tuple[UPath, int, float]]]:
+def _matching(root: Path, pattern: str, exact: Path) -> list[Path]:
+    """Return what a pattern finds, sorted. Only its own wildcards count, not those in the name of a folder above."""
+    if not any(sign in pattern for sign in "*?["):
+        return []
+    if "://" not in pattern and not Path(pattern).is_absolute():
+        top, rest = root, pattern
+    else:
+        fixed = next(n for n, part in enumerate(exact.parts) if any(sign in part for sign in "*?["))
+        top, rest = exact, "/".join(exact.parts[fixed:])
+        for _ in exact.parts[fixed:]:
+            top = top.parent
+    return sorted((file for file in top.glob(rest) if file.is_file()), key=str)
+
+
+def _grouped(files: list[tuple[Path, int, float]]) -> list[list[tuple[Path, int, float]]]:
     """Put small files that follow one another together, up to `_TASK_BYTES`."""
-    groups: list[list[tuple[UPath, int, float]]] = []
+    groups: list[list[tuple[Path, int, float]]] = []
     room = 0
     for file in files:
         if not groups or file[1] > room:

@@ -1,5 +1,6 @@
 """What a preparation read, removed and kept, by source and rule, with samples of what was removed."""
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 from xmodel2.data.decontaminate import load_index
 from xmodel2.data.document import document_text
 from xmodel2.data.plan import Plan
-from xmodel2.data.step_clean import INDEX_FILE, SAMPLES, read_account, read_clean
+from xmodel2.data.step_clean import BENCHMARKS_FILE, SAMPLES, read_account, read_clean
 from xmodel2.data.step_deduplicate import document_starts, exact_copies
 
 COUNTS = ("documents", "tokens", "loss_tokens", "bytes")
@@ -36,8 +37,17 @@ def build_report(plan: Plan, work: Path, index: dict[str, Any]) -> dict[str, Any
             "duplicates": duplicates[name],
             **{split: {key: entry["splits"][split][key] for key in COUNTS} for split in ("train", "heldout")},
         }
-    benchmarks = load_index(work / INDEX_FILE).coverage() if (work / INDEX_FILE).exists() else {}
+    benchmarks = load_index(work / BENCHMARKS_FILE).coverage() if (work / BENCHMARKS_FILE).exists() else {}
     return {"tokenizer": index["tokenizer"], "benchmarks": benchmarks, "sources": sources}
+
+
+def contaminated_documents(plan: Plan, work: Path) -> str:
+    """Return a JSON line for each document that held benchmark items: source, place, items, and its beginning."""
+    return "".join(
+        json.dumps({"source": task.source, **document}) + "\n"
+        for number, task in enumerate(plan.tasks)
+        for document in read_account(work, number)["contaminated_documents"]
+    )
 
 
 def _duplicates(plan: Plan, work: Path) -> dict[str, dict[str, Any]]:

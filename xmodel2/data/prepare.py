@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from xmodel2.data.decontaminate import build_index, read_benchmarks
 from xmodel2.data.deduplicate import tables
@@ -22,20 +23,19 @@ from xmodel2.data.document import document_text
 from xmodel2.data.executors import Cluster, Progress, TaskRunner
 from xmodel2.data.mixture_file import MIXTURE_FILE, mixture_toml
 from xmodel2.data.plan import Plan, make_plan
-from xmodel2.data.preparation_report import build_report
+from xmodel2.data.preparation_report import build_report, contaminated_documents
 from xmodel2.data.questions import write_questions
-from xmodel2.data.shards import INDEX_FILE
-from xmodel2.data.step_clean import INDEX_FILE as BENCHMARKS_FILE
-from xmodel2.data.step_clean import CleanStep, read_account
+from xmodel2.data.shards import write_index
+from xmodel2.data.step_clean import BENCHMARKS_FILE, CleanStep, read_account
 from xmodel2.data.step_deduplicate import TableStep, document_starts, number_documents, settle
 from xmodel2.data.step_tokenize import TokenizeStep, staying_documents, token_dtype
+from xmodel2.data.work_folder import check_apart, open_work_folder, work_path
 from xmodel2.errors import XmodelError
 from xmodel2.files import (
     check_folder,
     is_local,
     mark_folder,
     publish_folder,
-    read_json,
     write_json_atomic,
     write_text_atomic,
 )
@@ -43,12 +43,12 @@ from xmodel2.recipe.preparation import load_preparation
 from xmodel2.tokenizer import load_tokenizer, train_unigram
 
 COMMAND = "data prepare"
-REPORT_FILE = "report.json"
+REPORT_FILE, CONTAMINATED_FILE = "report.json", "contaminated.jsonl"
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a preparation is done, which changes nothing in what comes of it (but for ``strict``)."""
+    """How a preparation is done."""
 
     strict: bool = False
     """A record that is no document is an error, not a counted skip."""
@@ -72,9 +72,25 @@ def prepare(path: Path, out: Path, options: Options | None = None, progress: Pro
     preparation = load_preparation(path)
     check_folder(out, options.overwrite, COMMAND)
     plan = make_plan(path, preparation)
-    _check_outside(path, plan, out)
-    work = _work_folder(plan, out, options)
+    work = work_path(out, options.work)
+    check_apart(path, plan, out, work)
+    work.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(work.with_name(f"{work.name}.lock"), timeout=0):
+            report = _prepare(plan, out, work, name, options, progress)
+    except Timeout:
+        raise XmodelError(
+            f"{work}: another `xmodel2 {COMMAND}` works there; wait for it, or choose another --out"
+        ) from None
+    work.with_name(f"{work.name}.lock").unlink(missing_ok=True)
+    return report
 
+
+def _prepare(
+    plan: Plan, out: Path, work: Path, name: str, options: Options, progress: Progress | None
+) -> dict[str, Any]:
+    preparation = plan.preparation
+    open_work_folder(work, {"plan": plan.fingerprint, "strict": options.strict, "shard_tokens": options.shard_tokens})
     if preparation.decontaminate.dirs:
         _index_benchmarks(plan, work)
     with TaskRunner(work, options.cluster, progress) as runner:
@@ -85,43 +101,19 @@ def prepare(path: Path, out: Path, options: Options | None = None, progress: Pro
         _check_sources(plan, work)
         _tokenizer(plan, work, progress)
         runner.run("tokenize", TokenizeStep(plan, work, options.shard_tokens), len(plan.tasks))
-    index = _write_index(plan, work)
-    write_text_atomic(work / "out" / MIXTURE_FILE, mixture_toml(index, name))
+    index = _index(plan, work)
     report = build_report(plan, work, index)
     write_json_atomic(work / "out" / REPORT_FILE, report)
+    write_text_atomic(work / "out" / CONTAMINATED_FILE, contaminated_documents(plan, work))
+    write_text_atomic(work / "out" / MIXTURE_FILE, mixture_toml(index, name))
+    for leftover in (work / "out").rglob(".*.tmp"):  # of a worker that was killed
+        leftover.unlink()
+    write_index(work / "out", index)
     mark_folder(work / "out", COMMAND)
+    check_folder(out, options.overwrite, COMMAND)  # again: it may have come to be in the meantime
     publish_folder(work / "out", out)
     shutil.rmtree(work)
     return report
-
-
-def _check_outside(path: Path, plan: Plan, out: Path) -> None:
-    """Raise if an input lies in the folder that is about to be replaced."""
-    inputs = [str(path), *(file for task in plan.tasks for file in task.files)]
-    if plan.preparation.tokenizer.path is not None:
-        inputs.append(str(path.parent / plan.preparation.tokenizer.path))
-    for file in inputs:
-        if is_local(out) and "://" not in file and out in (Path(file).resolve(), *Path(file).resolve().parents):
-            raise XmodelError(f"{path}: {file} lies inside --out {out}, which would be replaced; choose another --out")
-
-
-def _work_folder(plan: Plan, out: Path, options: Options) -> Path:
-    """Return the work folder, with what an interrupted preparation of the same plan left in it, or empty."""
-    if options.work is None and not is_local(out):
-        raise XmodelError(f"--out {out} is in an object store: give a --work folder that all machines see")
-    work = Path(options.work).resolve() if options.work is not None else out.with_name(f".{out.name}.work")
-    mark = {"fingerprint": plan.fingerprint, "strict": options.strict, "shard_tokens": options.shard_tokens}
-    try:
-        before = read_json(work / "plan.json")
-    except XmodelError:
-        before = None
-    if work.exists() and before != mark:
-        if before is None and any(work.iterdir()):
-            raise XmodelError(f"{work}: is no work folder of `xmodel2 {COMMAND}`; remove it, or choose another --work")
-        shutil.rmtree(work)
-    if before != mark:
-        write_json_atomic(work / "plan.json", mark)
-    return work
 
 
 def _index_benchmarks(plan: Plan, work: Path) -> None:
@@ -144,7 +136,13 @@ def _check_sources(plan: Plan, work: Path) -> None:
         skipped = [record for account in accounts for record in account["skipped_records"]]
         total = sum(sum(account["skipped"].values()) for account in accounts)
         detail = f" ({total} records were skipped, the first: {skipped[0]})" if skipped else ""
-        raise XmodelError(f"data prepare: source {name} has no training document left{detail}")
+        read = sum(account["read"].get("documents", 0) for account in accounts)
+        removed = {rule: counts for account in accounts for rule, counts in account["removed"].items()}
+        clean = sum(account["clean"]["documents"] for account in accounts)
+        raise XmodelError(
+            f"{COMMAND}: source {name} has no training document left{detail}; of {read} read, cleaning and decontamination"
+            f" left {clean}, deduplication and holding out none. Removed: {json.dumps(removed)}. Loosen its rules, or leave it out"
+        )
 
 
 def _tokenizer(plan: Plan, work: Path, progress: Progress | None) -> None:
@@ -163,13 +161,18 @@ def _make_tokenizer(plan: Plan, work: Path) -> None:
         tokenizer = load_tokenizer(Path(plan.root) / settings.path)
         beside = folder.with_name("tokenizer.tmp")
         shutil.rmtree(beside, ignore_errors=True)
-        shutil.copytree(tokenizer.directory, beside, ignore=shutil.ignore_patterns(".*"))
+        shutil.copytree(tokenizer.directory, beside, ignore=_not_of_a_tokenizer)
         beside.rename(folder)
         return
     texts = {name: _training_texts(plan, work, name) for name in plan.preparation.sources}
     train_unigram(
         texts, int(settings.vocab_size or 0), folder, shares=_sample_shares(plan), max_bytes=settings.sample_bytes
     )
+
+
+def _not_of_a_tokenizer(folder: str, names: list[str]) -> list[str]:
+    """Return what is not copied with a tokenizer: whatever else a model's folder has."""
+    return [name for name in names if not name.startswith(("tokenizer", "special_tokens", "chat_template"))]
 
 
 def _training_texts(plan: Plan, work: Path, name: str) -> Iterator[str]:
@@ -195,8 +198,8 @@ def _sample_shares(plan: Plan) -> dict[str, float] | None:
     }
 
 
-def _write_index(plan: Plan, work: Path) -> dict[str, Any]:
-    """Put the tasks' parts together as index.json, and return it."""
+def _index(plan: Plan, work: Path) -> dict[str, Any]:
+    """Put the tasks' parts together and return the index."""
     tokenizer = load_tokenizer(work / "out" / "tokenizer")
     entries: dict[str, Any] = {}
     for name, source in plan.preparation.sources.items():
@@ -216,15 +219,13 @@ def _write_index(plan: Plan, work: Path) -> dict[str, Any]:
             "splits": splits,
             **({"questions": write_questions(work / "out" / name, questions)} if questions else {}),
         }
-    index = {
+    return {
         "format": 1,
         "dtype": token_dtype(tokenizer),
         "tokenizer": {"fingerprint": tokenizer.fingerprint, "vocab_size": tokenizer.vocab_size},
         "sft_share": plan.preparation.sft_share,
         "sources": entries,
     }
-    write_json_atomic(work / "out" / INDEX_FILE, index)
-    return index
 
 
 def _summed(parts: list[dict[str, Any]]) -> dict[str, Any]:

@@ -7,21 +7,19 @@ is skipped and counted, or, strict, an error; either way it is named by file and
 import gzip
 import io
 import json
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-import pyarrow
 import pyarrow.parquet
 import zstandard
-from upath import UPath
 
 from xmodel2.data.document import PLAIN, Document, document_text, to_document
 from xmodel2.errors import XmodelError
+from xmodel2.files import as_path
 from xmodel2.recipe.preparation import FieldSettings
 
-__all__ = ["SUFFIXES", "Document", "document_text", "read_documents", "read_records"]
+__all__ = ["SUFFIXES", "Document", "document_text", "locate_documents", "read_documents", "read_records"]
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".json.gz", ".json.zst", ".parquet", ".txt")
 _ROWS = 256  # of a parquet file in memory at once
@@ -37,28 +35,41 @@ def read_documents(
 
     Raises `XmodelError` for a file that is missing, unreadable or of an unknown kind, and with ``strict`` for a bad record.
     """
-    for path in map(UPath, paths):
+    for _, document in locate_documents(paths, strict, on_skip, fields):
+        yield document
+
+
+def locate_documents(
+    paths: Iterable[Path | str],
+    strict: bool = False,
+    on_skip: Callable[[str], None] | None = None,
+    fields: FieldSettings = PLAIN,
+) -> Iterator[tuple[str, Document]]:
+    """Yield ("file:line", document) as `read_documents` does."""
+    for path in map(as_path, paths):
         for number, record in _records(path):
             try:
-                yield to_document(record() if callable(record) else record, fields)
+                document = to_document(record() if callable(record) else record, fields)
             except ValueError as error:
                 message = f"{path}:{number}: {error}"
                 if strict:
                     raise XmodelError(message) from None
                 if on_skip:
                     on_skip(message)
+            else:
+                yield f"{path}:{number}", document
 
 
 def read_records(path: Path | str) -> Iterator[tuple[int, Any]]:
     """Yield (line, record) of a file. Raises `XmodelError` for a file, or a line, that cannot be read."""
-    for number, record in _records(UPath(path)):
+    for number, record in _records(as_path(path)):
         try:
             yield number, record() if callable(record) else record
         except ValueError as error:
             raise XmodelError(f"{path}:{number}: {error}") from None
 
 
-def _records(path: UPath) -> Iterator[tuple[int, Any]]:
+def _records(path: Path) -> Iterator[tuple[int, Any]]:
     """Yield (line, record, or what parses it and raises ValueError)."""
     if not path.name.endswith(SUFFIXES):
         raise XmodelError(f"{path}: unknown kind of file; known are {', '.join(SUFFIXES)}")
@@ -77,7 +88,7 @@ def _records(path: UPath) -> Iterator[tuple[int, Any]]:
                         yield number, lambda line=line: _parse(line)
     except FileNotFoundError:
         raise XmodelError(f"{path}: no such file") from None
-    except (OSError, EOFError, zlib.error, zstandard.ZstdError, pyarrow.ArrowException) as error:
+    except Exception as error:  # of the format, of the compression, or of the object store, each with its own kinds
         raise XmodelError(f"{path}: cannot be read, or is damaged: {error}") from None
 
 

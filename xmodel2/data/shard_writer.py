@@ -50,9 +50,9 @@ class SplitWriter:
         files = {}
         for kind, array in arrays.items():
             path = self._folder / f"{stem}.{kind}"
-            data = array.tobytes()
+            data = array.view(np.uint8).data if array.size else memoryview(b"")
             write_bytes_atomic(path, data)
-            files[kind] = {"file": path.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            files[kind] = {"file": path.name, "bytes": array.nbytes, "sha256": hashlib.sha256(data).hexdigest()}
         self._shards.append({"documents": len(self._ids), "tokens": self._offsets[-1], "files": files})
         self._clear()
 

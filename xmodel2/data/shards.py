@@ -21,7 +21,7 @@ import numpy as np
 
 from xmodel2.data.maps import Folder, MapCache, ShardFiles
 from xmodel2.errors import XmodelError, nearest
-from xmodel2.files import as_path, is_local, sha256_file, write_bytes_atomic
+from xmodel2.files import as_path, is_local, sha256_file, write_bytes_atomic, write_json_atomic
 
 INDEX_FILE = "index.json"
 
@@ -92,7 +92,32 @@ def read_index(directory: str | Path) -> dict[str, Any]:
         raise XmodelError(f"{path}: not found; make the directory with `xmodel2 data prepare`") from None
     except Exception as error:  # every store has exceptions of its own
         raise XmodelError(f"{path}: cannot be read ({error!r}); prepare the data again") from None
+    if "sha256" in index and index["sha256"] != _own_hash(index):
+        raise XmodelError(f"{path}: its content changed since it was written (SHA-256 differs); prepare the data again")
     return index
+
+
+def write_index(directory: Path, index: dict[str, Any]) -> None:
+    """Write index.json over the files of a directory, with the checksums of those that are no shards, and its own."""
+    known = {f"{name}/{r['file']}" for name, entry in index["sources"].items() for r in _records(entry)}
+    names = (str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file())
+    others = sorted(name for name in names if name not in known and name != INDEX_FILE and not name.startswith("."))
+    files = {
+        name: {"bytes": (directory / name).stat().st_size, "sha256": sha256_file(directory / name)} for name in others
+    }
+    content = {**index, "files": files}
+    write_json_atomic(directory / INDEX_FILE, {**content, "sha256": _own_hash(content)})
+
+
+def _own_hash(index: dict[str, Any]) -> str:
+    content = {key: value for key, value in index.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _records(entry: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return name, size and checksum of every file of a source."""
+    found = [r for split in entry["splits"].values() for shard in split["shards"] for r in shard["files"].values()]
+    return found + ([entry["questions"]] if "questions" in entry else [])
 
 
 def data_fingerprint(directory: str | Path) -> str:
@@ -142,11 +167,10 @@ def verify_shards(directory: str | Path, cache_dir: str | Path = "") -> list[Pat
 def _verify(root: Folder, index: dict[str, Any]) -> list[Path]:
     checked = []
     for name, entry in index["sources"].items():
-        records = [
-            r for split in entry["splits"].values() for shard in split["shards"] for r in shard["files"].values()
-        ]
-        records += [entry["questions"]] if "questions" in entry else []
-        checked += [(root / name).verify(r["file"], r["bytes"], r["sha256"]) for r in records]
+        checked += [(root / name).verify(r["file"], r["bytes"], r["sha256"]) for r in _records(entry)]
+    for name, record in index.get("files", {}).items():
+        folder, _, file = name.rpartition("/")
+        checked.append((root / folder if folder else root).verify(file, record["bytes"], record["sha256"]))
     return checked
 
 

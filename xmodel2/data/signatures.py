@@ -17,6 +17,8 @@ from xmodel2.data.document import Document, document_text
 from xmodel2.data.ngrams import mix, shingles
 from xmodel2.recipe.preparation import DeduplicateSettings
 
+UNSIGNED = (1 << 32) - 1
+"""Every value of the MinHash signature of a text without a word; its SimHash is 0."""
 _SEED = 20241219
 _CHUNK = 512  # shingles hashed at once: with 112 functions, a quarter of a megabyte that stays in the cache
 
@@ -84,7 +86,7 @@ def minhash(hashes: np.ndarray, functions: np.ndarray) -> np.ndarray:
     """Return uint32 [functions]: the least value of each function over uint64 shingle hashes (their upper halves)."""
     upper = (hashes >> np.uint64(32)).astype(np.uint32)
     multipliers, offsets = functions[:, :1], functions[:, 1:]
-    least = np.full(len(functions), (1 << 32) - 1, dtype=np.uint32)
+    least = np.full(len(functions), UNSIGNED, dtype=np.uint32)
     for start in range(0, len(upper), _CHUNK):
         values = multipliers * upper[start : start + _CHUNK]
         values += offsets

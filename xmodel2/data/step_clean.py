@@ -22,14 +22,14 @@ from xmodel2.data.decontaminate import contamination, load_index
 from xmodel2.data.document import Document, document_text
 from xmodel2.data.huggingface import read_dataset
 from xmodel2.data.plan import Plan, Task
-from xmodel2.data.read import read_documents
+from xmodel2.data.read import locate_documents
 from xmodel2.data.signatures import Signer, content_digest
 from xmodel2.errors import XmodelError
 from xmodel2.files import write_json_atomic, writing_atomic
 from xmodel2.recipe.preparation import CleanSettings
 
-INDEX_FILE = "benchmarks.npz"
-_LISTED = 1000  # contaminated documents and skipped records that a task's account names one by one
+BENCHMARKS_FILE = "benchmarks.npz"
+_LISTED = 1000  # skipped records that a task's account names one by one
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ class _Account:
             zstandard.ZstdCompressor(level=1).stream_writer(handle, closefd=False) as packed,
         ):
             for document in documents:
+                del document["at"]
                 digest = content_digest(document)
                 share = int.from_bytes(digest[:8], "little") / 2**64
                 chosen = not self.source.heldout and share < self.source.heldout_fraction
@@ -104,10 +105,14 @@ class _Account:
         write_json_atomic(self.stem.with_suffix(".json"), account)
 
     def _documents(self) -> Iterator[Document]:
+        """Yield documents with the place they are from as "at"."""
         if self.source.dataset is not None and not self.task.files:
-            yield from read_dataset(self.source, Path(self.plan.root), self.task.part, self.strict, self._skip)
-        for file in self.task.files:
-            yield from read_documents([file], self.strict, self._skip, self.source.fields)
+            located = read_dataset(self.source, Path(self.plan.root), self.task.part, self.strict, self._skip)
+        else:
+            located = locate_documents(self.task.files, self.strict, self._skip, self.source.fields)
+        for where, document in located:
+            document["at"] = where
+            yield document
 
     def _skip(self, message: str) -> None:
         self.reasons[_reason(message)] += 1
@@ -117,9 +122,8 @@ class _Account:
     def _counted(self, documents: Iterable[Document]) -> Iterator[Document]:
         for document in documents:
             if self.source.kind == "sft" and "messages" not in document:
-                where = self.task.files[0] if self.task.files else self.source.dataset
                 raise XmodelError(
-                    f"{where}: source {self.task.source} is of kind sft, but a document has no messages; set"
+                    f"{document['at']}: source {self.task.source} is of kind sft, but a document has no messages; set"
                     f' sources.{self.task.source}.fields, or kind = "text"'
                 )
             self.read["documents"] += 1
@@ -127,10 +131,10 @@ class _Account:
             yield document
 
     def _decontaminated(self, documents: Iterable[Document]) -> Iterator[Document]:
-        if self.task.heldout or not (self.work / INDEX_FILE).exists():
+        if self.task.heldout or not (self.work / BENCHMARKS_FILE).exists():
             yield from documents
             return
-        index = load_index(self.work / INDEX_FILE)
+        index = load_index(self.work / BENCHMARKS_FILE)
         for document in documents:
             text = document_text(document)
             hits = index.check(text)
@@ -140,9 +144,7 @@ class _Account:
             items = contamination(hits)
             self.benchmarks.update(items.keys())
             self.benchmarks["documents"] += 1
-            if len(self.contaminated) < _LISTED:
-                where = self.task.files[0] if len(self.task.files) == 1 else self.task.source
-                self.contaminated.append({"from": str(where), "items": items, "text": text[:200]})
+            self.contaminated.append({"at": document["at"], "items": items, "text": text[:200]})
 
 
 def _reason(message: str) -> str:
@@ -179,4 +181,4 @@ def read_account(work: Path, task: int) -> dict[str, Any]:
     return account
 
 
-__all__ = ["INDEX_FILE", "SAMPLES", "CleanStep", "read_account", "read_clean"]
+__all__ = ["BENCHMARKS_FILE", "SAMPLES", "CleanStep", "read_account", "read_clean"]

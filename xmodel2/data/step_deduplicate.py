@@ -8,6 +8,7 @@ WORK/stay.npy           int64 [documents], for each document the one that stays;
 Documents are numbered through all tasks, held-out ones first: what is held out stays.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from xmodel2.data.deduplicate import (
 )
 from xmodel2.data.ngrams import mix
 from xmodel2.data.plan import Plan
+from xmodel2.data.signatures import UNSIGNED
 from xmodel2.files import writing_atomic
 
 
@@ -59,38 +61,61 @@ class TableStep:
         chosen = self.plan.tasks_of(method)
         starts = document_starts(self.work)
         ids = np.concatenate([np.arange(starts[n], starts[n + 1]) for n in chosen])
+        signed = np.ones(len(ids), dtype=bool)  # a document without a word has nothing to be compared by
         check: Check | None = None
         if method == "minhash":
-            parts = [np.load(self.work / "clean" / f"{n:05d}.minhash.npy", mmap_mode="r") for n in chosen]
-            keys = np.concatenate([minhash_keys(part, number, settings.rows) for part in parts])
-            check = jaccard_check(_Stacked(parts), settings.min_jaccard)  # type: ignore[arg-type]
+            stacked = _Stacked([self.work / "clean" / f"{n:05d}.minhash.npy" for n in chosen])
+            keys = np.concatenate([minhash_keys(part, number, settings.rows) for part in stacked.parts()])
+            signed = np.concatenate([(part[:, 0] != UNSIGNED) | (part[:, -1] != UNSIGNED) for part in stacked.parts()])
+            check = jaccard_check(stacked, settings.min_jaccard)  # type: ignore[arg-type]
         elif method == "simhash":
             values = np.concatenate([_array(self.work, n, "simhash") for n in chosen])
             keys = mix(values & simhash_tables(settings.max_hamming)[number])
+            signed = values != 0
             check = hamming_check(values, settings.max_hamming)
         else:
             digests = np.concatenate([_array(self.work, n, "digests") for n in chosen])
             keys = mix(digests[:, 0]) + digests[:, 1]
             check = lambda a, b: (digests[a] == digests[b]).all(axis=1)  # noqa: E731
-        if settings.scope == "within":
-            names = list(self.plan.preparation.sources)
-            of = [np.full(starts[n + 1] - starts[n], names.index(self.plan.tasks[n].source)) for n in chosen]
-            keys = mix(keys + mix(np.concatenate(of).astype(np.uint64)))
+        groups = [self._group(self.plan.tasks[n].source) for n in chosen]
+        keys = mix(keys + mix(np.repeat(groups, [starts[n + 1] - starts[n] for n in chosen]).astype(np.uint64)))
+        if not signed.all():
+            [kept] = np.nonzero(signed)
+            everything = check
+            check = None if everything is None else lambda a, b: everything(kept[a], kept[b])
+            ids, keys = ids[kept], keys[kept]
         return ids, keys, check
+
+    def _group(self, source: str) -> int:
+        """Return a number that sources have in common whose documents are compared: of one kind, or one source."""
+        sources = self.plan.preparation.sources
+        if self.plan.preparation.deduplicate.scope == "within":
+            return list(sources).index(source)
+        return ["text", "sft"].index(sources[source].kind)
 
 
 class _Stacked:
-    """Arrays one under the other, indexed by row without being read whole."""
+    """Arrays of many files one under the other, indexed by row: read where asked for, one file open at a time."""
 
-    def __init__(self, parts: list[np.ndarray]) -> None:
-        self._parts, self._starts = parts, np.cumsum([0, *map(len, parts)])
+    def __init__(self, files: list[Path]) -> None:
+        self._files = files
+        self._starts = np.cumsum([0, *(len(part) for part in self.parts())])
+
+    def parts(self) -> Iterator[np.ndarray]:
+        """Yield each file's array, mapped."""
+        for file in self._files:
+            yield np.load(file, mmap_mode="r")
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         part = np.searchsorted(self._starts, rows, side="right") - 1
-        result = np.empty((len(rows), self._parts[0].shape[1]), dtype=self._parts[0].dtype)
-        for number in np.unique(part):
-            here = part == number
-            result[here] = self._parts[number][rows[here] - self._starts[number]]
+        order = np.argsort(part, kind="stable")
+        edges = np.flatnonzero(np.diff(part[order])) + 1
+        found: list[np.ndarray] = []
+        for group in np.split(order, edges):
+            number = int(part[group[0]])
+            found.append(np.load(self._files[number], mmap_mode="r")[rows[group] - self._starts[number]])
+        result = np.empty((len(rows), found[0].shape[1]), dtype=found[0].dtype)
+        result[order] = np.concatenate(found)
         return result
 
 
@@ -103,6 +128,7 @@ def settle(plan: Plan, work: Path) -> np.ndarray:
     found = [np.load(work / "tables" / f"{n:03d}.npy") for n in range(len(tables(plan.preparation.deduplicate)))]
     all_pairs = np.concatenate([np.empty((0, 2), dtype=np.int64), *found])
     stay = order[copies(len(heldout), rank[all_pairs])][rank]
+    stay[heldout] = np.flatnonzero(heldout)  # an evaluation set is what its maker chose
     with writing_atomic(work / "stay.npy") as handle:
         np.save(handle, stay)
     return stay
@@ -124,7 +150,7 @@ def document_starts(work: Path) -> np.ndarray:
 
 
 def exact_copies(plan: Plan, work: Path) -> np.ndarray:
-    """Return bool [documents]: whether a document is an exact copy of one that stays before it."""
+    """Return bool [documents]: whether a document is an exact copy of one before it."""
     settings = plan.preparation.deduplicate
     exact = [n for n, (method, _) in enumerate(tables(settings)) if method == "exact"]
     flags = np.zeros(document_starts(work)[-1], dtype=bool)

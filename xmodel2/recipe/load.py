@@ -177,7 +177,7 @@ def _explain(kind: Any, error: Any, default_origin: str, origin: Origin) -> str:
         return f"{where}: {key} is missing"
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":
-        return f"{where}: {message}"
+        return f"{where}: {key}: {message}" if key and not message.startswith(key) else f"{where}: {message}"
     return f"{where}: {key} = {error['input']!r}: {message[0].lower()}{message[1:]}"
 
 

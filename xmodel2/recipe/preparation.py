@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass
 from xmodel2.recipe.load import Origin, checked, read_tree
 from xmodel2.recipe.settings import NotNegative, Positive, PositiveFloat, Share, SourceSettings
 
+_RESERVED = ("tokenizer", "inspect", "index.json", "report.json", "mixture.toml", "contaminated.jsonl")
 _CONFIG = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 Scope = Literal["across", "within"]
@@ -173,7 +174,7 @@ class DeduplicateSettings:
     sft: list[Method] = field(default_factory=lambda: ["exact"])
     """Methods for sources of kind sft; the report used SimHash."""
     scope: Scope = "across"
-    """`across` all sources of a kind, or `within` each alone. Held-out documents stay, their copies in training go."""
+    """`across` all sources of a kind, or `within` each alone. Held-out documents stay, their copies among these go."""
     ngram: Positive = 5
     """Words a shingle, of MinHash."""
     bands: Positive = 28
@@ -281,15 +282,15 @@ class Preparation:
     deduplicate: DeduplicateSettings = field(default_factory=DeduplicateSettings)
     decontaminate: DecontaminateSettings = field(default_factory=DecontaminateSettings)
     sft_share: Share = 0.64
-    """Share of the decay stage's tokens that `decay` sources of kind sft have."""
+    """Share of the decay stage's tokens that the sources of stage decay have together."""
 
     @model_validator(mode="after")
     def _check(self) -> "Preparation":
         if not self.sources:
             raise ValueError("there is no [sources.NAME]")
         for name, source in self.sources.items():
-            if not name or name.startswith(".") or "/" in name or "\\" in name:
-                raise ValueError(f"sources: {name!r} cannot be the name of a folder")
+            if not name or name.startswith(".") or "/" in name or "\\" in name or name in _RESERVED:
+                raise ValueError(f"sources: {name!r} cannot be the name of a source's folder")
             if source.clean is not None and source.clean not in self.clean:
                 known = ", ".join(self.clean) or "none"
                 raise ValueError(
