@@ -410,8 +410,8 @@ def test_work_and_out_apart_and_leftovers_never_published(rich: Path, monkeypatc
     (rich / "terraform" / "plan.json").write_text("{}")
     with pytest.raises(XmodelError, match="is no work folder"):
         prepare(rich / "rich.toml", rich / "out", Options(work=rich / "terraform"))
+    mark_folder(rich, "data prepare")
     with pytest.raises(XmodelError, match="lies inside --out"):
-        mark_folder(rich, "data prepare")
         prepare(rich / "rich.toml", rich, Options(overwrite=True))
     leave = step_clean.BENCHMARKS_FILE
     monkeypatch.setattr("xmodel2.data.prepare.settle", lambda *_: (_ for _ in ()).throw(XmodelError(leave)))
