@@ -1,10 +1,10 @@
-"""End to end `data prepare`: MB/s a core, peak memory, and whether the cost is a straight line as the input grows.
+"""`data prepare`: MB/s a core, peak memory, and whether the cost is a straight line as the input grows.
 
 python -m benchmarks.prepare [--quick] [--json] [--data SOURCES.toml]
 
-With --data, the first quarter, half and all of every file of that sources file; otherwise the embedded corpus. Every run
-is a process of its own, with two workers, with MinHash, SimHash and exact deduplication. All use one tokenizer, whose
-training costs the same for any input larger than its sample.
+With --data, the first quarter, half and all of the documents of every source of that sources file; otherwise of the
+embedded corpus. Reading, deduplication (exact, MinHash, SimHash), tokenizing and sharding, without cleaning rules. Every run
+is a process of its own with two workers; all use one tokenizer, whose training costs the same for any larger input.
 """
 
 import argparse

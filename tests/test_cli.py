@@ -94,7 +94,7 @@ def test_tokenizer_commands(road: Path, tmp_path: Path, capsys: pytest.CaptureFi
     files = [road / "corpus" / f"{name}.jsonl" for name in ("docs", "web")]
     assert run("tokenizer", "train", *files, "--vocab-size", "600", "--out", tmp_path / "tokenizer") == 0
     assert "600 pieces" in capsys.readouterr().out
-    assert run("tokenizer", "inspect", tmp_path / "tokenizer", *files, "--json") == 0
+    assert run("tokenizer", "inspect", tmp_path / "tokenizer", "--files", *files, "--json") == 0
     statistics = json.loads(capsys.readouterr().out)
     assert statistics["round_trip_failures"] == 0
     assert statistics["bytes_per_token"] > 1

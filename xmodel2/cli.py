@@ -56,49 +56,54 @@ def tokenizer_train(
     *,
     vocab_size: int,
     out: Path,
+    sample_bytes: int = 8_000_000,
+    balance: float | None = None,
     overwrite: Annotated[bool, _FLAG] = False,
 ) -> None:
-    """Train a Unigram tokenizer on text or jsonl files.
+    """Train a Unigram tokenizer on text, jsonl or parquet files.
 
     Example: xmodel2 tokenizer train corpus/*.jsonl.zst --vocab-size 8192 --out tokenizer
 
     Args:
-        files: .txt, .jsonl, .jsonl.gz or .jsonl.zst
+        files: .txt, .parquet, .jsonl, also packed as .gz or .zst
         vocab_size: number of pieces, special tokens and bytes included
         out: tokenizer directory to write (Hugging Face layout)
+        sample_bytes: bytes of text to learn from, drawn from all files
+        balance: share of each source (folder) in the sample as its size to this power; 0 makes all equal
         overwrite: replace an earlier tokenizer in that directory
     """
-    from xmodel2.data.read import document_text, read_documents
-    from xmodel2.files import replaced_folder
-    from xmodel2.tokenizer import train_unigram
+    from xmodel2.data.tokenizers import train_on_files
 
-    texts = (document_text(document) for document in read_documents(files))
-    with busy("training the tokenizer"), replaced_folder(out, overwrite, "tokenizer train") as folder:
-        tokenizer = train_unigram(texts, vocab_size, folder)
+    with busy("training the tokenizer"):
+        tokenizer = train_on_files(files, vocab_size, out, sample_bytes, balance, overwrite)
     print(f"{out}: {tokenizer.vocab_size} pieces")
 
 
 @app.command(name="tokenizer inspect")
 def tokenizer_inspect(
-    tokenizer: tyro.conf.Positional[Path],
-    files: tyro.conf.Positional[tuple[Path, ...]],
+    tokenizers: tyro.conf.Positional[tuple[Path, ...]],
     /,
+    *,
+    files: tuple[Path, ...],
+    figure: Path | None = None,
     json: Annotated[bool, _FLAG] = False,
 ) -> None:
-    """Compression and coverage of a tokenizer on text.
+    """Compression and coverage of a tokenizer on text; of several, side by side by source.
 
-    Example: xmodel2 tokenizer inspect tokenizer heldout.jsonl.gz
+    Example: xmodel2 tokenizer inspect tokenizer other/tokenizer.json --files heldout/*.jsonl.gz
 
     Args:
-        tokenizer: tokenizer directory
-        files: text or jsonl files to measure on
+        tokenizers: tokenizer directories, tokenizer.json or SentencePiece .model files
+        files: text, jsonl or parquet files to measure on
+        figure: .svg or .png to draw characters a token by source into
         json: print one JSON object
     """
-    from xmodel2.data.read import document_text, read_documents
-    from xmodel2.tokenizer import load_tokenizer, tokenizer_statistics
+    from xmodel2.data.tokenizers import compare_on_files, inspect_on_files
 
-    texts = [document_text(document) for document in read_documents(files)]
-    print_dict(tokenizer_statistics(load_tokenizer(tokenizer), texts), json)
+    if len(tokenizers) == 1 and figure is None:
+        return print_dict(inspect_on_files(tokenizers[0], files), json)
+    comparison, tables = compare_on_files(tokenizers, files, figure)
+    print_json(comparison) if json else print(tables)
 
 
 @app.command(name="data starter")
@@ -151,6 +156,8 @@ def data_prepare(
     from xmodel2.data.executors import Cluster
     from xmodel2.data.prepare import Options, prepare
 
+    if workers is not None and workers < 1:
+        raise XmodelError(f"--workers {workers}: must be at least 1")
     cluster = Cluster(executor, workers or os.cpu_count() or 1, key_values("slurm", slurm))
     with progress_bars() as show:
         report = prepare(sources, as_path(out), Options(strict, overwrite, cluster, work), show)
@@ -399,6 +406,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = normalise(list(sys.argv[1:] if arguments is None else arguments))
     try:
         code = app.cli(prog="xmodel2", args=arguments, description="Train, understand and ship small language models.")
+    except BrokenPipeError:  # what read our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except (XmodelError, OSError) as error:  # OSError: a full disk, a file that may not be read; it names the file
         Console(stderr=True).print(f"xmodel2: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(1)

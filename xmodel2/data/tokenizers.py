@@ -1,0 +1,61 @@
+"""Tokenizers on files: train one, look at one, compare several. A source is the files of one name or folder."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from xmodel2.data.read import document_text, read_documents
+from xmodel2.errors import XmodelError
+from xmodel2.files import replaced_folder
+from xmodel2.tokenizer import Tokenizer, balanced_shares, by_source, load_any, tokenizer_statistics, train_unigram
+from xmodel2.tokenizer.compare import (
+    Comparison,
+    compare_tokenizers,
+    comparison_figure,
+    comparison_markdown,
+    summary_markdown,
+)
+
+
+def train_on_files(
+    files: Sequence[Path], vocab_size: int, out: Path, sample_bytes: int, balance: float | None, overwrite: bool
+) -> Tokenizer:
+    """Train a tokenizer on files and write its directory. Raises `XmodelError` if ``out`` exists or a file is bad.
+
+    With ``balance`` each source has a share of the sample in proportion to its size on disk to that power.
+    """
+    if not files:
+        raise XmodelError("tokenizer train: name at least one file to learn from")
+    sources = by_source(files)
+    shares = None
+    if balance is not None:
+        shares = balanced_shares(
+            {name: sum(f.stat().st_size for f in found) for name, found in sources.items()}, balance
+        )
+    texts = {name: map(document_text, read_documents(found)) for name, found in sources.items()}
+    with replaced_folder(out, overwrite, "tokenizer train") as folder:
+        return train_unigram(texts, vocab_size, folder, shares=shares, max_bytes=sample_bytes)
+
+
+def inspect_on_files(tokenizer: Path, files: Sequence[Path]) -> dict[str, Any]:
+    """Return the figures of one tokenizer on all files together."""
+    return tokenizer_statistics(load_any(tokenizer), map(document_text, read_documents(files)))
+
+
+def compare_on_files(tokenizers: Sequence[Path], files: Sequence[Path], figure: Path | None) -> tuple[Comparison, str]:
+    """Return the figures by tokenizer and source, and tables of them; draw ``figure`` if it is given."""
+    if not tokenizers:
+        raise XmodelError("tokenizer inspect: name at least one tokenizer")
+    loaded = {name: load_any(path) for name, path in _named(tokenizers).items()}
+    texts = {name: map(document_text, read_documents(found)) for name, found in by_source(files).items()}
+    comparison = compare_tokenizers(loaded, texts)
+    if figure is not None:
+        comparison_figure(comparison).savefig(figure)
+    tables = f"characters a token\n\n{comparison_markdown(comparison)}\nall sources\n\n{summary_markdown(comparison)}"
+    return comparison, tables
+
+
+def _named(paths: Sequence[Path]) -> Mapping[str, Path]:
+    """Return each path by its last part, or whole where two have the same."""
+    names = [path.name for path in paths]
+    return {str(path) if names.count(path.name) > 1 else path.name: path for path in paths}
