@@ -67,7 +67,7 @@ def test_what_eval_refuses(road: Path, tmp_path: Path) -> None:
         evaluate_model(tmp_path, ["heldout"], [], None)
     shutil.copytree(road / "data", tmp_path / "data")
     index = json.loads((tmp_path / "data" / "index.json").read_text())
-    del index["sources"]["reasoning"]["questions"]
+    del index["sources"]["reasoning"]["questions"], index["sha256"]
     (tmp_path / "data" / "index.json").write_text(json.dumps(index))
     with pytest.raises(XmodelError, match="no held-out questions"):
         read_questions(tmp_path / "data")
