@@ -14,6 +14,7 @@ from xmodel2.recipe.preparation import DecontaminateSettings
 
 LONG = "Janet has nineteen red marbles and gives seven of them to her younger brother before she buys four more"
 SHORT = "The capital city of the smallest country is what"
+SHARED = Path(__file__).parents[3] / "shared" / "data"
 FILLER = "An ordinary paragraph that says nothing of the kind, over and over, about the weather in the hills. "
 
 
@@ -87,6 +88,24 @@ def test_every_one_of_the_eighteen_is_read_from_its_layout(tmp_path: Path) -> No
     index = build_index(found, DecontaminateSettings())
     assert {name for name, _ in index.check(f"Question: {LONG} yes")} == set(BENCHMARKS)
     assert all(len(items) == 1 for items in found.values())  # the training splits were left out
+
+
+def test_planted_items_of_real_benchmarks_are_found(tmp_path: Path) -> None:
+    """Of the real sets where they lie beside the repository, of made-up ones elsewhere."""
+    folders = [folder for folder in (SHARED / "eval", SHARED / "agents") if folder.is_dir()]
+    if not folders:
+        write_benchmarks(tmp_path)
+        folders = [tmp_path]
+    found = read_benchmarks(folders)
+    index = build_index(found, DecontaminateSettings())
+    checked = {
+        (index.names[b], int(n)) for b, n, need in zip(index.benchmark, index.number, index.need, strict=True) if need
+    }
+    for name, items in found.items():
+        for number in range(0, len(items), max(1, len(items) // 20)):
+            hits = index.check(f"{FILLER * 4}\n\n{items[number]}\n\n{FILLER * 4}")
+            assert ((name, number) in hits) == ((name, number) in checked)
+    assert index.check(FILLER * 50) == []
 
 
 def test_wrong_folders_and_records_are_named(tmp_path: Path) -> None:
