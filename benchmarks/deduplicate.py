@@ -7,7 +7,6 @@ found if it is connected to its original. A pair that is found is wrong if it is
 shingles (of SimHash: of three words) in common. Speed: MinHash of 5-word shingles, 112 hashes, beside datatrove's and rensa's.
 """
 
-import argparse
 import random
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import csr_array
 
-from benchmarks.harness import Result, interleaved, machine
+from benchmarks.harness import Result, argument_parser, interleaved, machine
 from xmodel2.data.deduplicate import copies, hamming_check, jaccard_check, minhash_keys, pairs, simhash_tables
 from xmodel2.data.embedded import embedded_corpus
 from xmodel2.data.ngrams import shingles
@@ -149,9 +148,7 @@ def signing_speeds(documents: list[str], repeats: int) -> dict[str, float]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--json", action="store_true")
+    parser = argument_parser(__doc__, "fewer documents and repeats")
     parser.add_argument("--data", nargs="*", type=Path, default=[], help="jsonl files; default: the embedded corpus")
     options = parser.parse_args()
     if options.data:

@@ -1,5 +1,6 @@
 """The fixed form of every benchmark: interleaved runs, medians, one JSON object last."""
 
+import argparse
 import json
 import os
 import platform
@@ -32,6 +33,14 @@ class Result:
             return
         for key, value in asdict(self).items():
             print(f"{key:>20}: {value}")
+
+
+def argument_parser(description: str | None, quick: str) -> argparse.ArgumentParser:
+    """Return a parser with what every benchmark takes; ``quick`` says what is left out to end within 50 s."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help=f"{quick}: under 50 s on 2 cores")
+    parser.add_argument("--json", action="store_true")
+    return parser
 
 
 def machine() -> str:

@@ -8,7 +8,6 @@ cross-document loss and document ids; peers are credited as they are, and the no
 packing costs on a directory of your own.
 """
 
-import argparse
 import json
 import os
 import statistics
@@ -23,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import Result, interleaved, machine
+from benchmarks.harness import Result, argument_parser, interleaved, machine
 from xmodel2.data.loader import Loader
 from xmodel2.data.rows import source_rows
 from xmodel2.data.shards import ShardSet, open_shards
@@ -41,9 +40,7 @@ LOG_NORMAL = {"web": (6.2, 1.0), "code": (6.8, 1.2), "sft": (5.3, 0.9)}
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="less data, fewer repeats: under 50 s on 2 cores")
-    parser.add_argument("--json", action="store_true")
+    parser = argument_parser(__doc__, "less data, fewer repeats")
     parser.add_argument("--data", type=Path, help="a data directory whose packing is measured too")
     options = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):

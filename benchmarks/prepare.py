@@ -7,7 +7,6 @@ embedded corpus. Reading, deduplication (exact, MinHash, SimHash), tokenizing an
 is a process of its own with two workers; all use one tokenizer, whose training costs the same for any larger input.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -20,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.harness import Result, machine
+from benchmarks.harness import Result, argument_parser, machine
 from xmodel2.data.embedded import embedded_corpus
 from xmodel2.data.plan import find_files
 from xmodel2.data.read import document_text, read_documents
@@ -106,9 +105,7 @@ def run(sources: Path, out: Path) -> tuple[float, int]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--json", action="store_true")
+    parser = argument_parser(__doc__, "less text")
     parser.add_argument("--data", type=Path)
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"

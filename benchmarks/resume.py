@@ -6,7 +6,6 @@ Both are `xmodel2 train` in processes of their own. `ours` is the largest differ
 the two, which must be 0; the notes tell where it was killed and the final losses. Exits 1 if anything differs.
 """
 
-import argparse
 import random
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from typing import Any
 
 from safetensors.torch import load_file
 
-from benchmarks.harness import Result, machine
+from benchmarks.harness import Result, argument_parser, machine
 from xmodel2.data.synthetic import write_random_shards
 from xmodel2.files import write_text_atomic
 from xmodel2.recipe import Recipe, recipe_from_dict, recipe_to_toml
@@ -27,9 +26,7 @@ from xmodel2.train.metrics import METRICS_FILE
 
 def main() -> None:
     """Train, kill, resume, compare."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a smaller model, eager: under 50 s on 2 cores")
-    parser.add_argument("--json", action="store_true")
+    parser = argument_parser(__doc__, "a smaller model, eager")
     parser.add_argument("--kills", type=int, default=3)
     parser.add_argument("--seed", type=int, default=None, help="of the moments; default: another each time")
     options = parser.parse_args()

@@ -8,7 +8,6 @@ exits 1. The notes tell how two processes scale, beside two that only count (a b
 memory of one long line and of one ten times as long.
 """
 
-import argparse
 import os
 
 os.environ |= {"RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -25,7 +24,7 @@ from typing import Any
 import sentencepiece
 import tokenizers
 
-from benchmarks.harness import Result, interleaved, machine
+from benchmarks.harness import Result, argument_parser, interleaved, machine
 from xmodel2.data.embedded import embedded_corpus
 from xmodel2.data.read import SUFFIXES, document_text, read_documents
 from xmodel2.tokenizer import Tokenizer, load_tokenizer, sample_texts, train_unigram
@@ -36,9 +35,7 @@ _BATCH = 256
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="less text, shorter lines: under 50 s on 2 cores")
-    parser.add_argument("--json", action="store_true")
+    parser = argument_parser(__doc__, "less text, shorter lines")
     parser.add_argument("--data", type=Path, help="folder of .jsonl, .jsonl.gz, .jsonl.zst or .txt files")
     parser.add_argument("--tokenizer", type=Path, help="directory; default: one trained on embedded text")
     options = parser.parse_args()

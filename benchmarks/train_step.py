@@ -6,14 +6,13 @@ Both do forward, backward, clipping and a fused AdamW update on the same shapes 
 over fp32 weights; the peer runs eager and compiled and its better one counts. `--quick` shrinks layers, not widths.
 """
 
-import argparse
 import time
 from collections.abc import Callable
 
 import torch
 from transformers import GraniteConfig, GraniteForCausalLM
 
-from benchmarks.harness import Result, interleaved, machine
+from benchmarks.harness import Result, argument_parser, interleaved, machine
 from xmodel2.data.loader import Batch
 from xmodel2.model import Xmodel2, tensor_program
 from xmodel2.model.convert import granite_config
@@ -26,9 +25,7 @@ from xmodel2.train.step import TrainStep
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="two layers, fewer repeats: under 50 s on 2 cores")
-    parser.add_argument("--json", action="store_true")
+    parser = argument_parser(__doc__, "two layers, fewer repeats")
     parser.add_argument("--preset", default="nano")
     parser.add_argument("--vocab-size", type=int, default=8192)
     parser.add_argument("--rows", type=int, default=8)

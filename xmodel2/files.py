@@ -26,9 +26,14 @@ def check_folder(out: Path, overwrite: bool, command: str) -> None:
         return
     if not overwrite:
         raise XmodelError(f"{out}: already exists; choose another --out, or give --overwrite")
-    marker = out / MARKER
-    if not marker.is_file() or marker.read_text(encoding="utf-8").strip() != command:
+    if not is_marked(out, command):
         raise XmodelError(f"{out}: was not made by `xmodel2 {command}`; remove it yourself, or choose another --out")
+
+
+def is_marked(folder: Path, command: str) -> bool:
+    """Tell whether a folder was made by a command."""
+    marker = folder / MARKER
+    return bool(marker.is_file() and marker.read_text(encoding="utf-8").strip() == command)
 
 
 def mark_folder(out: Path, command: str) -> None:
@@ -59,10 +64,7 @@ def replaced_folder(out: Path, overwrite: bool, command: str) -> Iterator[Path]:
     try:
         mark_folder(beside, command)
         yield beside
-        before = _move_aside(out)
-        os.replace(beside, out)
-        fsync_dir(out.parent)
-        shutil.rmtree(before, ignore_errors=True)
+        publish_folder(beside, out)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -200,3 +202,14 @@ def sha256_file(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def file_record(path: Path) -> dict[str, Any]:
+    """Return a file's size in bytes and its SHA-256, as manifests and indices have them."""
+    return {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+
+
+def files_below(folder: Path) -> list[tuple[str, int, float]]:
+    """Return (file, bytes, time of change) of every file in a folder and below, sorted: another list is other content."""
+    files = (file for file in folder.rglob("*") if file.is_file())
+    return sorted((str(file), file.stat().st_size, file.stat().st_mtime) for file in files)

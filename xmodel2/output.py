@@ -31,17 +31,17 @@ def print_json(value: Any) -> None:
 
 
 def print_sources(sources: dict[str, Any]) -> None:
-    """Print what each source of a data directory holds, a row a source."""
-    full = "duplicates" in next(iter(sources.values()))
-    extra = ["skipped", "filtered", "copies", "near", "tainted"] if full else []
+    """Print what a preparation made of each source, a row a source."""
+    from xmodel2.data.inspect import removed_documents
+
+    extra = ("skipped", "filtered", "copies", "near", "tainted")
     table = _wide_table("source", "kind", "documents", "tokens", "bytes", "held out", *extra)
     for name, source in sources.items():
         counts = [source["train"][key] for key in ("documents", "tokens", "bytes")]
         counts.append(source["heldout"]["documents"])
-        if full:
-            counts += [sum(source["skipped"].values()), removed_documents(source["removed"])]
-            counts += [source["duplicates"]["exact"], source["duplicates"]["near"]]
-            counts.append(source["contaminated"].get("documents", 0))
+        counts += [sum(source["skipped"].values()), sum(map(removed_documents, source["removed"].values()))]
+        counts += [source["duplicates"]["exact"], source["duplicates"]["near"]]
+        counts.append(source["contaminated"].get("documents", 0))
         table.add_row(escape(name), source["kind"], *(f"{count:,}" for count in counts))
     _print_wide(table)
 
@@ -62,28 +62,12 @@ def _print_wide(table: Table) -> None:
 
 def print_inspection(sources: dict[str, Any]) -> None:
     """Print what `inspect_data` found, a row a source."""
-    from xmodel2.data.inspect import repeats
+    from xmodel2.data.inspect import INSPECTION_HEAD, inspection_rows
 
-    head = ("source", "documents", "tokens", "bytes/tok", "median", "longest", "stable", "decay", "once in", "held out")
-    table = _wide_table(*head)
-    for name, source in sources.items():
-        train, lengths, shares = source["train"], source["lengths"], source["shares"]
-        table.add_row(
-            escape(name),
-            f"{train['documents']:,}",
-            f"{train['tokens']:,}",
-            f"{train['bytes'] / max(train['tokens'], 1):.2f}",
-            *(f"{lengths[key]:,}" if lengths else "" for key in ("median", "longest")),
-            *(f"{shares[stage]:.2%}" if stage in shares else "" for stage in ("stable", "decay")),
-            repeats(train["tokens"], shares.get(source["stage"])),
-            f"{source['heldout']['documents']:,}",
-        )
+    table = _wide_table(*INSPECTION_HEAD)
+    for row in inspection_rows(sources):
+        table.add_row(*map(escape, row))
     _print_wide(table)
-
-
-def removed_documents(removed: dict[str, dict[str, int]]) -> int:
-    """Return how many documents cleaning rules removed, from an account by rule and reason."""
-    return sum(count for reasons in removed.values() for reason, count in reasons.items() if reason != "bytes")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from xmodel2.data.ngrams import mix
+from xmodel2.data.hashing import mix
 from xmodel2.data.signatures import hamming
 from xmodel2.recipe.preparation import DeduplicateSettings
 

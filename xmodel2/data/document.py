@@ -4,8 +4,10 @@ A chat may carry `answer` and `task` (`data/questions.py`). Line ends become \\n
 with the reason.
 """
 
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from xmodel2.errors import XmodelError
 from xmodel2.recipe.preparation import FieldSettings
 from xmodel2.tokenizer.load import ROLES, is_unicode
 
@@ -37,6 +39,28 @@ def to_document(record: Any, fields: FieldSettings = PLAIN) -> Document:
         if not all(is_unicode(document.get(key, "")) for key in ("answer", "task")):
             raise ValueError("a lone surrogate, which is no Unicode text")
     return document
+
+
+def to_documents(
+    records: Iterable[tuple[str, Any]],
+    fields: FieldSettings = PLAIN,
+    strict: bool = False,
+    on_skip: Callable[[str], None] | None = None,
+) -> Iterator[tuple[str, Document]]:
+    """Yield (place, document) of (place, record, or what parses it and raises ValueError).
+
+    ``on_skip`` receives "place: reason" for each record that is none; with ``strict`` it is an `XmodelError`.
+    """
+    for place, record in records:
+        try:
+            document = to_document(record() if callable(record) else record, fields)
+        except ValueError as error:
+            if strict:
+                raise XmodelError(f"{place}: {error}") from None
+            if on_skip:
+                on_skip(f"{place}: {error}")
+        else:
+            yield place, document
 
 
 def document_text(document: Document) -> str:

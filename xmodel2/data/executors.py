@@ -71,9 +71,13 @@ class LocalExecutor(_Quiet, PipelineExecutor):
 
     def get_distributed_env(self, node_rank: int = -1) -> DistributedEnvVars:
         """Return what datatrove tells each task of its surroundings."""
-        names = ("node_ips", "cpus_per_task", "mem_per_cpu", "gpus_on_node", "executor")
-        values = dict(zip((f"datatrove_{name}" for name in names), ("", "1", "", "0", "LOCAL"), strict=True))
-        return DistributedEnvVars(**values)  # type: ignore[typeddict-item]
+        return {
+            "datatrove_node_ips": "",
+            "datatrove_cpus_per_task": "1",
+            "datatrove_mem_per_cpu": "",
+            "datatrove_gpus_on_node": "0",
+            "datatrove_executor": "LOCAL",
+        }
 
     def run(self) -> None:
         """Do all unfinished tasks. Raises what the first failing one raised, or `XmodelError` if a worker was killed."""

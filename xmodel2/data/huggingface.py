@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from xmodel2.data.document import Document, to_document
+from xmodel2.data.document import Document, to_documents
 from xmodel2.errors import XmodelError
+from xmodel2.files import files_below
 from xmodel2.recipe.preparation import PreparedSource
 
 
@@ -25,10 +26,7 @@ def pinned_dataset(source: PreparedSource, root: Path) -> tuple[PreparedSource, 
     """
     local = root / str(source.dataset)
     if local.is_dir():
-        files = sorted(
-            (str(file), file.stat().st_size, file.stat().st_mtime) for file in local.rglob("*") if file.is_file()
-        )
-        return source, str(files)
+        return source, str(files_below(local))
     try:
         from huggingface_hub import HfApi
 
@@ -51,16 +49,7 @@ def read_dataset(
 
     Raises `XmodelError` if the data set cannot be opened, and with ``strict`` for a bad row.
     """
-    for where, row in _rows(source, root, part):
-        try:
-            document = to_document(row, source.fields)
-        except ValueError as error:
-            if strict:
-                raise XmodelError(f"{where}: {error}") from None
-            if on_skip:
-                on_skip(f"{where}: {error}")
-        else:
-            yield where, document
+    return to_documents(_rows(source, root, part), source.fields, strict, on_skip)
 
 
 def _rows(source: PreparedSource, root: Path, part: tuple[int, int]) -> Iterator[tuple[str, Any]]:

@@ -1,16 +1,17 @@
 """What is in a data directory: counts, lengths and shares by source, and documents as the model sees them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from xmodel2.data.mixture_file import stage_shares
-from xmodel2.data.shards import open_shards, read_index
+from xmodel2.data.shard_writer import COUNTS
+from xmodel2.data.shards import SourceSplit, open_shards, read_index
 from xmodel2.files import as_path, read_json
 from xmodel2.tokenizer import load_tokenizer
 
-COUNTS = ("documents", "tokens", "loss_tokens", "bytes")
 LENGTH_EDGES = [0, *(1 << power for power in range(4, 18))]
 """Bins of the histogram of document lengths, in tokens; the last one is open."""
 
@@ -39,20 +40,16 @@ def inspect_data(
             "stage": entry.get("stage"),
             "shares": {stage: share[name] for stage, share in shares.items() if name in share},
             **{where: {key: entry["splits"][where][key] for key in COUNTS} for where in entry["splits"]},
-            "lengths": length_statistics(document_lengths(directory / name, entry)),
+            "lengths": length_statistics(document_lengths(source.train)),
             "samples": [tokenizer.decode(split.document(d)[:sample_tokens].tolist()) for d in documents if split],
         }
     return {"vocab_size": shards.vocab_size, "shares": shares, "benchmarks": report["benchmarks"], "sources": sources}
 
 
-def document_lengths(folder: Path, entry: dict[str, Any]) -> np.ndarray:
-    """Return int64 [documents], the tokens of each training document of a source."""
-    lengths: list[np.ndarray] = []
-    for shard in entry["splits"]["train"]["shards"]:
-        data = (folder / shard["files"]["offsets"]["file"]).read_bytes()
-        offsets = np.frombuffer(data, dtype=np.uint64).astype(np.int64)
-        lengths.append(offsets[1:] - offsets[:-1])
-    return np.concatenate(lengths) if lengths else np.empty(0, dtype=np.int64)
+def document_lengths(split: SourceSplit | None) -> np.ndarray:
+    """Return int64 [documents], the tokens of each document of a split."""
+    offsets = split.files["offsets"] if split else ()
+    return np.concatenate([np.empty(0, dtype=np.int64), *(np.diff(offsets[shard]) for shard in range(len(offsets)))])
 
 
 def length_statistics(lengths: np.ndarray) -> dict[str, Any]:
@@ -71,6 +68,49 @@ def length_statistics(lengths: np.ndarray) -> dict[str, Any]:
         "longest": int(lengths.max()),
         "histogram": histogram.tolist(),
     }
+
+
+INSPECTION_HEAD = (
+    "source",
+    "documents",
+    "tokens",
+    "bytes a token",
+    "median",
+    "longest",
+    "stable",
+    "decay",
+    "once in",
+    "held out",
+)
+
+
+def inspection_rows(sources: Mapping[str, Any]) -> list[list[str]]:
+    """Return what `inspect_data` found as text under `INSPECTION_HEAD`, a row a source."""
+    rows = []
+    for name, source in sources.items():
+        train, shares, lengths = source["train"], source["shares"], source["lengths"]
+        rows.append(
+            [
+                name,
+                f"{train['documents']:,}",
+                f"{train['tokens']:,}",
+                f"{train['bytes'] / max(train['tokens'], 1):.2f}",
+                *(f"{lengths[key]:,}" if lengths else "" for key in ("median", "longest")),
+                *(f"{shares[stage]:.2%}" if stage in shares else "" for stage in ("stable", "decay")),
+                repeats(train["tokens"], shares.get(source["stage"])),
+                f"{source['heldout']['documents']:,}",
+            ]
+        )
+    return rows
+
+
+def removed_documents(reasons: Mapping[str, int]) -> int:
+    """Return how many documents a rule removed, from its account by reason.
+
+    >>> removed_documents({"short": 2, "long": 1, "bytes": 900})
+    3
+    """
+    return sum(count for reason, count in reasons.items() if reason != "bytes")
 
 
 def repeats(tokens: int, share: float | None) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from xmodel2.data.inspect import LENGTH_EDGES, repeats
+from xmodel2.data.inspect import INSPECTION_HEAD, LENGTH_EDGES, inspection_rows, removed_documents
 from xmodel2.files import write_text_atomic
 from xmodel2.page import page, table, tiles
 from xmodel2.plots import BLUE, GREY, colors, pie, svg
@@ -99,36 +99,8 @@ def inspection_page(report: dict[str, Any], figures: dict[str, str]) -> str:
 
 
 def _sources_table(sources: dict[str, Any]) -> str:
-    rows = []
-    for name, source in sources.items():
-        train, shares, lengths = source["train"], source["shares"], source["lengths"]
-        rows.append(
-            [
-                name,
-                f"{train['documents']:,}",
-                f"{train['tokens']:,}",
-                f"{train['bytes'] / max(train['tokens'], 1):.2f}",
-                f"{lengths['median']:,}" if lengths else "",
-                f"{lengths['longest']:,}" if lengths else "",
-                *(f"{shares[stage]:.2%}" if stage in shares else "" for stage in ("stable", "decay")),
-                repeats(train["tokens"], shares.get(source["stage"])),
-                f"{source['heldout']['documents']:,}",
-            ]
-        )
-    head = [
-        "source",
-        "documents",
-        "tokens",
-        "bytes a token",
-        "median",
-        "longest",
-        "stable",
-        "decay",
-        "once in",
-        "held out",
-    ]
     caption = "Sources; lengths in tokens; share of each stage; tokens of its own stage in which a source is seen once."
-    return table(head, rows, caption)
+    return table(INSPECTION_HEAD, inspection_rows(sources), caption)
 
 
 def _removal(report: dict[str, Any]) -> list[str]:
@@ -139,7 +111,7 @@ def _removal(report: dict[str, Any]) -> list[str]:
     rules = list(dict.fromkeys(rule for source in sources.values() for rule in source["removed"]))
     rows = []
     for name, source in sources.items():
-        removed = [sum(n for why, n in source["removed"].get(rule, {}).items() if why != "bytes") for rule in rules]
+        removed = [removed_documents(source["removed"].get(rule, {})) for rule in rules]
         rows.append(
             [
                 name,
@@ -168,9 +140,8 @@ def _reasons(sources: dict[str, Any]) -> list[list[str]]:
     rows = []
     for name, source in sources.items():
         for rule, counts in source["removed"].items():
-            reasons = {reason: count for reason, count in counts.items() if reason != "bytes"}
-            why = ", ".join(f"{reason} {count:,}" for reason, count in reasons.items())
-            rows.append([name, rule, f"{sum(reasons.values()):,}", f"{counts['bytes']:,}", why])
+            why = ", ".join(f"{reason} {count:,}" for reason, count in counts.items() if reason != "bytes")
+            rows.append([name, rule, f"{removed_documents(counts):,}", f"{counts['bytes']:,}", why])
     return rows
 
 

@@ -12,6 +12,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from xmodel2.data.hashing import mix
+
 _CODE_POINTS = 0x110000
 _CHUNK = 1 << 20  # characters hashed at once, so that a document of any length needs little memory
 _WORD, _NGRAM = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD1342543DE82EF95)  # odd multipliers
@@ -47,13 +49,6 @@ def shingles(text: str, n: int) -> np.ndarray:
     """Return the n-gram hashes of a text in order; of a text of fewer than n words, the one of all its words."""
     words = word_hashes(text)
     return ngram_hashes(words, min(n, len(words)) or 1)
-
-
-def mix(values: np.ndarray) -> np.ndarray:
-    """Return uint64 values whose every bit depends on every bit of the input (the finaliser of splitmix64)."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
 
 
 def _chunks(text: str) -> Iterator[str]:

@@ -8,6 +8,8 @@ import hashlib
 
 import numpy as np
 
+from xmodel2.data.hashing import scrambled
+
 _ROUNDS = 6
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -38,10 +40,8 @@ def _network(x: np.ndarray, a: np.ndarray, b: np.ndarray, key: np.ndarray) -> np
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
-    """Return 53 well-mixed bits (splitmix64's finaliser): few enough that adding to them does not overflow."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x >> np.uint64(11)
+    """Return 53 well-mixed bits: few enough that adding to them does not overflow."""
+    return scrambled(x) >> np.uint64(11)
 
 
 def epoch_keys(seed: int, source: str, epoch: int) -> tuple[int, int]:

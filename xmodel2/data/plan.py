@@ -13,7 +13,7 @@ from typing import Any
 
 from xmodel2.data.huggingface import count_shards, pinned_dataset
 from xmodel2.errors import XmodelError
-from xmodel2.files import as_path
+from xmodel2.files import as_path, files_below
 from xmodel2.recipe.preparation import Preparation, PreparedSource
 
 _TASK_BYTES = 8 << 20  # of files, packed or not, that are read by one task if there are many small ones
@@ -42,6 +42,10 @@ class Plan:
     tasks: tuple[Task, ...]
     fingerprint: str
     """Of the settings and of name, size and time of every input file: another one is other work."""
+
+    def source_tasks(self, name: str) -> list[int]:
+        """Return the numbers of the tasks of a source."""
+        return [n for n, task in enumerate(self.tasks) if task.source == name]
 
     def tasks_of(self, method: str) -> list[int]:
         """Return the numbers of the tasks whose documents a deduplication method looks at."""
@@ -72,9 +76,8 @@ def make_plan(path: Path, preparation: Preparation) -> Plan:
             found.append((name, parts, state))
             training += [Task(name, False, part=(part, parts)) for part in range(parts)]
         pinned[name] = source
-    for folder in (*preparation.decontaminate.dirs, preparation.tokenizer.path or ""):
-        files_below = sorted((root / folder).rglob("*")) if folder else []
-        found += [(str(f), f.stat().st_size, f.stat().st_mtime) for f in files_below if f.is_file()]
+    for folder in filter(None, (*preparation.decontaminate.dirs, preparation.tokenizer.path)):
+        found += files_below(root / folder)
     preparation = dataclasses.replace(preparation, sources=pinned)  # type: ignore[type-var]
     settings = dataclasses.asdict(preparation)  # type: ignore[call-overload]
     content = json.dumps([_FORMAT, settings, found, len(training)], sort_keys=True)

@@ -2,29 +2,31 @@
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from xmodel2.data.clean import SAMPLES
 from xmodel2.data.decontaminate import load_index
 from xmodel2.data.document import document_text
 from xmodel2.data.plan import Plan
-from xmodel2.data.step_clean import BENCHMARKS_FILE, SAMPLES, read_account, read_clean
+from xmodel2.data.shard_writer import COUNTS
+from xmodel2.data.step_clean import BENCHMARKS_FILE, read_clean
 from xmodel2.data.step_deduplicate import document_starts, exact_copies
 
-COUNTS = ("documents", "tokens", "loss_tokens", "bytes")
 _NEAR_SAMPLES = 2  # pairs of near-duplicates shown of each source
 _SAMPLE_CHARACTERS = 300
 _LISTED = 200  # contaminated documents, and skipped records, of a source that are listed
 
 
-def build_report(plan: Plan, work: Path, index: dict[str, Any]) -> dict[str, Any]:
-    """Return the report of a preparation whose steps are done."""
+def build_report(plan: Plan, work: Path, index: dict[str, Any], every: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the report of a preparation whose steps are done, from the account of every task."""
     duplicates = _duplicates(plan, work)
     sources = {}
     for name, entry in index["sources"].items():
-        accounts = [read_account(work, n) for n, task in enumerate(plan.tasks) if task.source == name]
+        accounts = [every[n] for n in plan.source_tasks(name)]
         sources[name] = {
             **{key: entry[key] for key in ("kind", "stage", "weight", "language", "licence")},
             "read": _added([account["read"] for account in accounts]),
@@ -41,12 +43,12 @@ def build_report(plan: Plan, work: Path, index: dict[str, Any]) -> dict[str, Any
     return {"tokenizer": index["tokenizer"], "benchmarks": benchmarks, "sources": sources}
 
 
-def contaminated_documents(plan: Plan, work: Path) -> str:
+def contaminated_documents(accounts: Sequence[dict[str, Any]]) -> str:
     """Return a JSON line for each document that held benchmark items: source, place, items, and its beginning."""
     return "".join(
-        json.dumps({"source": task.source, **document}) + "\n"
-        for number, task in enumerate(plan.tasks)
-        for document in read_account(work, number)["contaminated_documents"]
+        json.dumps({"source": account["source"], **document}) + "\n"
+        for account in accounts
+        for document in account["contaminated_documents"]
     )
 
 
@@ -58,8 +60,7 @@ def _duplicates(plan: Plan, work: Path) -> dict[str, dict[str, Any]]:
     [gone] = np.nonzero(stay != np.arange(len(stay)))
     result: dict[str, dict[str, Any]] = {}
     for name in plan.preparation.sources:
-        tasks = [n for n, task in enumerate(plan.tasks) if task.source == name]
-        here = gone[np.isin(task_of[gone], tasks)]
+        here = gone[np.isin(task_of[gone], plan.source_tasks(name))]
         near = here[~exact[here]]
         kept_in = Counter(plan.tasks[task_of[document]].source for document in stay[here])
         shown = [(int(document), int(stay[document])) for document in near[:_NEAR_SAMPLES]]

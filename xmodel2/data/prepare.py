@@ -21,10 +21,11 @@ from xmodel2.data.decontaminate import build_index, read_benchmarks
 from xmodel2.data.deduplicate import tables
 from xmodel2.data.document import document_text
 from xmodel2.data.executors import Cluster, Progress, TaskRunner
-from xmodel2.data.mixture_file import MIXTURE_FILE, mixture_toml
+from xmodel2.data.mixture_file import MIXTURE_FILE, mixture_toml, stage_shares
 from xmodel2.data.plan import Plan, make_plan
 from xmodel2.data.preparation_report import build_report, contaminated_documents
 from xmodel2.data.questions import write_questions
+from xmodel2.data.shard_writer import COUNTS
 from xmodel2.data.shards import write_index
 from xmodel2.data.step_clean import BENCHMARKS_FILE, CleanStep, read_account
 from xmodel2.data.step_deduplicate import TableStep, document_starts, number_documents, settle
@@ -102,9 +103,10 @@ def _prepare(
         _tokenizer(plan, work, progress)
         runner.run("tokenize", TokenizeStep(plan, work, options.shard_tokens), len(plan.tasks))
     index = _index(plan, work)
-    report = build_report(plan, work, index)
+    accounts = [read_account(work, number) for number in range(len(plan.tasks))]
+    report = build_report(plan, work, index, accounts)
     write_json_atomic(work / "out" / REPORT_FILE, report)
-    write_text_atomic(work / "out" / CONTAMINATED_FILE, contaminated_documents(plan, work))
+    write_text_atomic(work / "out" / CONTAMINATED_FILE, contaminated_documents(accounts))
     write_text_atomic(work / "out" / MIXTURE_FILE, mixture_toml(index, name))
     for leftover in (work / "out").rglob(".*.tmp"):  # of a worker that was killed
         leftover.unlink()
@@ -129,7 +131,7 @@ def _check_sources(plan: Plan, work: Path) -> None:
     starts, stay, heldout = document_starts(work), np.load(work / "stay.npy"), np.load(work / "heldout.npy")
     left = (stay == np.arange(len(stay))) & ~heldout
     for name, source in plan.preparation.sources.items():
-        tasks = [n for n, task in enumerate(plan.tasks) if task.source == name]
+        tasks = plan.source_tasks(name)
         if source.resolved_stage == "evaluation" or any(left[starts[n] : starts[n + 1]].any() for n in tasks):
             continue
         accounts = [read_account(work, n) for n in tasks]
@@ -176,8 +178,8 @@ def _not_of_a_tokenizer(folder: str, names: list[str]) -> list[str]:
 
 
 def _training_texts(plan: Plan, work: Path, name: str) -> Iterator[str]:
-    for number, task in enumerate(plan.tasks):
-        if task.source == name and not task.heldout:
+    for number in plan.source_tasks(name):
+        if not plan.tasks[number].heldout:
             for document in staying_documents(work, number):
                 if not document["heldout"]:
                     yield document_text(document)
@@ -186,16 +188,11 @@ def _training_texts(plan: Plan, work: Path, name: str) -> Iterator[str]:
 def _sample_shares(plan: Plan) -> dict[str, float] | None:
     """Return each source's share of the tokenizer's sample: its part of both stages; None if weights are missing."""
     sources = plan.preparation.sources
-    total: dict[str, float] = {}
-    for source in sources.values():
-        total[source.resolved_stage] = total.get(source.resolved_stage, 0.0) + (source.weight or 0.0)
     if any(source.weight is None for source in sources.values() if source.resolved_stage != "evaluation"):
         return None
-    part = {"stable": 2 - plan.preparation.sft_share, "decay": plan.preparation.sft_share}
-    return {
-        name: part[source.resolved_stage] * source.weight / total[source.resolved_stage] if source.weight else 0.0
-        for name, source in sources.items()
-    }
+    entries = {name: {"stage": source.resolved_stage, "weight": source.weight} for name, source in sources.items()}
+    shares = stage_shares({"sft_share": plan.preparation.sft_share, "sources": entries})
+    return {name: sum(share.get(name, 0.0) for share in shares.values()) for name in sources}
 
 
 def _index(plan: Plan, work: Path) -> dict[str, Any]:
@@ -204,9 +201,7 @@ def _index(plan: Plan, work: Path) -> dict[str, Any]:
     entries: dict[str, Any] = {}
     for name, source in plan.preparation.sources.items():
         parts = [
-            json.loads((work / "tokens" / f"{n:05d}.json").read_text(encoding="utf-8"))
-            for n, task in enumerate(plan.tasks)
-            if task.source == name
+            json.loads((work / "tokens" / f"{n:05d}.json").read_text(encoding="utf-8")) for n in plan.source_tasks(name)
         ]
         splits = {split: _summed([part["splits"][split] for part in parts]) for split in ("train", "heldout")}
         questions = [question for part in parts for question in part["questions"]]
@@ -229,8 +224,7 @@ def _index(plan: Plan, work: Path) -> dict[str, Any]:
 
 
 def _summed(parts: list[dict[str, Any]]) -> dict[str, Any]:
-    keys = ("documents", "tokens", "loss_tokens", "bytes")
     return {
-        **{key: sum(part[key] for part in parts) for key in keys},
+        **{key: sum(part[key] for part in parts) for key in COUNTS},
         "shards": [shard for part in parts for shard in part["shards"]],
     }

@@ -12,7 +12,7 @@ from typing import Any
 from xmodel2.data.document import Document
 from xmodel2.data.shards import read_index
 from xmodel2.errors import XmodelError
-from xmodel2.files import as_path, sha256_file, write_text_atomic
+from xmodel2.files import as_path, file_record, write_text_atomic
 
 QUESTIONS_FILE = "questions.jsonl"
 
@@ -29,7 +29,7 @@ def write_questions(folder: Path, documents: Sequence[Document]) -> dict[str, An
     """Write a source's questions and return their record for the index."""
     path = Path(folder) / QUESTIONS_FILE
     write_text_atomic(path, "".join(json.dumps(document) + "\n" for document in documents))
-    return {"file": path.name, "bytes": path.stat().st_size, "sha256": sha256_file(path)}
+    return {"file": path.name, **file_record(path)}
 
 
 def read_questions(directory: str | Path) -> list[Document]:

@@ -14,7 +14,7 @@ from typing import IO, Any
 import pyarrow.parquet
 import zstandard
 
-from xmodel2.data.document import PLAIN, Document, document_text, to_document
+from xmodel2.data.document import PLAIN, Document, document_text, to_documents
 from xmodel2.errors import XmodelError
 from xmodel2.files import as_path
 from xmodel2.recipe.preparation import FieldSettings
@@ -46,18 +46,8 @@ def locate_documents(
     fields: FieldSettings = PLAIN,
 ) -> Iterator[tuple[str, Document]]:
     """Yield ("file:line", document) as `read_documents` does."""
-    for path in map(as_path, paths):
-        for number, record in _records(path):
-            try:
-                document = to_document(record() if callable(record) else record, fields)
-            except ValueError as error:
-                message = f"{path}:{number}: {error}"
-                if strict:
-                    raise XmodelError(message) from None
-                if on_skip:
-                    on_skip(message)
-            else:
-                yield f"{path}:{number}", document
+    records = ((f"{path}:{number}", record) for path in map(as_path, paths) for number, record in _records(path))
+    return to_documents(records, fields, strict, on_skip)
 
 
 def read_records(path: Path | str) -> Iterator[tuple[int, Any]]:

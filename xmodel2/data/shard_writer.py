@@ -1,12 +1,16 @@
 """Documents of tokens become shard files, each with its size and SHA-256 (`data/shards.py` draws the layout)."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from xmodel2.files import write_bytes_atomic
+
+COUNTS = ("documents", "tokens", "loss_tokens", "bytes")
+"""What is counted of a split: documents, their tokens, those that are targets, and bytes of text."""
 
 
 class SplitWriter:
@@ -16,7 +20,7 @@ class SplitWriter:
         self._folder, self._stem, self._dtype, self._with_loss = folder, stem, dtype, with_loss
         self._shard_tokens = shard_tokens
         self._shards: list[dict[str, Any]] = []
-        self._totals = {"documents": 0, "tokens": 0, "loss_tokens": 0, "bytes": 0}
+        self._totals = dict.fromkeys(COUNTS, 0)
         self._clear()
 
     def _clear(self) -> None:
@@ -24,7 +28,7 @@ class SplitWriter:
         self._loss: list[np.ndarray] = []
         self._offsets = [0]
 
-    def add(self, ids: list[int], loss: list[int] | None, text_bytes: int) -> None:
+    def add(self, ids: Sequence[int] | np.ndarray, loss: list[int] | None, text_bytes: int) -> None:
         """Append one document; ``text_bytes`` is its length in UTF-8."""
         self._ids.append(np.array(ids, dtype=self._dtype))
         if self._with_loss:

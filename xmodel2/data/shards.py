@@ -21,7 +21,7 @@ import numpy as np
 
 from xmodel2.data.maps import Folder, MapCache, ShardFiles
 from xmodel2.errors import XmodelError, nearest
-from xmodel2.files import as_path, is_local, sha256_file, write_bytes_atomic, write_json_atomic
+from xmodel2.files import as_path, file_record, is_local, sha256_file, write_bytes_atomic, write_json_atomic
 
 INDEX_FILE = "index.json"
 
@@ -102,10 +102,7 @@ def write_index(directory: Path, index: dict[str, Any]) -> None:
     known = {f"{name}/{r['file']}" for name, entry in index["sources"].items() for r in _records(entry)}
     names = (str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file())
     others = sorted(name for name in names if name not in known and name != INDEX_FILE and not name.startswith("."))
-    files = {
-        name: {"bytes": (directory / name).stat().st_size, "sha256": sha256_file(directory / name)} for name in others
-    }
-    content = {**index, "files": files}
+    content = {**index, "files": {name: file_record(directory / name) for name in others}}
     write_json_atomic(directory / INDEX_FILE, {**content, "sha256": _own_hash(content)})
 
 

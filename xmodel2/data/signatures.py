@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from xmodel2.data.document import Document, document_text
-from xmodel2.data.ngrams import mix, shingles
+from xmodel2.data.hashing import mix
+from xmodel2.data.ngrams import shingles
 from xmodel2.recipe.preparation import DeduplicateSettings
 
 UNSIGNED = (1 << 32) - 1

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import zstandard
 
-from xmodel2.data.clean import SAMPLES, Cleaner
+from xmodel2.data.clean import Cleaner
 from xmodel2.data.decontaminate import contamination, load_index
 from xmodel2.data.document import Document, document_text
 from xmodel2.data.huggingface import read_dataset
 from xmodel2.data.plan import Plan, Task
-from xmodel2.data.read import locate_documents
+from xmodel2.data.read import locate_documents, read_records
 from xmodel2.data.signatures import Signer, content_digest
 from xmodel2.errors import XmodelError
 from xmodel2.files import write_json_atomic, writing_atomic
@@ -159,26 +159,11 @@ def _reason(message: str) -> str:
 
 def read_clean(work: Path, task: int) -> Iterator[Document]:
     """Yield the documents that a task left, with "heldout"."""
-    with open(work / "clean" / f"{task:05d}.jsonl.zst", "rb") as handle:
-        reader = zstandard.ZstdDecompressor().stream_reader(handle)
-        for line in _lines(reader):
-            yield json.loads(line)
-
-
-def _lines(reader: Any) -> Iterator[bytes]:
-    rest: list[bytes] = []
-    while chunk := reader.read(1 << 20):
-        first, *lines = chunk.split(b"\n")
-        rest.append(first)
-        for line in lines:
-            yield b"".join(rest)
-            rest = [line]
+    for _, document in read_records(work / "clean" / f"{task:05d}.jsonl.zst"):
+        yield document
 
 
 def read_account(work: Path, task: int) -> dict[str, Any]:
     """Return a task's account."""
     account: dict[str, Any] = json.loads((work / "clean" / f"{task:05d}.json").read_text(encoding="utf-8"))
     return account
-
-
-__all__ = ["BENCHMARKS_FILE", "SAMPLES", "CleanStep", "read_account", "read_clean"]

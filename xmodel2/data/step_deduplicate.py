@@ -25,7 +25,7 @@ from xmodel2.data.deduplicate import (
     simhash_tables,
     tables,
 )
-from xmodel2.data.ngrams import mix
+from xmodel2.data.hashing import mix
 from xmodel2.data.plan import Plan
 from xmodel2.data.signatures import UNSIGNED
 from xmodel2.files import writing_atomic
@@ -52,17 +52,17 @@ class TableStep:
         ids, keys, check = self._keys(method, number)
         # Held-out documents first, then in order of preference: the first of a bucket is the one that may stay.
         order = np.argsort(~np.load(self.work / "heldout.npy")[ids], kind="stable")
-        found = pairs(keys[order], None if check is None else lambda a, b: check(order[a], order[b]))
+        found = pairs(keys[order], lambda a, b: check(order[a], order[b]))
         return ids[order[found]]
 
-    def _keys(self, method: str, number: int) -> tuple[np.ndarray, np.ndarray, Check | None]:
+    def _keys(self, method: str, number: int) -> tuple[np.ndarray, np.ndarray, Check]:
         """Return document numbers, their keys in the table, and the check, which takes positions among them."""
         settings = self.plan.preparation.deduplicate
         chosen = self.plan.tasks_of(method)
         starts = document_starts(self.work)
         ids = np.concatenate([np.arange(starts[n], starts[n + 1]) for n in chosen])
         signed = np.ones(len(ids), dtype=bool)  # a document without a word has nothing to be compared by
-        check: Check | None = None
+        check: Check
         if method == "minhash":
             stacked = _Stacked([self.work / "clean" / f"{n:05d}.minhash.npy" for n in chosen])
             keys = np.concatenate([minhash_keys(part, number, settings.rows) for part in stacked.parts()])
@@ -81,9 +81,7 @@ class TableStep:
         keys = mix(keys + mix(np.repeat(groups, [starts[n + 1] - starts[n] for n in chosen]).astype(np.uint64)))
         if not signed.all():
             [kept] = np.nonzero(signed)
-            everything = check
-            check = None if everything is None else lambda a, b: everything(kept[a], kept[b])
-            ids, keys = ids[kept], keys[kept]
+            return ids[kept], keys[kept], lambda a, b: check(kept[a], kept[b])
         return ids, keys, check
 
     def _group(self, source: str) -> int:

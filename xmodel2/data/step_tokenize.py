@@ -80,8 +80,8 @@ def encode(tokenizer: Tokenizer, kind: str, documents: list[Document]) -> Iterat
         for document in documents:
             yield tokenizer.encode_chat(document["messages"])
         return
-    for ids in tokenizer.encode_batch([document_text(document) for document in documents]):
-        yield [tokenizer.bos_id, *ids, tokenizer.eos_id], None
+    for ids in tokenizer.encode_arrays([document_text(document) for document in documents]):
+        yield np.concatenate(([tokenizer.bos_id], ids, [tokenizer.eos_id])), None
 
 
 def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xmodel2.data.shard_writer import SplitWriter
+from xmodel2.data.shard_writer import COUNTS, SplitWriter
 from xmodel2.data.shards import INDEX_FILE, read_index
 from xmodel2.files import write_json_atomic
 
@@ -42,7 +42,7 @@ def write_shards(
             for ids, loss in found:
                 writer.add(ids, loss, 3 * len(ids))
             splits[split] = writer.finish()
-        entries[name] = {"kind": kind, "duplicates": 0, "skipped_lines": 0, "splits": splits}
+        entries[name] = {"kind": kind, "splits": splits}
     tokenizer = {"fingerprint": "", "vocab_size": vocab_size}
     write_json_atomic(out / INDEX_FILE, {"format": 1, "dtype": "uint16", "tokenizer": tokenizer, "sources": entries})
 
@@ -53,6 +53,6 @@ def repeat_shards(directory: Path, times: int) -> None:
     for entry in index["sources"].values():
         for split in entry["splits"].values():
             split["shards"] *= times
-            for key in ("documents", "tokens", "loss_tokens", "bytes"):
+            for key in COUNTS:
                 split[key] *= times
     write_json_atomic(directory / INDEX_FILE, index)

@@ -1,6 +1,6 @@
 """Tokenizers on files: train one, look at one, compare several. A source is the files of one name or folder."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ def train_on_files(
         shares = balanced_shares(
             {name: sum(f.stat().st_size for f in found) for name, found in sources.items()}, balance
         )
-    texts = {name: map(document_text, read_documents(found)) for name, found in sources.items()}
+    texts = _texts(sources)
     with replaced_folder(out, overwrite, "tokenizer train") as folder:
         return train_unigram(texts, vocab_size, folder, shares=shares, max_bytes=sample_bytes)
 
@@ -47,12 +47,15 @@ def compare_on_files(tokenizers: Sequence[Path], files: Sequence[Path], figure: 
     if not tokenizers:
         raise XmodelError("tokenizer inspect: name at least one tokenizer")
     loaded = {name: load_any(path) for name, path in _named(tokenizers).items()}
-    texts = {name: map(document_text, read_documents(found)) for name, found in by_source(files).items()}
-    comparison = compare_tokenizers(loaded, texts)
+    comparison = compare_tokenizers(loaded, _texts(by_source(files)))
     if figure is not None:
         comparison_figure(comparison).savefig(figure)
     tables = f"characters a token\n\n{comparison_markdown(comparison)}\nall sources\n\n{summary_markdown(comparison)}"
     return comparison, tables
+
+
+def _texts(sources: Mapping[str, list[Path]]) -> dict[str, Iterable[str]]:
+    return {name: map(document_text, read_documents(files)) for name, files in sources.items()}
 
 
 def _named(paths: Sequence[Path]) -> Mapping[str, Path]:

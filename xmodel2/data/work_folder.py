@@ -6,7 +6,7 @@ from typing import Any
 
 from xmodel2.data.plan import Plan
 from xmodel2.errors import XmodelError
-from xmodel2.files import MARKER, is_local, mark_folder, read_json, write_json_atomic
+from xmodel2.files import is_local, is_marked, mark_folder, read_json, write_json_atomic
 
 _WORK = "data prepare, half done"
 
@@ -42,9 +42,8 @@ def open_work_folder(work: Path, mark: dict[str, Any]) -> None:
 
     Raises `XmodelError` if it is a folder of anything else.
     """
-    marker = work / MARKER
     if work.exists() and any(work.iterdir()):
-        if not marker.is_file() or marker.read_text(encoding="utf-8").strip() != _WORK:
+        if not is_marked(work, _WORK):
             raise XmodelError(
                 f"{work}: is no work folder of `xmodel2 data prepare`; remove it, or choose another --work"
             )

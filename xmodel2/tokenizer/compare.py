@@ -6,6 +6,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from xmodel2.errors import XmodelError
+from xmodel2.plots import PALETTE
 from xmodel2.tokenizer.encoder import Encoder
 from xmodel2.tokenizer.inspect import Counts
 
@@ -26,7 +27,6 @@ _FIGURES = {
     "round_trip_failures": ",.0f",
 }
 _HIGHER_IS_BETTER = {"chars_per_token", "bytes_per_token", "used_vocabulary", "renyi_efficiency"}
-_COLORS = ("#2f6fbb", "#d9822b", "#3a9d6b", "#b5485d", "#7d5bb0", "#8a8f98")
 _MARKERS = "osD^vP"
 
 
@@ -98,8 +98,8 @@ def comparison_figure(comparison: Comparison, figure: str = "chars_per_token") -
             linestyle="",
             marker=_MARKERS[index % len(_MARKERS)],
             markersize=6 if index == 0 else 5,
-            markerfacecolor=_COLORS[index % len(_COLORS)] if index == 0 else "none",
-            color=_COLORS[index % len(_COLORS)],
+            markerfacecolor=PALETTE[index % len(PALETTE)] if index == 0 else "none",
+            color=PALETTE[index % len(PALETTE)],
             label=name,
         )
     axes.set_yticks(range(len(sources)), sources)

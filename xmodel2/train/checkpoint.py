@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from xmodel2.errors import XmodelError
-from xmodel2.files import fsync_dir, sha256_file, write_json_atomic, write_text_atomic
+from xmodel2.files import file_record, fsync_dir, sha256_file, write_json_atomic, write_text_atomic
 from xmodel2.model import Xmodel2
 from xmodel2.recipe import ModelSettings, Recipe, load_recipe, recipe_to_toml
 
@@ -38,7 +38,7 @@ def save_checkpoint(
         save_file(_optimizer_tensors(model, optimizer), beside / OPTIMIZER_FILE)
         write_json_atomic(beside / STATE_FILE, {"step": step, **state})
         write_text_atomic(beside / RECIPE_FILE, recipe_to_toml(recipe))
-        files = {p.name: {"bytes": p.stat().st_size, "sha256": sha256_file(p)} for p in sorted(beside.iterdir())}
+        files = {p.name: file_record(p) for p in sorted(beside.iterdir())}
         write_json_atomic(beside / MANIFEST_FILE, {"format": 1, "files": files})
         for name in (MODEL_FILE, OPTIMIZER_FILE):
             with open(beside / name, "rb") as handle:
