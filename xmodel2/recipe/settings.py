@@ -1,6 +1,6 @@
 """Typed settings of a whole run: what a recipe file may say, with units, bounds and the report's values as defaults.
 
-A recipe is a tree: `model`, `data`, `stages` (stable, decay) and `train`. Every key is checked by type and range
+A recipe is a tree: `model`, `data`, `stages` (stable, decay), `train`, `parallel` and `guard`. Every key is checked by type and range
 (pydantic); nothing is read from the environment. Symbols of the report keep their names.
 """
 
@@ -175,22 +175,76 @@ class TrainSettings:
     """On matrix-like tensors only."""
     weight_decay_scaling: Literal["coupled", "constant"] = "coupled"
     """`coupled`: decay per step is rate x weight_decay, so it shrinks as 1/m; `constant`: multiplied by m, so it does not."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """`muon` orthogonalises the updates of matrix-like tensors (as the authors' next model does); the others stay with AdamW."""
+    muon_learning_rate: PositiveFloat = 0.02
+    """Peak rate of the matrix-like tensors under `muon`, at every width."""
+    muon_momentum: Share = 0.95
+    """Momentum of `muon`."""
     max_grad_norm: PositiveFloat = 1.0
     """Global gradient norm is clipped to this."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of the matrix products (weights stay fp32); auto measures which is faster and writes it down."""
+    float8: bool = False
+    """Matrix products of the blocks in float8 (needs torchao and a Hopper GPU or later)."""
+    deterministic: bool = True
+    """Only algorithms that give the same bits each time, which an exact resume needs; docs/training.md states the price."""
     compile: bool = True
     """Use torch.compile."""
+    compile_mode: Literal["default", "max-autotune-no-cudagraphs", "reduce-overhead"] = "default"
+    """Mode of torch.compile; `reduce-overhead` uses CUDA graphs, for models so small that launching kernels is what takes time."""
+    attention: Literal["auto", "plain", "documents", "sdpa", "flex"] = "auto"
+    """How attention is computed (docs/training.md); auto: by device, row length and document mask."""
+    loss_chunk_tokens: NotNegative = 0
+    """Positions whose logits are held at once; 0: chosen by the device."""
+    activation_memory_budget: Share = 1.0
+    """Share of a block's activations that is kept for the backward pass; the rest, cheapest first, is computed again."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train."""
     checkpoint_every: Positive = 1000
     """Steps between checkpoints; one is also written at the end of each stage."""
     keep_checkpoints: Positive = 3
     """Latest checkpoints kept; the end of the stable stage is always kept."""
+    keep_checkpoint_every: NotNegative = 0
+    """Steps between checkpoints that are kept for good, for decays to branch from; a multiple of checkpoint_every, 0 for none."""
+    async_checkpoint: bool = True
+    """Write checkpoints while training goes on."""
     heldout_every: NotNegative = 1000
     """Steps between held-out losses; 0 means only at the end of each stage."""
     heldout_rows: Positive = 64
     """Rows a source in a periodic held-out loss."""
+    norms_every: NotNegative = 100
+    """Steps between lines with weight, gradient and update norms of each layer class; 0 for none."""
+    trackers: list[Literal["tensorboard", "wandb", "trackio"]] = field(default_factory=lambda: ["tensorboard"])
+    """Where metrics go beside metrics.jsonl."""
+
+
+@dataclass(frozen=True, config=_CONFIG, kw_only=True)
+class ParallelSettings:
+    """How a run is laid out over the processes of `torchrun`; their number is the product of the four."""
+
+    data_parallel_replicate: Positive = 1
+    """Groups of ranks that hold the same shards of the weights (hybrid sharding)."""
+    data_parallel_shard: NotNegative = 0
+    """Ranks over which weights, gradients and moments are sharded (FSDP2); 0: all that the others leave."""
+    tensor_parallel: Positive = 1
+    """Ranks over which heads, feed-forward and vocabulary are cut; divides num_key_value_heads."""
+    context_parallel: Positive = 1
+    """Ranks over which the positions of a row are cut."""
+
+
+@dataclass(frozen=True, config=_CONFIG, kw_only=True)
+class GuardSettings:
+    """What is done about a loss or gradient that is not finite or spikes, and about a rank that hangs."""
+
+    window: NotNegative = 128
+    """Latest good steps whose loss and gradient norm a step is compared with; 0 lets spikes pass, never what is not finite."""
+    max_z_score: PositiveFloat = 10.0
+    """Standard deviations above the window's mean at which a step counts as a spike and is skipped."""
+    rollback_after: Positive = 3
+    """Skipped steps in a row after which the run goes back to the last checkpoint, and passes over their batches."""
+    hang_seconds: NotNegative = 1800
+    """Seconds without a step after which the run is stopped, naming the rank that hangs; 0 waits for ever."""
 
 
 @dataclass(frozen=True, config=_CONFIG, kw_only=True)
@@ -205,6 +259,8 @@ class Recipe:
     data: DataSettings = field(default_factory=DataSettings)
     stages: StagesSettings = field(default_factory=StagesSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
+    parallel: ParallelSettings = field(default_factory=ParallelSettings)
+    guard: GuardSettings = field(default_factory=GuardSettings)
 
     @property
     def batch_rows(self) -> int:
@@ -250,6 +306,11 @@ class Recipe:
             raise ValueError(
                 f"train.warmup_steps {self.train.warmup_steps} must not exceed the {self.stable_steps} steps of the stable"
                 " stage; lower it, or raise stages.stable.tokens"
+            )
+        if self.train.keep_checkpoint_every % self.train.checkpoint_every:
+            raise ValueError(
+                f"train.keep_checkpoint_every {self.train.keep_checkpoint_every} must be a multiple of"
+                f" train.checkpoint_every {self.train.checkpoint_every}"
             )
         if self.data.sequence_length > self.model.max_position_embeddings:
             raise ValueError(
