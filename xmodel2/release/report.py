@@ -15,7 +15,7 @@ from xmodel2.plots import colors, pie
 from xmodel2.recipe import PRESETS, ModelSettings, Recipe, load_recipe
 from xmodel2.release.figures import heldout_curves, loss_curve
 from xmodel2.train.metrics import read_metrics
-from xmodel2.train.run import RECIPE_FILE
+from xmodel2.train.run_dir import RECIPE_FILE
 
 
 def build_report(run_dirs: list[Path], out: Path) -> Path:

@@ -19,39 +19,19 @@ import torch
 
 from xmodel2.data.loader import Loader, prefetch
 from xmodel2.data.shards import ShardSet, open_shards
-from xmodel2.errors import XmodelError
 from xmodel2.files import write_json_atomic, write_text_atomic
 from xmodel2.model import Xmodel2, tensor_program
 from xmodel2.model.count import flops_per_token
-from xmodel2.recipe import Recipe, load_recipe, recipe_to_toml, replace
+from xmodel2.recipe import Recipe, recipe_to_toml, replace
 from xmodel2.train import checkpoint as checkpoints
 from xmodel2.train.device import pick_device, pick_precision
 from xmodel2.train.heldout import heldout_losses
 from xmodel2.train.metrics import MetricsWriter
 from xmodel2.train.optimizer import build_optimizer, set_rate
 from xmodel2.train.progress import TrainProgress
+from xmodel2.train.run_dir import MIXTURE_FILE, RECIPE_FILE, check_data, open_run_dir
 from xmodel2.train.schedule import rate_at
 from xmodel2.train.step import TrainStep
-
-RECIPE_FILE = "recipe.toml"
-MIXTURE_FILE = "mixture.json"
-"""What each stage has taken from each source, as of the newest checkpoint."""
-
-# What may differ between a run and its continuation without changing what is learnt.
-_FREE = {
-    "name",
-    "data.dir",
-    "data.cache_dir",
-    "data.verify_checksums",
-    "data.sources",
-    "train.device",
-    "train.precision",
-    "train.compile",
-    "train.checkpoint_every",
-    "train.keep_checkpoints",
-    "train.heldout_every",
-    "train.heldout_rows",
-}
 
 
 @dataclass(frozen=True)
@@ -73,10 +53,10 @@ def train(recipe: Recipe, run_dir: Path, resume: bool = False, stop_after: int |
     """
     run_dir = Path(run_dir)
     shards = open_shards(recipe.data.dir, recipe.data.verify_checksums, recipe.data.cache_dir)
-    _check_data(recipe, shards)
+    check_data(recipe, shards)
     loader = make_loader(recipe, shards)
     device = pick_device(recipe.train.device)
-    checkpoint, recipe = _open_run_dir(recipe, run_dir, resume, shards.fingerprint)
+    checkpoint, recipe = open_run_dir(recipe, run_dir, resume, shards.fingerprint)
     rows = recipe.train.micro_batch_size * recipe.data.sequence_length
     precision, peak = pick_precision(recipe.train.precision, device, rows, recipe.model)
     recipe = replace(recipe, {"train.precision": precision, "train.device": device.type})
@@ -216,64 +196,3 @@ def make_loader(recipe: Recipe, shards: ShardSet) -> Loader:
         stages.append((recipe.decay_steps * recipe.batch_rows, recipe.decay_mixture))
     data = recipe.data
     return Loader(shards, stages, data.sequence_length, recipe.batch_rows, recipe.seed, data.loss_on, data.packing)
-
-
-def _check_data(recipe: Recipe, shards: ShardSet) -> None:
-    if not recipe.stages.stable.mixture:
-        raise XmodelError("recipe: stages.stable.mixture is empty; name at least one source and its share")
-    decay = recipe.stages.decay
-    if decay.tokens and decay.sft_share > 0 and not decay.sft_mixture:
-        raise XmodelError(
-            f"recipe: stages.decay.sft_share is {decay.sft_share} but stages.decay.sft_mixture is empty; name instruction"
-            " sources and their shares, or set stages.decay.sft_share = 0"
-        )
-    if shards.vocab_size > recipe.model.vocab_size:
-        raise XmodelError(
-            f"{recipe.data.dir}: its tokenizer has {shards.vocab_size} pieces but model.vocab_size is"
-            f" {recipe.model.vocab_size}; set model.vocab_size={shards.vocab_size} or more"
-        )
-
-
-def _open_run_dir(recipe: Recipe, run_dir: Path, resume: bool, data: str) -> tuple[Path | None, Recipe]:
-    """Return the checkpoint to go on from, if any, and the recipe with the run's own precision."""
-    if not resume:
-        if run_dir.exists() and any(run_dir.iterdir()):
-            raise XmodelError(f"{run_dir}: already exists; go on with --resume, or choose another --out")
-        run_dir.mkdir(parents=True, exist_ok=True)
-        return None, recipe
-    run_dir.mkdir(parents=True, exist_ok=True)
-    if not (run_dir / RECIPE_FILE).exists():
-        if checkpoints.checkpoint_steps(run_dir):
-            raise XmodelError(
-                f"{run_dir}: has checkpoints but no {RECIPE_FILE}; copy it back from one of them to resume"
-            )
-        return None, recipe
-    before = load_recipe(run_dir / RECIPE_FILE)
-    changed = [f"{key} was {a!r}, is {b!r}" for key, a, b in _differences(before, recipe) if key not in _FREE]
-    if changed:
-        raise XmodelError(
-            f"{run_dir}: cannot resume with another recipe ({'; '.join(changed)}); use the run's own recipe.toml,"
-            " or another --out for a new run"
-        )
-    if recipe.train.precision == "auto":
-        recipe = replace(recipe, {"train.precision": before.train.precision})
-    checkpoint, complaints = checkpoints.newest_valid(run_dir)
-    if checkpoint is None and complaints:
-        raise XmodelError(f"{run_dir}: no checkpoint is usable: {'; '.join(complaints)}")
-    if checkpoint is not None and checkpoints.read_state(checkpoint)["data"] != data:
-        raise XmodelError(
-            f"{recipe.data.dir}: is not the data that {run_dir} was trained on (its index differs); point data.dir at that"
-            " data, or choose another --out for a new run"
-        )
-    return checkpoint, recipe
-
-
-def _differences(a: Any, b: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
-    found = []
-    for name in a.__dataclass_fields__:
-        key, x, y = prefix + name, getattr(a, name), getattr(b, name)
-        if hasattr(x, "__dataclass_fields__"):
-            found += _differences(x, y, key + ".")
-        elif x != y and name != "preset":
-            found.append((key, x, y))
-    return found
