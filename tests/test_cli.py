@@ -42,6 +42,12 @@ def test_help_has_an_example(command: list[str], capsys: pytest.CaptureFixture[s
     assert f"Example: xmodel2 {' '.join(command)}" in " ".join(capsys.readouterr().out.replace("│", " ").split())
 
 
+def test_help_comes_without_heavy_imports() -> None:
+    probe = "import sys, xmodel2.cli; print({'torch', 'transformers', 'pydantic', 'matplotlib'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
 def test_wrong_usage_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("train") == 2
     assert run("trian", "x.toml") == 2

@@ -1,8 +1,16 @@
-"""Arguments as people write them, before the command line is parsed and after."""
+"""Arguments as people write them, before the command line is parsed and after; their types that several commands share."""
 
 from collections.abc import Sequence
+from typing import Annotated
+
+import tyro
 
 from xmodel2.errors import XmodelError
+
+Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+"""An option without a value, and without a --no- form."""
+Overrides = Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE"), tyro.conf.UseAppendAction]
+"""``--set KEY=VALUE``, any number of times."""
 
 _GROUPS = ("tokenizer", "data")
 
