@@ -1,5 +1,6 @@
 """Sums over ranks: the same for plain tensors and however they are cut."""
 
+import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -40,13 +41,14 @@ def test_groups_large_values_and_what_is_not_finite() -> None:
     large = [torch.tensor([1e19])] * 100
     sums = global_square_sums([large, [torch.tensor([3.0]), torch.tensor([4.0])]])
     assert sums.tolist() == pytest.approx([1e40, 25.0])
-    assert global_square_sum([torch.tensor([1.0, 2.0], dtype=torch.bfloat16)]) == 5.0
+    assert global_square_sum([torch.tensor([1.0, 2.0], dtype=torch.bfloat16)]) == pytest.approx(5.0)
     assert not torch.isfinite(global_square_sum([torch.ones(2), torch.tensor([float("nan")])]))
 
 
 def test_the_same_sum_and_clipped_gradients_on_one_two_and_four_ranks(tmp_path: Path) -> None:
     wanted = float(global_square_sum(tensors()))
-    mp.spawn(_on_ranks, (4, tmp_path, wanted), nprocs=4)
+    multiprocessing.set_forkserver_preload(["torch.distributed.tensor"])
+    mp.start_processes(_on_ranks, (4, tmp_path, wanted), nprocs=4, start_method="forkserver")
     assert len({(tmp_path / f"{rank}").read_text() for rank in range(4)}) == 1
 
 

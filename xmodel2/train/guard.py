@@ -1,0 +1,171 @@
+"""The guard: judges a step by its loss and gradient norm before the optimizer applies it.
+
+    good --> go                     bad --> skip: the weights stay as they are, the next step has the next batch
+    bad for the rollback_after-th time in a row --> roll back: to the last checkpoint before the trouble, and on without
+        the batches of the bad steps and as many just before them (PaLM, section 5.1: those led into the spike)
+    again from about there, back to the same checkpoint --> `XmodelError`: it is not the batches
+
+Bad is what is not finite, or above the mean of the latest good steps by max_z_score deviations. All that a verdict depends
+on is JSON in the checkpoint and in guard.json (which the checkpoint gone back to can't know), so a resumed run judges alike.
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from xmodel2.data.loader import Loader
+from xmodel2.errors import XmodelError
+from xmodel2.recipe.settings import GuardSettings
+
+GUARD_FILE = "guard.json"
+"""In the run directory, written when the run goes back: `Guard.memory`."""
+LEAST_STEPS = 32
+"""Good steps before a spike is judged, and after a rollback before another one to the same checkpoint is progress."""
+LEAST_LOSS_DEVIATION = 0.02
+"""Nats a token: on a curve flatter than this, what the loss must rise by is counted in units of it."""
+LEAST_NORM_DEVIATION = 0.1
+"""The same for the natural logarithm of the gradient norm: about 10%."""
+MOST_DOCUMENTS = 64
+"""Documents named in the line of a skipped step."""
+
+Document = tuple[str, int, int]
+"""Source, epoch, document."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What to do with a step, and why."""
+
+    action: Literal["go", "skip", "roll back"]
+    reason: str = ""
+
+
+class Guard:
+    """Judges steps in their order; every rank has its own, gives it the same figures and gets the same verdicts."""
+
+    def __init__(
+        self, settings: GuardSettings, state: dict[str, Any] | None = None, memory: dict[str, Any] | None = None
+    ) -> None:
+        """Go on from ``state`` (of the checkpoint; None at step 0) and ``memory`` (guard.json's content, if there is one)."""
+        self.settings = settings
+        state, memory = state or {}, memory or {}
+        self._stage: str = state.get("stage", "")
+        self._losses = deque[float](state.get("losses", []), maxlen=settings.window)
+        self._log_norms = deque[float](state.get("log_norms", []), maxlen=settings.window)
+        self._bad: list[int] = list(state.get("bad", []))
+        self.passed_over = set(state.get("passed_over", [])) | set(memory.get("passed_over", []))
+        self._rollbacks: list[dict[str, int]] = max(state.get("rollbacks", []), memory.get("rollbacks", []), key=len)
+
+    def state(self) -> dict[str, Any]:
+        """Return what goes into a checkpoint."""
+        window = {"losses": list(self._losses), "log_norms": list(self._log_norms)}
+        return {"stage": self._stage, **window, "bad": self._bad.copy(), **self.memory()}
+
+    def memory(self) -> dict[str, Any]:
+        """Return what goes into guard.json: what must outlive a rollback."""
+        return {"passed_over": sorted(self.passed_over), "rollbacks": self._rollbacks}
+
+    @property
+    def in_trouble(self) -> bool:
+        """Whether the last step was bad: no time for a checkpoint."""
+        return bool(self._bad)
+
+    def judge(self, step: int, stage: str, loss: float, grad_norm: float) -> Verdict:
+        """Judge a step by its loss (nats a token) and its gradient norm before clipping."""
+        if stage != self._stage:  # another mixture has another loss
+            self._stage = stage
+            self._losses.clear()
+            self._log_norms.clear()
+        reason = self._complaint(loss, grad_norm)
+        if not reason:
+            self._bad.clear()
+            if grad_norm > 0:  # a batch without loss tokens says nothing of the next one
+                self._losses.append(loss)
+                self._log_norms.append(math.log(grad_norm))
+            return Verdict("go")
+        self._bad.append(step)
+        return Verdict("roll back" if len(self._bad) >= self.settings.rollback_after else "skip", reason)
+
+    def _complaint(self, loss: float, grad_norm: float) -> str:
+        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+            return f"loss {loss:g} with gradient norm {grad_norm:g}"
+        found = [_spike("loss", loss, self._losses, LEAST_LOSS_DEVIATION, self.settings)]
+        if grad_norm > 0:
+            name = f"gradient norm {grad_norm:.4g}: its logarithm"
+            found.append(_spike(name, math.log(grad_norm), self._log_norms, LEAST_NORM_DEVIATION, self.settings))
+        return "; ".join(filter(None, found))
+
+    def to_pass_over(self) -> range:
+        """Return the steps that a rollback passes over; it goes back to a checkpoint before the first of them."""
+        return range(max(1, self._bad[0] - len(self._bad)), self._bad[-1] + 1)
+
+    def gone_back(
+        self, checkpoint: int, state: dict[str, Any] | None, documents_of: Callable[[int], Sequence[Document]]
+    ) -> "Guard":
+        """Return the guard to go on with from the checkpoint of a step, of which ``state`` is the guard's own (None at 0).
+
+        Raises `XmodelError` naming steps and documents if the run came back to that checkpoint for the same trouble.
+        """
+        steps, last = self.to_pass_over(), self._rollbacks[-1] if self._rollbacks else None
+        if last and checkpoint <= last["checkpoint"] and self._bad[0] - last["to"] <= LEAST_STEPS:
+            raise XmodelError(_no_progress(last, self._bad, documents_of))
+        rollback = {"checkpoint": checkpoint, "from": steps[0], "to": steps[-1]}
+        memory = {"passed_over": [*self.passed_over, *steps], "rollbacks": [*self._rollbacks, rollback]}
+        return Guard(self.settings, state, memory)
+
+
+def _spike(name: str, value: float, window: deque[float], least_deviation: float, settings: GuardSettings) -> str:
+    """Return what to say of a value too far above the window's mean, or an empty string."""
+    if len(window) < min(LEAST_STEPS, settings.window) or not window:
+        return ""
+    mean = math.fsum(window) / len(window)
+    deviation = max(least_deviation, math.sqrt(math.fsum((x - mean) ** 2 for x in window) / len(window)))
+    score = (value - mean) / deviation
+    if score <= settings.max_z_score:
+        return ""
+    return (
+        f"{name} {value:.4g} is {score:.1f} deviations of {deviation:.3g} above {mean:.4g}, the mean of the last"
+        f" {len(window)} good steps"
+    )
+
+
+def _no_progress(last: dict[str, int], bad: list[int], documents_of: Callable[[int], Sequence[Document]]) -> str:
+    named = [document for step in bad for document in documents_of(step)]
+    text = ", ".join(f"{source} {document} (epoch {epoch})" for source, epoch, document in named[:10])
+    more = f" and {len(named) - 10} more" if len(named) > 10 else ""
+    return (
+        f"step {', '.join(map(str, bad))}: bad again, after steps {last['from']} to {last['to']} were passed over from"
+        f" checkpoint step-{last['checkpoint']}; documents of these steps: {text}{more}. Look at them (metrics.jsonl has those"
+        " of all skipped steps) and take bad ones out of the data; or lower train.learning_rate; or, if the steps are as"
+        " they should be, raise guard.max_z_score. Then go on with --resume"
+    )
+
+
+def batch_documents(loader: Loader, step: int) -> list[Document]:
+    """Return what the batch of update ``step`` (from 1) holds, each document once, in its order."""
+    rows = range((step - 1) * loader.batch_rows, step * loader.batch_rows)
+    return list(dict.fromkeys(document for row in rows for document in loader.describe_row(row)))
+
+
+def skip_record(
+    step: int, stage: str, reason: str, loss: float, grad_norm: float, documents: Sequence[Document]
+) -> dict[str, Any]:
+    """Return the line of a skipped step for metrics.jsonl; what is not finite is text there, since JSON has no such number."""
+    return {
+        "step": step,
+        "kind": "skipped",
+        "stage": stage,
+        "reason": reason,
+        "loss": loss if math.isfinite(loss) else str(loss),
+        "grad_norm": grad_norm if math.isfinite(grad_norm) else str(grad_norm),
+        "documents": [list(document) for document in documents[:MOST_DOCUMENTS]],
+        "documents_not_named": max(0, len(documents) - MOST_DOCUMENTS),
+    }
+
+
+def passed_over_record(step: int, stage: str) -> dict[str, Any]:
+    """Return the line of a step that was passed over, unseen, for metrics.jsonl."""
+    reason = "passed over: the run went back because of this batch, or of one soon after it"
+    return {"step": step, "kind": "skipped", "stage": stage, "reason": reason}
