@@ -1,70 +1,31 @@
-"""Checkpoints: complete or absent, never pickled.
+"""Checkpoints, read: complete or absent, never pickled.
 
     checkpoints/step-200/{model,optimizer}.safetensors  state.json  recipe.toml  manifest.json (sizes, SHA-256)
 
-Written to a hidden folder beside, synced, then renamed: a folder of that name is complete, and a kill or a full disk at any
-moment leaves the previous checkpoint valid. A damaged one is passed over for the one before it.
+Several ranks write {model,optimizer}-0000R-of-0000N.safetensors instead; any number of ranks in any layout reads either.
+A folder of that name is complete (`checkpoint_writer`). A damaged one is passed over for the one before it.
 """
 
 import json
 import os
 import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from torch import nn
 
 from xmodel2.errors import XmodelError
-from xmodel2.files import file_record, fsync_dir, sha256_file, write_json_atomic, write_text_atomic
+from xmodel2.files import sha256_file
 from xmodel2.model import Xmodel2
-from xmodel2.recipe import ModelSettings, Recipe, load_recipe, recipe_to_toml
+from xmodel2.recipe import ModelSettings, Recipe, load_recipe
+from xmodel2.train.tensor_files import TensorFiles
 
-MODEL_FILE, OPTIMIZER_FILE = "model.safetensors", "optimizer.safetensors"
+MODEL, OPTIMIZER = "model", "optimizer"
 STATE_FILE, MANIFEST_FILE, RECIPE_FILE = "state.json", "manifest.json", "recipe.toml"
-
-
-def save_checkpoint(
-    run_dir: Path, step: int, recipe: Recipe, model: Xmodel2, optimizer: torch.optim.Optimizer, state: dict[str, Any]
-) -> Path:
-    """Write and publish a checkpoint; ``state`` is JSON (step, tokens, stage). Raises `XmodelError` if it cannot be written."""
-    root = run_dir / "checkpoints"
-    final, beside = root / f"step-{step}", root / f".step-{step}.tmp"
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir()
-        save_file({n: p.detach().cpu().contiguous() for n, p in model.named_parameters()}, beside / MODEL_FILE)
-        save_file(_optimizer_tensors(model, optimizer), beside / OPTIMIZER_FILE)
-        write_json_atomic(beside / STATE_FILE, {"step": step, **state})
-        write_text_atomic(beside / RECIPE_FILE, recipe_to_toml(recipe))
-        files = {p.name: file_record(p) for p in sorted(beside.iterdir())}
-        write_json_atomic(beside / MANIFEST_FILE, {"format": 1, "files": files})
-        for name in (MODEL_FILE, OPTIMIZER_FILE):
-            with open(beside / name, "rb") as handle:
-                os.fsync(handle.fileno())
-        fsync_dir(beside)
-        if final.exists():
-            shutil.rmtree(final)
-        os.replace(beside, final)
-        fsync_dir(root)
-    except Exception as error:
-        shutil.rmtree(beside, ignore_errors=True)
-        if isinstance(error, XmodelError):
-            raise
-        raise XmodelError(
-            f"{final}: the checkpoint could not be written ({error}); the previous one is untouched."
-            " Free some space and run again with --resume."
-        ) from error
-    return final
-
-
-def prune_checkpoints(run_dir: Path, keep: int, always: set[int]) -> None:
-    """Delete all but the newest ``keep`` checkpoints and those whose step is in ``always``."""
-    steps = checkpoint_steps(run_dir)
-    for step in steps[:-keep]:
-        if step not in always:
-            shutil.rmtree(run_dir / "checkpoints" / f"step-{step}")
 
 
 def set_aside(run_dir: Path, above: int) -> None:
@@ -96,13 +57,19 @@ def check_files(checkpoint: Path) -> None:
         raise XmodelError(
             f"{checkpoint / MANIFEST_FILE}: cannot be read ({error}); the checkpoint is not usable"
         ) from None
-    for name, want in manifest.items():
-        path = checkpoint / name
-        size = path.stat().st_size if path.exists() else None
-        if size != want["bytes"]:
-            raise XmodelError(f"{path}: {size} bytes, {want['bytes']} expected; the checkpoint is damaged")
-        if sha256_file(path) != want["sha256"]:
-            raise XmodelError(f"{path}: its SHA-256 is not the manifest's; the checkpoint is damaged")
+    with ThreadPoolExecutor() as pool:
+        for problem in pool.map(partial(_problem, checkpoint), manifest.items()):
+            if problem:
+                raise XmodelError(f"{problem}; the checkpoint is damaged")
+
+
+def _problem(checkpoint: Path, entry: tuple[str, dict[str, Any]]) -> str | None:
+    name, want = entry
+    path = checkpoint / name
+    size = path.stat().st_size if path.exists() else None
+    if size != want["bytes"]:
+        return f"{path}: {'missing' if size is None else f'{size} bytes'}, {want['bytes']} bytes expected"
+    return None if sha256_file(path) == want["sha256"] else f"{path}: its SHA-256 is not the manifest's"
 
 
 def newest_valid(run_dir: Path) -> tuple[Path | None, list[str]]:
@@ -128,13 +95,21 @@ def find_checkpoint(path: Path) -> Path:
     if checkpoint is None:
         detail = "; ".join(complaints) or "it is neither a run directory with checkpoints nor a checkpoint"
         raise XmodelError(f"{path}: {detail}")
+    report_passed_over(complaints, checkpoint)
     return checkpoint
 
 
+def report_passed_over(complaints: list[str], checkpoint: Path) -> None:
+    """Say on standard error which damaged checkpoints `newest_valid` passed over, and what is used instead."""
+    if complaints:
+        print(f"{'; '.join(complaints)}; using {checkpoint} instead", file=sys.stderr)
+
+
 def run_of(model: Path) -> Path:
-    """Return the run directory of a run or checkpoint, by its place alone: nothing is read."""
+    """Return the run directory of a run or checkpoint, by its place alone; a checkpoint that is in no run is its own."""
     model = Path(model)
-    return model.resolve().parent.parent if (model / MANIFEST_FILE).exists() else model
+    place = model.resolve()
+    return place.parent.parent if (model / MANIFEST_FILE).exists() and place.parent.name == "checkpoints" else model
 
 
 def find_tokenizer(model: Path) -> Path:
@@ -156,38 +131,46 @@ def load_model(path: Path) -> tuple[Xmodel2, Recipe, dict[str, Any]]:
     return model.eval(), recipe, read_state(checkpoint)
 
 
-def load_weights(model: Xmodel2, checkpoint: Path) -> None:
-    """Fill the model's parameters; raises `XmodelError` naming the first tensor that does not fit."""
-    tensors = load_file(checkpoint / MODEL_FILE)
+def load_weights(model: nn.Module, checkpoint: Path) -> None:
+    """Fill the model's parameters, plain or `DTensor`; raises `XmodelError` naming the first tensor that does not fit."""
+    tensors = TensorFiles(checkpoint, MODEL)
     parameters = dict(model.named_parameters())
-    for name in sorted(tensors.keys() | parameters.keys()):
-        have = tuple(tensors[name].shape) if name in tensors else "absent"
+    for name in sorted(tensors.shapes.keys() | parameters.keys()):
+        have = tensors.shapes.get(name, "absent")
         want = tuple(parameters[name].shape) if name in parameters else "absent"
         if have != want:
             raise XmodelError(
-                f"{checkpoint / MODEL_FILE}: tensor {name} is {have} there and {want} in this model:"
+                f"{checkpoint}: tensor {name} is {have} there and {want} in this model:"
                 " the checkpoint is of another architecture; use the recipe that it was trained with"
             )
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(tensors[name])
+    for name, parameter in parameters.items():
+        tensors.read_into(name, parameter)
 
 
 def load_training_state(
-    checkpoint: Path, recipe: Recipe, model: Xmodel2, optimizer: torch.optim.Optimizer
+    checkpoint: Path, recipe: Recipe, model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> dict[str, Any]:
-    """Fill model and optimizer from a checkpoint and return its state."""
+    """Fill this rank's parts of model and optimizer from a checkpoint and return its state.
+
+    A parameter gets what the optimizer held for it (nothing, if it had no update yet): a tensor of the parameter's shape
+    is laid out as the parameter is, another is whole on every rank.
+    """
     _same_architecture(checkpoint, recipe.model)
     load_weights(model, checkpoint)
-    tensors = load_file(checkpoint / OPTIMIZER_FILE)
-    for name, parameter in model.named_parameters():
-        optimizer.state[parameter] = {
-            key: tensors[f"{name}/{key}"].to(parameter.device if key != "step" else "cpu", copy=True)
-            for key in ("step", "exp_avg", "exp_avg_sq")
-        }
-    if next(model.parameters()).is_cuda:  # fused AdamW keeps its step counter beside the parameter
-        for entry in optimizer.state.values():
-            entry["step"] = entry["step"].cuda()
+    tensors = TensorFiles(checkpoint, OPTIMIZER)
+    kept_on_device = {p for group in optimizer.param_groups if group.get("fused") for p in group["params"]}
+    parameters = dict(model.named_parameters())
+    optimizer.state.clear()
+    for full_name, shape in tensors.shapes.items():
+        name, _, key = full_name.partition("/")
+        parameter, dtype = parameters[name], tensors.dtype(full_name)
+        if shape == tuple(parameter.shape):
+            value = torch.empty_like(parameter.detach(), dtype=dtype)
+        else:  # the step counter is beside the parameter in fused optimizers alone
+            on_device = key != "step" or parameter in kept_on_device
+            value = torch.empty(shape, dtype=dtype, device=parameter.device if on_device else "cpu")
+        tensors.read_into(full_name, value)
+        optimizer.state[parameter][key] = value
     return read_state(checkpoint)
 
 
@@ -202,9 +185,16 @@ def _same_architecture(checkpoint: Path, want: ModelSettings) -> None:
         raise XmodelError(f"{checkpoint}: the checkpoint is of another architecture: {'; '.join(changed)}")
 
 
-def _optimizer_tensors(model: Xmodel2, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    return {
-        f"{name}/{key}": value.detach().cpu().contiguous()
-        for name, parameter in model.named_parameters()
-        for key, value in optimizer.state[parameter].items()
-    }
+def save_checkpoint(
+    run_dir: Path, step: int, recipe: Recipe, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]
+) -> None:
+    """Save on the spot."""
+    from xmodel2.train.checkpoint_writer import CheckpointWriter
+
+    writer = CheckpointWriter(run_dir, recipe, model, optimizer, {recipe.stable_steps})
+    writer.save(step, state)
+    writer.close()
+
+
+def prune_checkpoints(run_dir: Path, keep: int, always: set[int]) -> None:
+    """Done by the writer."""

@@ -7,7 +7,7 @@ from xmodel2.data.shards import ShardSet
 from xmodel2.errors import XmodelError
 from xmodel2.recipe import Recipe, load_recipe, replace
 from xmodel2.recipe.settings import ParallelSettings
-from xmodel2.train.checkpoint import checkpoint_steps, newest_valid, read_state
+from xmodel2.train.checkpoint import checkpoint_steps, newest_valid, read_state, report_passed_over
 
 RECIPE_FILE = "recipe.toml"
 MIXTURE_FILE = "mixture.json"
@@ -90,6 +90,8 @@ def open_run_dir(recipe: Recipe, run_dir: Path, resume: bool, data: str) -> tupl
             f"{recipe.data.dir}: is not the data that {run_dir} was trained on (its index differs); point data.dir at that"
             " data, or choose another --out for a new run"
         )
+    if checkpoint is not None:
+        report_passed_over(complaints, checkpoint)
     return checkpoint, recipe
 
 

@@ -1,0 +1,188 @@
+"""Checkpoints, written: while training goes on, by every rank its own files, published by rank 0 once all are on disk.
+
+    save():      plan (which rank writes what) -> room on the disk? -> copy to the CPU ----> training goes on
+    background:  write, hash and sync beside -> all ranks done -> manifest -> rename -> prune
+
+A kill, a full disk or a lost rank at any moment leaves the checkpoints before this one as they were.
+"""
+
+import shutil
+from collections.abc import Collection
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from xmodel2.errors import XmodelError
+from xmodel2.files import file_record, publish_folder, write_json_atomic, write_text_atomic
+from xmodel2.recipe import Recipe, recipe_to_toml
+from xmodel2.train.agreement import on_rank_0, rank, together, world_size
+from xmodel2.train.checkpoint import MANIFEST_FILE, MODEL, OPTIMIZER, RECIPE_FILE, STATE_FILE
+from xmodel2.train.retention import prune_checkpoints, remove_unfinished
+from xmodel2.train.tensor_files import Piece, file_name, piece_of, write_tensors
+
+Chunk = tuple[str, tuple[int, ...], int]
+"""Name of a tensor, where a part of it begins, and its bytes."""
+
+
+class CheckpointWriter:
+    """Saves a run's state, one save at a time. Every method is a collective: all ranks call it."""
+
+    def __init__(
+        self,
+        run_dir: Path,
+        recipe: Recipe,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        always: Collection[int] = (),
+    ) -> None:
+        """``always``: steps whose checkpoints are never pruned. The folder must be one that all ranks see."""
+        self.run_dir, self.recipe, self.model, self.optimizer = run_dir, recipe, model, optimizer
+        self.always = always
+        # The background's own group: its messages must not mix with the loop's, and gloo leaves the GPU alone.
+        several = world_size() > 1
+        self._group = dist.new_group(backend="gloo", timeout=timedelta(hours=2)) if several else None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: Future[None] | None = None
+        self._buffers: dict[str, torch.Tensor] = {}
+        on_rank_0(partial(remove_unfinished, run_dir))
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Save the present weights and moments with ``state`` (JSON); returns once they are copied, or written if not async.
+
+        Waits for the save before. Raises `XmodelError` if that one failed, or if there is no room for this one.
+        """
+        self.wait()
+        final = self.run_dir / "checkpoints" / f"step-{step}"
+        pieces = self._own_pieces(final)
+        state = {"step": step, **state}
+        if not self.recipe.train.async_checkpoint:
+            return self._write(final, state, pieces, None)
+        staged = {kind: [self._staged(piece) for piece in own] for kind, own in pieces.items()}
+        copied = None
+        if any(piece.tensor.is_cuda for own in pieces.values() for piece in own):
+            copied = torch.cuda.Event()
+            copied.record()  # the copies are queued before the next step's kernels, so nobody waits here
+        self._pending = self._thread.submit(self._write, final, state, staged, copied)
+
+    def wait(self) -> None:
+        """Return once the last save is published; raises `XmodelError` if it failed."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def close(self) -> None:
+        """Wait for the last save, and end the background thread."""
+        try:
+            self.wait()
+        finally:
+            self._thread.shutdown()
+
+    def _own_pieces(self, final: Path) -> dict[str, list[Piece]]:
+        """Return what this rank is to write: of a part that several ranks hold, one writes it. Raises if the disk is too full."""
+        named = list(self.model.named_parameters())
+        moments = (
+            (f"{name}/{key}", value) for name, p in named for key, value in self.optimizer.state.get(p, {}).items()
+        )
+        pieces = {
+            MODEL: [piece_of(name, parameter) for name, parameter in named],
+            OPTIMIZER: [piece_of(name, value) for name, value in moments],
+        }
+        here = [chunk_of(piece) for own in pieces.values() for piece in own if piece.tensor.numel()]
+        plans = together(partial(self._with_room, here), self._group)
+        needed, free = sum({chunk[:2]: chunk[2] for plan, _ in plans for chunk in plan}.values()), plans[0][1]
+        if needed > free:
+            raise XmodelError(
+                f"{final}: the checkpoint needs {_size(needed)}, and {_size(free)} are free on its disk; the previous one is"
+                " untouched. Free some space and run again with --resume."
+            )
+        mine = set(assign([plan for plan, _ in plans])[rank()])
+        return {kind: [piece for piece in own if chunk_of(piece) in mine] for kind, own in pieces.items()}
+
+    def _with_room(self, here: list[Chunk]) -> tuple[list[Chunk], int]:
+        (self.run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
+        return here, shutil.disk_usage(self.run_dir / "checkpoints").free
+
+    def _staged(self, piece: Piece) -> Piece:
+        """Copy a piece into a CPU buffer that is kept from save to save; pinned, and not waited for, if it comes from a GPU."""
+        tensor, buffer = piece.tensor, self._buffers.get(piece.name)
+        if buffer is None or buffer.shape != tensor.shape or buffer.dtype != tensor.dtype:
+            buffer = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+            self._buffers[piece.name] = buffer
+        buffer.copy_(tensor, non_blocking=True)
+        return replace(piece, tensor=buffer)
+
+    def _write(
+        self, final: Path, state: dict[str, Any], pieces: dict[str, list[Piece]], copied: torch.cuda.Event | None
+    ) -> None:
+        beside = final.with_name(f".{final.name}.tmp")
+        try:
+            self._on_rank_0(lambda: _fresh(beside))
+            if copied is not None:
+                copied.synchronize()
+            records = together(partial(_write_files, beside, pieces), self._group)
+            self._on_rank_0(lambda: self._publish(beside, final, state, records))
+        except Exception as error:
+            if rank() == 0:
+                shutil.rmtree(beside, ignore_errors=True)
+            raise XmodelError(
+                f"{final}: the checkpoint could not be written ({error}); the previous one is untouched."
+                " Free some space and run again with --resume."
+            ) from error
+
+    def _on_rank_0(self, work: Any) -> None:
+        together(lambda: work() if rank() == 0 else None, self._group)
+
+    def _publish(self, beside: Path, final: Path, state: dict[str, Any], records: list[dict[str, Any]]) -> None:
+        write_json_atomic(beside / STATE_FILE, state)
+        write_text_atomic(beside / RECIPE_FILE, recipe_to_toml(self.recipe))
+        files = {name: record for own in records for name, record in own.items()}
+        files |= {name: file_record(beside / name) for name in (STATE_FILE, RECIPE_FILE)}
+        write_json_atomic(beside / MANIFEST_FILE, {"format": 1, "files": files})
+        publish_folder(beside, final)
+        train = self.recipe.train
+        prune_checkpoints(self.run_dir, train.keep_checkpoints, train.keep_checkpoint_every, self.always)
+
+
+def chunk_of(piece: Piece) -> Chunk:
+    """Return what other ranks must know of a piece."""
+    return piece.name, piece.offset, piece.tensor.nbytes
+
+
+def assign(plans: list[list[Chunk]]) -> list[list[Chunk]]:
+    """Give each chunk to one of the ranks that hold it, the one with fewest bytes so far; the same answer on every rank.
+
+    >>> assign([[("a", (0,), 8), ("b", (0,), 8)], [("b", (0,), 8)]])
+    [[('a', (0,), 8)], [('b', (0,), 8)]]
+    """
+    holders: dict[Chunk, list[int]] = {}
+    for number, plan in enumerate(plans):
+        for chunk in plan:
+            holders.setdefault(chunk, []).append(number)
+    given: list[list[Chunk]] = [[] for _ in plans]
+    size = [0] * len(plans)
+    for chunk, ranks in holders.items():
+        writer = min(ranks, key=lambda number: size[number])
+        given[writer].append(chunk)
+        size[writer] += chunk[2]
+    return given
+
+
+def _fresh(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def _write_files(folder: Path, pieces: dict[str, list[Piece]]) -> dict[str, Any]:
+    files = {file_name(kind, rank(), world_size()): own for kind, own in pieces.items() if own or world_size() == 1}
+    return {name: write_tensors(folder / name, own) for name, own in files.items()}
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
