@@ -33,6 +33,16 @@ def test_a_repeated_step_counts_once_and_a_torn_line_not_at_all(tmp_path: Path) 
     assert read_metrics(tmp_path / "absent") == []
 
 
+def test_of_a_step_skipped_and_made_the_last_counts(tmp_path: Path) -> None:
+    writer = MetricsWriter(tmp_path, 0)
+    skipped = {"step": 1, "kind": "skipped", "reason": "why", "loss": "nan", "documents": [["docs", 0, 5]]}
+    norms = {"step": 2, "kind": "norms", "weight_rms": {"norm": 1.0}}
+    for line in (skipped, {"step": 2, "loss": 2.0}, norms, {"step": 1, "loss": 3.0}, {**skipped, "step": 2}):
+        writer.write(line)
+    writer.close()
+    assert read_metrics(tmp_path) == [{"step": 1, "loss": 3.0}, norms, {**skipped, "step": 2}]
+
+
 def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = MetricsWriter(tmp_path, 0)
     writer._file.close()

@@ -1,34 +1,49 @@
-"""What a run writes down: `metrics.jsonl` (a line a step, append-only, the truth) and the same in TensorBoard.
+"""What a run writes down: `metrics.jsonl` (a line a step, append-only, the truth), and the same to trackers.
 
-A resumed run writes the repeated steps again; a reader keeps the last line of a step, and passes over a line torn by a kill.
+A line without `kind` is a step's; kinds are `skipped` (the guard did not apply the step), `heldout` and `norms`. A run that
+resumes or goes back writes repeated steps again: a reader keeps the last line of a step, and passes over one torn by a kill.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-from torch.utils.tensorboard import SummaryWriter
+from typing import Any, TextIO
 
 from xmodel2.errors import XmodelError
+from xmodel2.recipe import Recipe
+from xmodel2.train.trackers import Tracker, open_trackers
 
 METRICS_FILE = "metrics.jsonl"
 
 
 class MetricsWriter:
-    """Append lines to a run's metrics, flushed one by one."""
+    """Append lines to a run's metrics, flushed one by one; on ranks other than 0 it does nothing."""
 
-    def __init__(self, run_dir: Path, start_step: int) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        start_step: int,
+        trackers: Sequence[str] = ("tensorboard",),
+        recipe: Recipe | None = None,
+        rank: int = 0,
+    ) -> None:
+        """Go on after ``start_step``. Raises `XmodelError` if the package of a tracker is not installed."""
+        self._file: TextIO | None = None
+        self._trackers: list[Tracker] = []
+        if rank:
+            return
         path = run_dir / METRICS_FILE
         torn = path.exists() and path.stat().st_size > 0 and path.read_bytes()[-1:] != b"\n"
+        self._trackers = open_trackers(trackers, run_dir, recipe or Recipe(), start_step)
         self._file = open(path, "a", encoding="utf-8")
         if torn:
             self._file.write("\n")
-        self._board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=start_step + 1, flush_secs=10)
 
     def write(self, line: dict[str, Any]) -> None:
-        """Append one line; its numbers go to TensorBoard under their key, nested ones under key/key."""
+        """Append one line; trackers get its numbers under their key, nested ones under key/key."""
+        if self._file is None:
+            return
         try:
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
@@ -36,16 +51,17 @@ class MetricsWriter:
             raise XmodelError(
                 f"{self._file.name}: cannot be written ({error}); free some space and --resume"
             ) from error
-        for name, value in _numbers("", line):
-            if name != "step":
-                self._board.add_scalar(name, value, line["step"])
+        numbers = {name: value for name, value in _numbers("", line) if name != "step"}
+        for tracker in self._trackers:
+            tracker.write(line["step"], numbers)
 
     def close(self) -> None:
-        """Flush and close both."""
-        with suppress(OSError):  # what could not be flushed was reported by `write`
-            self._file.close()
-        with suppress(OSError):
-            self._board.close()
+        """Flush and close the file and the trackers."""
+        if self._file is not None:
+            with suppress(OSError):  # what could not be flushed was reported by `write`
+                self._file.close()
+        for tracker in self._trackers:
+            tracker.close()
 
 
 def _numbers(prefix: str, value: Any) -> Iterator[tuple[str, float]]:
@@ -57,14 +73,15 @@ def _numbers(prefix: str, value: Any) -> Iterator[tuple[str, float]]:
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
-    """Return the lines of a run in step order; of a step written twice, the last."""
+    """Return the lines of a run in step order; of a step written twice, or once skipped and once made, the last."""
     path = Path(run_dir) / METRICS_FILE
     lines: dict[tuple[int, str], dict[str, Any]] = {}
     if path.exists():
         for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
                 line = json.loads(text)
-                lines[line["step"], line.get("kind", "train")] = line
-            except (json.JSONDecodeError, TypeError, KeyError):
+                kind = line.get("kind", "train")
+                lines[line["step"], "train" if kind == "skipped" else kind] = line
+            except (json.JSONDecodeError, TypeError, KeyError, AttributeError):
                 continue
     return [lines[key] for key in sorted(lines)]
