@@ -9,7 +9,9 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Shard, distribute_tensor
+from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
 
 from xmodel2.train.sums import clip_, global_square_sum, global_square_sums
 
@@ -47,7 +49,7 @@ def test_groups_large_values_and_what_is_not_finite() -> None:
 
 def test_the_same_sum_and_clipped_gradients_on_one_two_and_four_ranks(tmp_path: Path) -> None:
     wanted = float(global_square_sum(tensors()))
-    multiprocessing.set_forkserver_preload(["torch.distributed.tensor"])
+    multiprocessing.set_forkserver_preload(["torch.distributed.tensor.parallel", "torch.distributed.fsdp"])
     mp.start_processes(_on_ranks, (4, tmp_path, wanted), nprocs=4, start_method="forkserver")
     assert len({(tmp_path / f"{rank}").read_text() for rank in range(4)}) == 1
 
@@ -79,5 +81,12 @@ def _on_ranks(rank: int, world: int, folder: Path, wanted: float) -> None:
         whole = [w.grad.full_tensor() if isinstance(w.grad, DTensor) else w.grad for w in weights]
         for clipped, value in zip(whole, tensors(), strict=False):
             assert torch.allclose(clipped, value * (0.5 / wanted**0.5), rtol=1e-5)
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("shard", "tensor"))
+    linear = nn.Linear(4, 8, bias=False)
+    linear.weight = nn.Parameter(tensors()[1].clone())
+    parallelize_module(linear, mesh["tensor"], ColwiseParallel())
+    fully_shard(linear, mesh=mesh["shard"])
+    assert len(linear.weight.placements) == 2
+    assert float(global_square_sum([linear.weight])) == pytest.approx(float(tensors()[1].square().sum()), rel=1e-6)
     (folder / str(rank)).write_text(repr(found))
     dist.destroy_process_group()
