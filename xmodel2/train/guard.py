@@ -24,9 +24,13 @@ GUARD_FILE = "guard.json"
 LEAST_STEPS = 32
 """Good steps before a spike is judged, and after a rollback before another one to the same checkpoint is progress."""
 LEAST_LOSS_DEVIATION = 0.02
-"""Nats a token: on a curve flatter than this, what the loss must rise by is counted in units of it."""
-LEAST_NORM_DEVIATION = 0.1
-"""The same for the natural logarithm of the gradient norm: about 10%."""
+"""Nats a token: below it a curve counts as flat, and noise in it is no spike."""
+LEAST_NORM_DEVIATION = 0.2
+"""The same for the natural logarithm of the gradient norm: at 10 deviations the norm is 7 times the usual one.
+
+Measured on 900 steps of a healthy pico run (1,024 tokens each, windows of 128): deviations of 0.19 to 0.93 nats and 0.08 to
+0.40, largest scores 2.2 and 8.7 without these bounds, 2.2 and 4.2 with them. Larger batches have flatter curves.
+"""
 MOST_DOCUMENTS = 64
 """Documents named in the line of a skipped step."""
 
