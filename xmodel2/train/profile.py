@@ -86,8 +86,7 @@ def costliest(events: EventList) -> list[dict[str, Any]]:
     """Return operations by their own time, most first: on the GPU if there is one, else on the CPU; milliseconds a step."""
     rows = [
         {
-            # What is left of a step itself is Python, and waiting, between its operations.
-            "operation": "(between operations)" if event.key.startswith("ProfilerStep") else event.key,
+            "operation": _readable(event.key),
             "self_cpu_ms": event.self_cpu_time_total / 1e3 / ACTIVE,
             "self_cuda_ms": event.self_device_time_total / 1e3 / ACTIVE,
             "calls": event.count / ACTIVE,
@@ -99,6 +98,19 @@ def costliest(events: EventList) -> list[dict[str, Any]]:
     total = sum(row[by] for row in rows) or 1.0
     rows.sort(key=lambda row: -row[by])
     return [{**row, "share": row[by] / total} for row in rows[:OPERATIONS]]
+
+
+def _readable(key: str) -> str:
+    """Return a name for people: of a step itself is left what lies between its operations, Python and waiting.
+
+    >>> _readable("## Call CompiledFxGraph fyoetqndqkh4ak2jnwq ##")
+    'compiled graph fyoetqnd, fused kernels'
+    """
+    if key.startswith("ProfilerStep"):
+        return "(between operations)"
+    if key.startswith("## Call CompiledFxGraph "):
+        return f"compiled graph {key.split()[3][:8]}, fused kernels"
+    return key
 
 
 def _table(rows: list[dict[str, Any]], title: str) -> Table:
