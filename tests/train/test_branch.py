@@ -1,0 +1,186 @@
+"""Decays that branch from a stable checkpoint: the same run up to there, and a run of its own from there on."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from xmodel2.data.synthetic import write_random_shards
+from xmodel2.errors import XmodelError
+from xmodel2.recipe import Recipe, load_recipe, recipe_from_dict, replace
+from xmodel2.train import read_metrics, train
+from xmodel2.train.checkpoint import checkpoint_steps
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    data = tmp_path_factory.mktemp("data")
+    write_random_shards(data, vocab_size=60, seed=0)
+    return recipe_from_dict(
+        {
+            "model": {
+                "hidden_size": 32,
+                "intermediate_size": 48,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "num_key_value_heads": 1,
+                "vocab_size": 60,
+            },
+            "data": {"dir": str(data), "sequence_length": 16},
+            "stages": {
+                "stable": {"tokens": 12 * 64, "mixture": {"text": 1.0}},
+                "decay": {"tokens": 6 * 64, "sft_mixture": {"sft": 1.0}},
+            },
+            "train": {
+                "batch_tokens": 64,
+                "micro_batch_size": 2,
+                "warmup_steps": 3,
+                "decay_half_life_steps": 2,
+                "precision": "fp32",
+                "compile": False,
+                "checkpoint_every": 2,
+                "keep_checkpoints": 2,
+                "keep_checkpoint_every": 4,
+                "heldout_every": 0,
+                "heldout_rows": 2,
+                "device": "cpu",
+                "trackers": [],
+            },
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, whose checkpoints are at 4, 8, 12, 16 and 18; do not write into it."""
+    run_dir = tmp_path_factory.mktemp("origin") / "run"
+    train(recipe, run_dir)
+    assert checkpoint_steps(run_dir) == [4, 8, 12, 16, 18]
+    return run_dir
+
+
+@pytest.fixture
+def origin(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "origin"))
+
+
+def losses(run_dir: Path) -> list[tuple[int, float]]:
+    return [(line["step"], line["loss"]) for line in read_metrics(run_dir) if "loss" in line]
+
+
+def weights(run_dir: Path, step: int) -> dict[str, torch.Tensor]:
+    return load_file(run_dir / "checkpoints" / f"step-{step}" / "model.safetensors")
+
+
+@pytest.mark.parametrize("step", ["stable", "12"])
+def test_the_same_decay_from_the_stable_end_repeats_the_run_bit_for_bit(
+    recipe: Recipe, origin: Path, tmp_path: Path, step: str
+) -> None:
+    assert train(recipe, tmp_path / "branch", branch_from=f"{origin}@{step}").finished
+    assert losses(tmp_path / "branch") == losses(origin)[12:]
+    a, b = weights(origin, 18), weights(tmp_path / "branch", 18)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_an_earlier_step_decays_from_there(recipe: Recipe, origin: Path, tmp_path: Path) -> None:
+    other = replace(recipe, {"stages.decay.tokens": 4 * 64, "stages.decay.sft_share": 0.5, "train.precision": "auto"})
+    assert train(other, tmp_path / "branch", branch_from=f"{origin}@8").step == 12
+    resolved = load_recipe(tmp_path / "branch" / "recipe.toml")
+    assert (resolved.stable_steps, resolved.decay_steps, resolved.train.precision) == (8, 4, "fp32")
+    lines = [line for line in read_metrics(tmp_path / "branch") if "loss" in line]
+    assert [(line["step"], line["stage"]) for line in lines] == [(step, "decay") for step in range(9, 13)]
+    assert lines[-1]["learning_rate"] == pytest.approx(recipe.train.learning_rate * 0.5**2)
+    note = json.loads((tmp_path / "branch" / "branch.json").read_text())
+    assert (note["run"], note["step"]) == (str(origin.resolve()), 8)
+
+
+def test_its_checkpoint_is_kept_in_the_origin(recipe: Recipe, tmp_path: Path) -> None:
+    run_dir = tmp_path / "origin"
+    train(recipe, run_dir, stop_after=6)
+    assert checkpoint_steps(run_dir) == [4, 6]
+    train(recipe, tmp_path / "branch", stop_after=7, branch_from=f"{run_dir}@6")
+    train(recipe, run_dir, resume=True)
+    assert checkpoint_steps(run_dir) == [4, 6, 8, 12, 16, 18]
+
+
+def test_a_branch_that_was_killed_goes_on(recipe: Recipe, origin: Path, tmp_path: Path) -> None:
+    branch_from = f"{origin}@stable"
+    train(recipe, tmp_path / "branch", stop_after=14, branch_from=branch_from)
+    shutil.rmtree(tmp_path / "branch" / "checkpoints")  # killed before its first
+    train(recipe, tmp_path / "branch", resume=True, stop_after=14)
+    train(recipe, tmp_path / "branch", resume=True, stop_after=15, branch_from=branch_from)
+    assert train(load_recipe(tmp_path / "branch" / "recipe.toml"), tmp_path / "branch", resume=True).finished
+    assert losses(tmp_path / "branch") == losses(origin)[12:]
+
+
+def test_a_branch_killed_before_its_recipe_was_written(recipe: Recipe, origin: Path, tmp_path: Path) -> None:
+    train(recipe, tmp_path / "branch", stop_after=9, branch_from=f"{origin}@8")
+    for name in ("checkpoints", "metrics.jsonl", "recipe.toml"):
+        path = tmp_path / "branch" / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(XmodelError, match=r"give --branch-from .*origin@8 again"):
+        train(recipe, tmp_path / "branch", resume=True)
+    assert train(recipe, tmp_path / "branch", resume=True, branch_from=f"{origin}@8").finished
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        ("16", r"step 16 is of the decay stage; to branch from there are: 4, 8, 12"),
+        ("6", r"step 6 has no checkpoint; to branch from there are: 4, 8, 12 \(train\.keep_checkpoint_every"),
+        ("2", r"step 2 is of the warm-up"),
+        ("last", r"write it as RUN@STEP"),
+    ],
+)
+def test_steps_that_cannot_be_branched_from(
+    recipe: Recipe, finished: Path, tmp_path: Path, step: str, message: str
+) -> None:
+    with pytest.raises(XmodelError, match=message):
+        train(recipe, tmp_path / "branch", branch_from=f"{finished}@{step}")
+    assert not (tmp_path / "branch").exists()
+
+
+def test_what_is_no_run(recipe: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(XmodelError, match=r"nowhere is not a run directory"):
+        train(recipe, tmp_path / "branch", branch_from=f"{tmp_path}/nowhere@8")
+    with pytest.raises(XmodelError, match=r"write it as RUN@STEP"):
+        train(recipe, tmp_path / "branch", branch_from="runs/nano")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("seed", 2), ("train.learning_rate", 0.02), ("train.warmup_steps", 2), ("model.num_hidden_layers", 2)],
+)
+def test_more_than_the_decay_differs(recipe: Recipe, finished: Path, tmp_path: Path, key: str, value: float) -> None:
+    with pytest.raises(XmodelError, match=rf"more than its decay \({key} was"):
+        train(replace(recipe, {key: value}), tmp_path / "branch", branch_from=f"{finished}@8")
+
+
+def test_a_branch_needs_a_decay_and_a_place_of_its_own(recipe: Recipe, origin: Path, tmp_path: Path) -> None:
+    with pytest.raises(XmodelError, match=r"stages\.decay\.tokens is 0"):
+        train(replace(recipe, {"stages.decay.tokens": 0}), tmp_path / "branch", branch_from=f"{origin}@8")
+    with pytest.raises(XmodelError, match="already exists"):
+        train(recipe, origin, branch_from=f"{origin}@12")
+    with pytest.raises(XmodelError, match="is a run of its own"):
+        train(recipe, origin, resume=True, branch_from=f"{origin}@12")
+
+
+def test_a_damaged_or_changed_origin(recipe: Recipe, origin: Path, tmp_path: Path) -> None:
+    train(recipe, tmp_path / "branch", stop_after=9, branch_from=f"{origin}@8")
+    shutil.rmtree(tmp_path / "branch" / "checkpoints")
+    manifest = origin / "checkpoints" / "step-8" / "manifest.json"
+    manifest.write_text(manifest.read_text() + "\n")
+    with pytest.raises(XmodelError, match=r"is not the checkpoint that .* began with"):
+        train(recipe, tmp_path / "branch", resume=True, branch_from=f"{origin}@8")
+    (origin / "checkpoints" / "step-4" / "model.safetensors").write_bytes(b"")
+    with pytest.raises(XmodelError, match=r"model\.safetensors: 0 bytes"):
+        train(recipe, tmp_path / "another", branch_from=f"{origin}@4")
+
+
+def test_other_data_is_refused(recipe: Recipe, finished: Path, tmp_path: Path) -> None:
+    write_random_shards(tmp_path / "data", vocab_size=60, seed=1)
+    with pytest.raises(XmodelError, match=r"is not the data that .*origin.* was trained on"):
+        train(replace(recipe, {"data.dir": str(tmp_path / "data")}), tmp_path / "branch", branch_from=f"{finished}@8")

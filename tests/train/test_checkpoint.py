@@ -1,0 +1,223 @@
+"""Checkpoints of one process: written in the background, whole or absent, kept as the recipe asks."""
+
+import json
+import shutil
+import threading
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from xmodel2.errors import XmodelError
+from xmodel2.model import Xmodel2, tensor_program
+from xmodel2.recipe import Recipe, recipe_from_dict, replace
+from xmodel2.train import checkpoint_writer as writing
+from xmodel2.train.checkpoint import check_files, checkpoint_steps, load_training_state
+from xmodel2.train.checkpoint_writer import CheckpointWriter
+from xmodel2.train.optimizer import build_optimizer
+from xmodel2.train.retention import note_branch
+
+MODEL = {
+    "hidden_size": 32,
+    "intermediate_size": 36,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "vocab_size": 60,
+}
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    return recipe_from_dict(
+        {
+            "model": MODEL,
+            "data": {"sequence_length": 16},
+            "stages": {"stable": {"tokens": 12 * 64}, "decay": {"tokens": 0}},
+            "train": {"batch_tokens": 64, "warmup_steps": 1, "checkpoint_every": 2},
+        }
+    )
+
+
+def build(recipe: Recipe) -> tuple[Xmodel2, torch.optim.Optimizer]:
+    model = Xmodel2(recipe.model)
+    tensor_program.initialise(model, 1)
+    return model, build_optimizer(model.named_parameters(), recipe.model, recipe.train)
+
+
+def update(model: Xmodel2, optimizer: torch.optim.Optimizer, seed: int, without: str = "") -> None:
+    random = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        grad = torch.randn(parameter.shape, generator=random)
+        parameter.grad = None if name == without else grad
+    optimizer.step()
+
+
+def everything(model: Xmodel2, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    found = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    for name, parameter in model.named_parameters():
+        found |= {f"{name}/{key}": value.clone() for key, value in optimizer.state.get(parameter, {}).items()}
+    return found
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("background", [True, False])
+def test_what_was_saved_is_what_was_there(recipe: Recipe, tmp_path: Path, optimizer: str, background: bool) -> None:
+    recipe = replace(recipe, {"train.async_checkpoint": background, "train.optimizer": optimizer})
+    model, moments = build(recipe)
+    writer = CheckpointWriter(tmp_path, recipe, model, moments)
+    wanted = []
+    for step in (1, 2):  # the second save goes through the first one's buffers
+        update(model, moments, step, without="norm.weight" if step == 1 else "")
+        wanted.append(everything(model, moments))
+        writer.save(step, {"tokens": step * 64})
+        update(model, moments, step + 10)
+    writer.close()
+    for step in (1, 2):
+        folder = tmp_path / "checkpoints" / f"step-{step}"
+        assert same(
+            load_file(folder / "model.safetensors") | load_file(folder / "optimizer.safetensors"), wanted[step - 1]
+        )
+        assert load_training_state(folder, recipe, model, moments) == {"step": step, "tokens": step * 64}
+        assert same(everything(model, moments), wanted[step - 1])
+        update(model, moments, 5)
+
+
+def test_the_optimizer_of_another_checkpoint_leaves_nothing_behind(recipe: Recipe, tmp_path: Path) -> None:
+    model, optimizer = build(recipe)
+    writer = CheckpointWriter(tmp_path, recipe, model, optimizer)
+    writer.save(1, {})
+    writer.close()
+    update(model, optimizer, 1)
+    load_training_state(tmp_path / "checkpoints" / "step-1", recipe, model, optimizer)
+    assert not any(optimizer.state.values())
+
+
+def test_the_files_are_plain_safetensors(recipe: Recipe, tmp_path: Path) -> None:
+    model, optimizer = build(recipe)
+    update(model, optimizer, 1)
+    optimizer.state[model.norm.weight]["extra"] = torch.arange(3, dtype=torch.uint8)
+    optimizer.state[model.norm.weight]["half"] = torch.ones(5, dtype=torch.bfloat16)
+    writer = CheckpointWriter(tmp_path, recipe, model, optimizer)
+    writer.save(1, {})
+    writer.close()
+    path = tmp_path / "checkpoints" / "step-1" / "optimizer.safetensors"
+    assert load_file(path)["norm.weight/half"].dtype == torch.bfloat16
+    with safe_open(path, "pt") as file:
+        assert file.get_tensor("norm.weight/extra").tolist() == [0, 1, 2]
+        assert file.metadata()["format"] == "pt"
+    assert path.stat().st_size % 2 == 1  # 3 bytes at the end, behind all that must be aligned
+    load_training_state(path.parent, recipe, model, optimizer)
+    assert optimizer.state[model.norm.weight]["extra"].tolist() == [0, 1, 2]
+
+
+def test_training_goes_on_while_it_is_written(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on, write = threading.Event(), writing.write_tensors
+    monkeypatch.setattr(writing, "write_tensors", lambda *args: (go_on.wait(10), write(*args))[1])
+    model, optimizer = build(recipe)
+    writer = CheckpointWriter(tmp_path, recipe, model, optimizer)
+    writer.save(1, {})
+    assert checkpoint_steps(tmp_path) == []
+    go_on.set()
+    writer.save(2, {})
+    assert checkpoint_steps(tmp_path)[:1] == [1]
+    writer.close()
+    assert checkpoint_steps(tmp_path) == [1, 2]
+
+
+def test_an_error_in_the_background_is_raised_by_the_next_call(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, optimizer = build(recipe)
+    writer = CheckpointWriter(tmp_path, recipe, model, optimizer)
+    writer.save(1, {})
+    writer.wait()
+
+    def full(*args: object) -> None:
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writing, "publish_folder", full)
+        writer.save(2, {})
+        with pytest.raises(XmodelError, match=r"step-2: .*No space left on device.*previous one is untouched"):
+            writer.save(3, {})
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-1"]
+    writer.save(4, {})
+    writer.close()
+    assert checkpoint_steps(tmp_path) == [1, 4]
+
+
+def test_no_room_is_said_before_anything_is_written(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, optimizer = build(recipe)
+    update(model, optimizer, 1)
+    writer = CheckpointWriter(tmp_path, recipe, model, optimizer)
+    writer.save(1, {})
+    writer.wait()
+    folder = tmp_path / "checkpoints" / "step-1"
+    needed = sum(
+        t.nbytes for name in ("model", "optimizer") for t in load_file(folder / f"{name}.safetensors").values()
+    )
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(needed - 1))
+    with pytest.raises(XmodelError, match=r"needs 0\.\d MB, and 0\.\d MB are free.*Free some space.*--resume"):
+        writer.save(2, {})
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(needed))
+    writer.save(3, {})
+    writer.close()
+    assert checkpoint_steps(tmp_path) == [1, 3]
+
+
+def test_which_are_kept(recipe: Recipe, tmp_path: Path) -> None:
+    recipe = replace(recipe, {"train.keep_checkpoints": 2, "train.keep_checkpoint_every": 8})
+    model, optimizer = build(recipe)
+    writer = CheckpointWriter(tmp_path, recipe, model, optimizer, always={12})
+    for step in range(2, 23, 2):
+        writer.save(step, {})
+        writer.wait()
+        if step == 4:
+            note_branch(tmp_path, 4, tmp_path / "branch")
+            note_branch(tmp_path, 2, tmp_path / "other")
+        if step == 6:
+            (next(path for path in (tmp_path / "branches").iterdir() if "other" in path.name)).unlink()
+    writer.close()
+    assert checkpoint_steps(tmp_path) == [4, 8, 12, 16, 20, 22]
+    for step in checkpoint_steps(tmp_path):
+        check_files(tmp_path / "checkpoints" / f"step-{step}")
+
+
+def test_what_a_kill_left_is_removed(recipe: Recipe, tmp_path: Path) -> None:
+    for name in (".step-8.tmp", ".step-2.old"):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+        (tmp_path / "checkpoints" / name / "model.safetensors").write_bytes(b"half")
+    model, optimizer = build(recipe)
+    CheckpointWriter(tmp_path, recipe, model, optimizer).close()
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+def test_damage_is_named(recipe: Recipe, tmp_path: Path) -> None:
+    model, optimizer = build(recipe)
+    writer = CheckpointWriter(tmp_path, recipe, model, optimizer)
+    writer.save(1, {})
+    writer.close()
+    folder = tmp_path / "checkpoints" / "step-1"
+    (folder / "optimizer.safetensors").unlink()
+    with pytest.raises(XmodelError, match=r"optimizer\.safetensors: missing, \d+ bytes expected"):
+        check_files(folder)
+    (folder / "optimizer.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}      ")
+    with pytest.raises(XmodelError, match=r"optimizer\.safetensors: 16 bytes, \d+ bytes expected"):
+        check_files(folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"] = {}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "model.safetensors").write_bytes(b"no safetensors")
+    with pytest.raises(XmodelError, match=r"model\.safetensors: cannot be read"):
+        load_training_state(folder, recipe, model, optimizer)

@@ -1,0 +1,115 @@
+"""A new decay from a stable checkpoint of another run: what Warmup-Stable-Decay is for (arXiv 2404.06395, section 4.3).
+
+    train decay.toml --branch-from runs/a@5000   ->   stable ends at step 5000, with that run's state; then decay.toml's decay
+
+Up to that step the two runs are one, so everything that shaped it must be the same: only the decay may differ.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from xmodel2.errors import XmodelError
+from xmodel2.files import read_json, sha256_file, write_json_atomic
+from xmodel2.recipe import Recipe, load_recipe, replace
+from xmodel2.train.checkpoint import MANIFEST_FILE, check_files, checkpoint_steps, read_state
+from xmodel2.train.retention import note_branch
+from xmodel2.train.run_dir import FREE, RECIPE_FILE, differences, open_run_dir
+
+BRANCH_FILE = "branch.json"
+"""Where a branch comes from: run, step, SHA-256 of the checkpoint's manifest."""
+
+_DECAY = {"stages.stable.tokens", "train.decay_half_life_steps"}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A run and one of its checkpoints."""
+
+    run_dir: Path
+    step: int
+
+    @property
+    def checkpoint(self) -> Path:
+        """The folder of the checkpoint."""
+        return self.run_dir / "checkpoints" / f"step-{self.step}"
+
+
+def branched(recipe: Recipe, branch_from: str) -> Recipe:
+    """Return the recipe with a stable stage that ends at the step of ``branch_from`` ("RUN@STEP", "RUN@stable").
+
+    Raises `XmodelError` if there is no such checkpoint, it is not of the stable stage, or more than the decay differs.
+    """
+    origin, before = _find(branch_from)
+    if not recipe.decay_steps:
+        raise XmodelError("recipe: stages.decay.tokens is 0; a branch is a decay, so give it a length")
+    changed = [
+        f"{key} was {a!r}, is {b!r}"
+        for key, a, b in differences(before, recipe)
+        if key not in FREE | _DECAY and not key.startswith("stages.decay.")
+    ]
+    if changed:
+        raise XmodelError(
+            f"{origin.run_dir}: cannot be branched from with a recipe that differs in more than its decay"
+            f" ({'; '.join(changed)}); set these as in {origin.run_dir / RECIPE_FILE}"
+        )
+    precision = before.train.precision if recipe.train.precision == "auto" else recipe.train.precision
+    tokens = origin.step * recipe.train.batch_tokens
+    return replace(recipe, {"stages.stable.tokens": tokens, "train.precision": precision})
+
+
+def open_run(
+    recipe: Recipe, run_dir: Path, resume: bool, data: str, branch_from: str | None = None
+) -> tuple[Path | None, Recipe]:
+    """Open a run directory as `open_run_dir` does; a branch without a checkpoint of its own starts from its origin's.
+
+    ``recipe`` is `branched` already, and ``data`` the fingerprint of the data at hand.
+    """
+    note = read_json(run_dir / BRANCH_FILE)
+    own, recipe = open_run_dir(recipe, run_dir, resume, data)
+    if own is not None and branch_from and not note:
+        raise XmodelError(f"{run_dir}: is a run of its own, not a branch; choose another --out")
+    if own is not None or not (branch_from or note):
+        return own, recipe
+    origin = _find(branch_from)[0] if branch_from else Origin(Path(note["run"]), note["step"])
+    if recipe.stable_steps != origin.step:
+        raise XmodelError(f"{run_dir}: was begun as a branch; give --branch-from {origin.run_dir}@{origin.step} again")
+    check_files(origin.checkpoint)
+    manifest = sha256_file(origin.checkpoint / MANIFEST_FILE)
+    if note and note["manifest"] != manifest:
+        raise XmodelError(f"{origin.checkpoint}: is not the checkpoint that {run_dir} began with; choose another --out")
+    if read_state(origin.checkpoint)["data"] != data:
+        raise XmodelError(
+            f"{recipe.data.dir}: is not the data that {origin.run_dir} was trained on (its index differs); point data.dir"
+            " at that data"
+        )
+    note_branch(origin.run_dir, origin.step, run_dir)
+    where = {"run": str(origin.run_dir.resolve()), "step": origin.step, "manifest": manifest}
+    write_json_atomic(run_dir / BRANCH_FILE, where)
+    return origin.checkpoint, recipe
+
+
+def _find(branch_from: str) -> tuple[Origin, Recipe]:
+    """Return the checkpoint that is meant, which is there and of the stable stage, and its run's recipe."""
+    run, separator, step_text = branch_from.rpartition("@")
+    if not (separator and run and (step_text == "stable" or step_text.isdecimal())):
+        raise XmodelError(f"--branch-from {branch_from!r}: write it as RUN@STEP, such as runs/nano@2000, or RUN@stable")
+    run_dir = Path(run)
+    if not (run_dir / RECIPE_FILE).exists():
+        raise XmodelError(f"--branch-from {branch_from}: {run_dir} is not a run directory (no {RECIPE_FILE})")
+    recipe = load_recipe(run_dir / RECIPE_FILE)
+    step = recipe.stable_steps if step_text == "stable" else int(step_text)
+    there = [
+        number for number in checkpoint_steps(run_dir) if recipe.train.warmup_steps <= number <= recipe.stable_steps
+    ]
+    if step not in there:
+        why = "has no checkpoint"
+        if step > recipe.stable_steps:
+            why = "is of the decay stage"
+        elif step < recipe.train.warmup_steps:
+            why = "is of the warm-up"
+        listed = ", ".join(map(str, there)) or "none"
+        raise XmodelError(
+            f"--branch-from {branch_from}: step {step} {why}; to branch from there are: {listed}"
+            " (train.keep_checkpoint_every keeps some for good)"
+        )
+    return Origin(run_dir, step), recipe
