@@ -11,9 +11,16 @@ import pytest
 from xmodel2.data.loader import Loader
 from xmodel2.data.shards import open_shards
 from xmodel2.data.synthetic import write_random_shards
-from xmodel2.errors import XmodelError
 from xmodel2.recipe.settings import GuardSettings
-from xmodel2.train.guard import LEAST_STEPS, MOST_DOCUMENTS, Guard, batch_documents, passed_over_record, skip_record
+from xmodel2.train.guard import (
+    LEAST_STEPS,
+    MOST_DOCUMENTS,
+    DivergedError,
+    Guard,
+    batch_documents,
+    passed_over_record,
+    skip_record,
+)
 
 NAN, INF = math.nan, math.inf
 SETTINGS = GuardSettings()
@@ -113,7 +120,7 @@ def test_no_progress_names_steps_and_documents_and_progress_does_not() -> None:
     for step in (54, 55, 56):
         guard.judge(step, "stable", NAN, 0.4)
     assert guard.gone_back(44, None, lambda step: []).passed_over == set(range(48, 57))  # a later checkpoint
-    with pytest.raises(XmodelError) as error:
+    with pytest.raises(DivergedError) as error:
         guard.gone_back(40, None, lambda step: [("docs", 0, 10 * step + i) for i in range(5)])
     assert "step 54, 55, 56: bad again, after steps 48 to 53 were passed over from checkpoint step-40" in str(
         error.value

@@ -61,3 +61,10 @@ def test_without_a_terminal_progress_is_plain_lines(capsys: pytest.CaptureFixtur
     assert len(shown) == 2
     assert "loss 3.250  lr 1.00e-03  1,234 tok/s  MFU 50%" in shown[1]
     assert "\x1b" not in "".join(shown)
+
+
+def test_other_ranks_show_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with TrainProgress(recipe_from_dict({}), 0, shown=False) as progress:
+        progress.update(1, "stable", 4.5, 0.01, 1234.0, 0.5)
+        progress.say("stopped")
+    assert not capsys.readouterr().err

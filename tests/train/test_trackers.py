@@ -58,6 +58,16 @@ def test_tensorboard_hides_what_a_resumed_run_repeats(tmp_path: Path) -> None:
     assert found == [(1, 1), (2, 2), (3, 3), *[(s, pytest.approx(s + 0.3)) for s in (4, 5, 6)]]
 
 
+def test_tensorboard_hides_what_a_run_makes_again_after_going_back(tmp_path: Path) -> None:
+    [board] = open_trackers(["tensorboard"], tmp_path, RECIPE, 0)
+    for time, step in enumerate((1, 2, 3, 4, 4, 2, 3)):
+        board.write(step, {"loss": float(time)})
+    board.close()
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(1, 0), (2, 5), (3, 6)]
+
+
 def test_the_same_numbers_go_to_the_optional_trackers(
     module: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,7 +3,7 @@
     good --> go                     bad --> skip: the weights stay as they are, the next step has the next batch
     bad for the rollback_after-th time in a row --> roll back: to the last checkpoint before the trouble, and on without
         the batches of the bad steps and as many just before them (PaLM, section 5.1: those led into the spike)
-    again from about there, back to the same checkpoint --> `XmodelError`: it is not the batches
+    again from about there, back to the same checkpoint --> `DivergedError`: it is not the batches
 
 Bad is what is not finite, or above the mean of the latest good steps by max_z_score deviations. All that a verdict depends
 on is JSON in the checkpoint and in guard.json (which the checkpoint gone back to can't know), so a resumed run judges alike.
@@ -36,6 +36,10 @@ MOST_DOCUMENTS = 64
 
 Document = tuple[str, int, int]
 """Source, epoch, document."""
+
+
+class DivergedError(XmodelError):
+    """A run that went back and came to no better end: of this recipe and these data nothing more is to be expected."""
 
 
 @dataclass(frozen=True)
@@ -110,11 +114,11 @@ class Guard:
     ) -> "Guard":
         """Return the guard to go on with from the checkpoint of a step, of which ``state`` is the guard's own (None at 0).
 
-        Raises `XmodelError` naming steps and documents if the run came back to that checkpoint for the same trouble.
+        Raises `DivergedError` naming steps and documents if the run came back to that checkpoint for the same trouble.
         """
         steps, last = self.to_pass_over(), self._rollbacks[-1] if self._rollbacks else None
         if last and checkpoint <= last["checkpoint"] and self._bad[0] - last["to"] <= LEAST_STEPS:
-            raise XmodelError(_no_progress(last, self._bad, documents_of))
+            raise DivergedError(_no_progress(last, self._bad, documents_of))
         rollback = {"checkpoint": checkpoint, "from": steps[0], "to": steps[-1]}
         memory = {"passed_over": [*self.passed_over, *steps], "rollbacks": [*self._rollbacks, rollback]}
         return Guard(self.settings, state, memory)
@@ -125,7 +129,7 @@ def _spike(name: str, value: float, window: deque[float], least_deviation: float
     if len(window) < min(LEAST_STEPS, settings.window) or not window:
         return ""
     mean = math.fsum(window) / len(window)
-    deviation = max(least_deviation, math.sqrt(math.fsum((x - mean) ** 2 for x in window) / len(window)))
+    deviation = max(least_deviation, math.dist(window, [mean] * len(window)) / math.sqrt(len(window)))
     score = (value - mean) / deviation
     if score <= settings.max_z_score:
         return ""

@@ -13,12 +13,13 @@ from xmodel2.recipe import Recipe
 class TrainProgress:
     """Shows stage, loss, learning rate, tokens/s, MFU and time left."""
 
-    def __init__(self, recipe: Recipe, start_step: int, plain_every_seconds: float = 20.0) -> None:
+    def __init__(self, recipe: Recipe, start_step: int, shown: bool = True, plain_every_seconds: float = 20.0) -> None:
+        """``shown``: whether this rank is the one that speaks."""
         self._total = recipe.total_steps
         self._started, self._start_step = time.perf_counter(), start_step
         self._plain_every, self._last_plain = plain_every_seconds, 0.0
-        self._console = Console(stderr=True)
-        self._live = sys.stderr.isatty()
+        self._console = Console(stderr=True, quiet=not shown)
+        self._live = shown and sys.stderr.isatty()
         self._bar = Progress(
             TextColumn("[bold]{task.fields[stage]:<6}"),
             BarColumn(),

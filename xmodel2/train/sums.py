@@ -40,9 +40,8 @@ def clip_(parameters: Iterable[nn.Parameter], norm: torch.Tensor, max_norm: floa
 
 
 def local_part(tensor: torch.Tensor) -> torch.Tensor:
-    """Return what this rank holds of a tensor, sharing its memory."""
-    with torch.no_grad():
-        return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    """Return what this rank holds of a tensor, sharing its memory; under `torch.no_grad`."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def _square_sum_here(tensors: Sequence[torch.Tensor], ranks: int) -> torch.Tensor:

@@ -66,16 +66,24 @@ class Tracker(ABC):
 
 
 class TensorBoard(Tracker):
-    """Event files in RUN/tensorboard; on a resume, what lies after the checkpoint is hidden."""
+    """Event files in RUN/tensorboard; of steps that a run makes again, the last are shown."""
 
     name = "tensorboard"
 
     def _open(self, run_dir: Path, recipe: Recipe, start_step: int) -> None:
+        self._folder = str(run_dir / "tensorboard")
+        self._go_on_at(start_step + 1)
+
+    def _go_on_at(self, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter  # takes a while to import
 
-        self._board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=start_step + 1, flush_secs=10)
+        self._board, self._last = SummaryWriter(self._folder, purge_step=step, flush_secs=10), step
 
     def _write(self, step: int, numbers: dict[str, float]) -> None:
+        if step < self._last:  # the run went back
+            self._board.close()
+            self._go_on_at(step)
+        self._last = step
         for name, value in numbers.items():
             self._board.add_scalar(name, value, step)
 

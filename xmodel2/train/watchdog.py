@@ -122,24 +122,23 @@ def hang_report(
     hang_seconds: float, ranks: int, before: Mapping[int, Heartbeat], after: Mapping[int, Heartbeat]
 ) -> str:
     """Return who hangs, from the beats of all ranks read twice, a few seconds apart."""
-    parts = [f"no progress for {hang_seconds:g} s (guard.hang_seconds), so the run is stopped."]
+    found = f"no progress for {hang_seconds:g} s (guard.hang_seconds), so the run is stopped. "
     silent = [rank for rank in range(ranks) if rank not in after or before.get(rank) == after[rank]]
     least = min((beat.step, beat.count) for beat in after.values())
     behind = [rank for rank, beat in after.items() if (beat.step, beat.count) == least]
     if silent:
-        parts.append(f"{_ranks(silent)} not heard of: the process is gone, cut off, or hangs holding Python's lock.")
+        found += f"{_ranks(silent)} not heard of: the process is gone, cut off, or hangs holding Python's lock."
     elif ranks == 1:
-        parts.append("The stacks below show where.")
+        found += "The stacks below show where."
     elif len(behind) < ranks:
-        parts.append(f"{_ranks(behind)} behind the others, which wait.")
+        found += f"{_ranks(behind)} behind the others, which wait."
     else:
-        parts.append("All ranks are equally far: look at the network, or at what they all read or write.")
+        found += "All ranks are equally far: look at the network, or at what they all read or write."
     named = sorted(after, key=lambda rank: (rank not in silent, after[rank].step, after[rank].count, rank))
-    parts += [f"\n  rank {rank}: {after[rank]}" for rank in named[:_MOST_RANKS]]
+    lines = [found, *(f"  rank {rank}: {after[rank]}" for rank in named[:_MOST_RANKS])]
     if len(named) > _MOST_RANKS:
-        parts.append(f"\n  and {len(named) - _MOST_RANKS} more ranks")
-    parts.append("\nGo on with --resume; raise guard.hang_seconds if this was no hang.")
-    return " ".join(parts)
+        lines.append(f"  and {len(named) - _MOST_RANKS} more ranks")
+    return "\n".join([*lines, "Go on with --resume; raise guard.hang_seconds if this was no hang."])
 
 
 def _ranks(ranks: Sequence[int]) -> str:
