@@ -5,7 +5,7 @@ import torch
 
 from xmodel2.model import Xmodel2
 from xmodel2.model.count import block_parameter_count, flops_per_token, parameter_count
-from xmodel2.model.decoder import attend
+from xmodel2.model.attention import Places, attend, mask_for
 from xmodel2.recipe import PRESETS, recipe_from_dict
 
 # Blocks and total at 65,280 pieces; `xl` is Table 1's model, the others the family of the authors' follow-up.
@@ -59,13 +59,46 @@ def test_packed_documents_do_not_see_each_other(model: Xmodel2) -> None:
     assert not torch.allclose(model(packed)[:, 9:], model(second), atol=1e-2)
 
 
-def test_short_and_long_rows_attend_alike() -> None:
+def attention(
+    kernel: str, documents: torch.Tensor | None, heads: tuple[int, int] = (4, 2), S: int = 130
+) -> list[torch.Tensor]:
+    """Return the output and the three gradients of a kernel on random rows."""
     generator = torch.Generator().manual_seed(0)
-    q, k, v = (torch.randn(2, heads, 600, 16, generator=generator) for heads in (4, 2, 2))
-    ragged = torch.rand(2, 600, 600, generator=generator) < 0.5
-    masks = [None, (ragged | torch.eye(600, dtype=torch.bool)) & torch.ones(600, 600, dtype=torch.bool).tril()]
-    for mask in masks:
-        fused = attend(q, k, v, mask, 0.2)
-        cut = None if mask is None else mask[:, :400, :400]
-        plain = attend(q[:, :, :400], k[:, :, :400], v[:, :, :400], cut, 0.2)
-        assert torch.allclose(fused[:, :, :400], plain, atol=1e-5)
+    q, k, v = (torch.randn(2, n, S, 16, generator=generator).requires_grad_() for n in (heads[0], heads[1], heads[1]))
+    index = torch.arange(S)
+    mask = mask_for(kernel, Places(index, index, documents, documents), whole=True)
+    out = attend(q, k, v, mask, 0.2)
+    grads = torch.autograd.grad(out, (q, k, v), torch.randn(out.shape, generator=generator))
+    return [out, *grads]
+
+
+@pytest.mark.parametrize("heads", [(4, 4), (4, 2), (3, 1)])
+@pytest.mark.parametrize("kernel", ["documents", "auto"])
+def test_kernels_agree_with_plain_products(kernel: str, heads: tuple[int, int]) -> None:
+    documents = torch.zeros(2, 130, dtype=torch.int32)
+    documents[0, 1:] += 1
+    documents[0, 70:] += 1
+    documents[1, 129:] += 1
+    for ids in (documents, None):
+        for ours, reference in zip(attention(kernel, ids, heads), attention("plain", ids, heads), strict=True):
+            assert torch.allclose(ours, reference, atol=2e-5)
+
+
+@torch.no_grad()
+def test_a_block_mask_shows_what_plain_products_see() -> None:
+    documents = torch.randint(0, 3, (2, 256), generator=torch.Generator().manual_seed(1)).sort(1).values.int()
+    index = torch.arange(256)
+    places = Places(index, index, documents, documents)
+    q, k, v = (torch.randn(2, n, 256, 16, generator=torch.Generator().manual_seed(n)) for n in (4, 2, 2))
+    results = [attend(q, k, v, mask_for(kernel, places, whole=True), 0.2) for kernel in ("flex", "plain")]
+    assert torch.allclose(*results, atol=2e-5)
+
+
+@torch.no_grad()
+def test_a_part_of_the_positions_sees_what_the_whole_row_sees() -> None:
+    documents = torch.tensor([[0] * 9 + [1] * 23])
+    q, k, v = (torch.randn(1, n, 32, 16, generator=torch.Generator().manual_seed(n)) for n in (4, 2, 2))
+    index, some = torch.arange(32), torch.tensor([3, 4, 30, 31, 9])
+    whole = attend(q, k, v, mask_for("auto", Places(index, index, documents, documents), whole=True), 0.2)
+    part = attend(q[:, :, some], k, v, mask_for("auto", Places(some, index, documents[:, some], documents), False), 0.2)
+    assert torch.allclose(part, whole[:, :, some], atol=1e-5)

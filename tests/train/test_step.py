@@ -9,10 +9,11 @@ import torch
 from xmodel2.data.loader import Batch, Loader
 from xmodel2.data.shards import open_shards
 from xmodel2.data.synthetic import write_random_shards
-from xmodel2.model import Xmodel2, tensor_program
+from xmodel2.model import Xmodel2
 from xmodel2.recipe import Recipe, recipe_from_dict
 from xmodel2.train.device import can_compile
 from xmodel2.train.optimizer import build_optimizer
+from xmodel2.train.sharding import draw_weights
 from xmodel2.train.step import TrainStep
 
 
@@ -39,10 +40,15 @@ def two_steps(batch: Batch, **train: object) -> tuple[list[float], dict[str, tor
     """Return the losses and the weights after two steps."""
     recipe = recipe_of(**train)
     model = Xmodel2(recipe.model)
-    tensor_program.initialise(model, 3)
+    step = TrainStep(model, recipe, "fp32", torch.device("cpu"))
+    draw_weights(model, torch.device("cpu"), 3)
     optimizer = build_optimizer(model.named_parameters(), recipe.model, recipe.train)
-    step = TrainStep(model, optimizer, recipe, "fp32")
-    return [step(batch)[0] for _ in range(2)], dict(model.named_parameters())
+    losses = []
+    for _ in range(2):
+        loss, norm = step.gradients(batch, float((batch.targets != -100).sum()))
+        step.apply(optimizer, norm)
+        losses.append(loss)
+    return losses, dict(model.named_parameters())
 
 
 def test_micro_batches_do_not_change_the_step(batch: Batch) -> None:
@@ -65,6 +71,22 @@ def test_a_batch_without_loss_tokens_changes_nothing_by_gradient(batch: Batch) -
     losses, weights = two_steps(empty, weight_decay=0.0)
     assert losses == [0.0, 0.0]
     assert all(torch.isfinite(tensor).all() for tensor in weights.values())
+
+
+@pytest.mark.parametrize("size", [7, 64, 10_000])
+def test_chunks_of_the_loss_do_not_change_the_step(batch: Batch, size: int) -> None:
+    whole, parts = two_steps(batch), two_steps(batch, loss_chunk_tokens=size)
+    assert whole[0] == pytest.approx(parts[0], abs=1e-5)
+    assert all(torch.allclose(whole[1][name], parts[1][name], atol=1e-4) for name in whole[1])
+
+
+@pytest.mark.parametrize("changed", [{"attention": "plain"}, {"activation_memory_budget": 0.3}])
+def test_how_attention_is_computed_and_what_is_kept_do_not_change_the_step(
+    batch: Batch, changed: dict[str, object]
+) -> None:
+    usual, other = two_steps(batch), two_steps(batch, **changed)
+    assert usual[0] == pytest.approx(other[0], abs=1e-5)
+    assert all(torch.allclose(usual[1][name], other[1][name], atol=1e-4) for name in usual[1])
 
 
 def test_without_a_compiler_a_cpu_runs_eager(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,12 +78,13 @@ class Loader:
         # that the last one left, not from the kernel page by page, which would take as long as filling it.
         np.empty(_KEPT_BYTES, np.uint8)
 
-    def batch(self, step: int) -> Batch:
-        """Return the global batch of ``step`` (from 0)."""
-        return self.rows(step * self.batch_rows, (step + 1) * self.batch_rows)
+    def batch(self, step: int, part: slice = slice(None)) -> Batch:
+        """Return the global batch of ``step`` (from 0), or those of its rows that a rank reads."""
+        first, last, _ = part.indices(self.batch_rows)
+        return self.rows(step * self.batch_rows + first, step * self.batch_rows + last)
 
     def rows(self, start: int, stop: int) -> Batch:
-        """Return rows start..stop of the run; ranks take their own part of a batch."""
+        """Return rows start..stop of the run."""
         if not 0 <= start <= stop <= self.total_rows:
             raise XmodelError(f"loader: rows {start}..{stop} are outside the run's {self.total_rows}")
         writer = BatchWriter(stop - start, self.sequence_length, self._dtype)
@@ -192,8 +193,10 @@ def heldout_rows(split: SourceSplit, sequence_length: int, max_rows: int | None 
     return writer.batch([name] * rows)
 
 
-def prefetch(loader: Loader, start_step: int, stop_step: int, ahead: int = 4) -> Generator[Batch, None, None]:
-    """Yield the batches of steps start..stop, prepared by one thread ahead of time."""
+def prefetch(
+    loader: Loader, start_step: int, stop_step: int, part: slice = slice(None), ahead: int = 4
+) -> Generator[Batch, None, None]:
+    """Yield (a rank's part of) the batches of steps start..stop, prepared by one thread ahead of time."""
     queue: Queue[Batch | BaseException] = Queue(maxsize=ahead)
     stop = threading.Event()
 
@@ -202,7 +205,7 @@ def prefetch(loader: Loader, start_step: int, stop_step: int, ahead: int = 4) ->
             if stop.is_set():
                 return
             try:
-                item: Batch | BaseException = loader.batch(step)
+                item: Batch | BaseException = loader.batch(step, part)
             except Exception as error:
                 item = error
             queue.put(item)

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from xmodel2.errors import XmodelError
-from xmodel2.model import tensor_program
+from xmodel2.model import fused_layout, tensor_program
 from xmodel2.model.decoder import KVCache, Xmodel2
 from xmodel2.recipe import ModelSettings
 
@@ -52,37 +52,30 @@ def granite_config(settings: ModelSettings, bos_id: int = 1, eos_id: int = 2, pa
     }
 
 
+FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
+"""Our fused tensors and the ones that they hold."""
+
+
 def to_granite(tensors: Tensors, settings: ModelSettings) -> Tensors:
     """Rename and split our fused tensors; the head is tied and left out."""
-    q, kv = settings.num_attention_heads * settings.head_dim, settings.num_key_value_heads * settings.head_dim
     out: Tensors = {}
     for name, tensor in tensors.items():
-        if name.endswith("qkv_proj.weight"):
-            for part, piece in zip("qkv", tensor.split([q, kv, kv]), strict=True):
-                out["model." + name.replace("qkv_proj", f"{part}_proj")] = piece
-        elif name.endswith("gate_up_proj.weight"):
-            for part, piece in zip(("gate", "up"), tensor.chunk(2), strict=True):
-                out["model." + name.replace("gate_up_proj", f"{part}_proj")] = piece
-        else:
-            out["model." + name] = tensor
+        fused = name.removesuffix(".weight").rpartition(".")[2]
+        parts = FUSED.get(fused, (fused,))
+        for part, matrix in zip(parts, fused_layout.matrices(name, tensor, settings), strict=True):
+            out["model." + name.replace(fused, part)] = matrix.reshape(-1, *tensor.shape[1:])
     return {name: tensor.detach().contiguous().clone() for name, tensor in out.items()}
 
 
-def from_granite(tensors: Tensors) -> Tensors:
+def from_granite(tensors: Tensors, settings: ModelSettings) -> Tensors:
     """Join a Granite state dict into our fused tensors."""
-    ours: Tensors = {}
-    for name, tensor in tensors.items():
-        name = name.removeprefix("model.")
-        if name == "lm_head.weight":
-            continue
-        if ".q_proj." in name:
-            parts = [tensors["model." + name.replace("q_proj", f"{part}_proj")] for part in "qkv"]
-            ours[name.replace("q_proj", "qkv_proj")] = torch.cat(parts)
-        elif ".gate_proj." in name:
-            up = tensors["model." + name.replace("gate_proj", "up_proj")]
-            ours[name.replace("gate_proj", "gate_up_proj")] = torch.cat([tensor, up])
-        elif not any(f".{part}_proj." in name for part in ("k", "v", "up")):
-            ours[name] = tensor
+    ours = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name != "lm_head.weight"}
+    for layer in range(settings.num_hidden_layers):
+        attention, feed_forward = f"layers.{layer}.self_attn.", f"layers.{layer}.mlp."
+        q, k, v = (ours.pop(f"{attention}{part}.weight") for part in FUSED["qkv_proj"])
+        gate, up = (ours.pop(f"{feed_forward}{part}.weight") for part in FUSED["gate_up_proj"])
+        ours[f"{attention}qkv_proj.weight"] = fused_layout.join_qkv(q, k, v, settings)
+        ours[f"{feed_forward}gate_up_proj.weight"] = fused_layout.join_gate_up(gate, up, settings)
     return ours
 
 
@@ -124,7 +117,7 @@ def load_hf(directory: Path) -> tuple[Xmodel2, ModelSettings]:
     for path in sorted(directory.glob("*.safetensors")):
         tensors |= load_file(path)
     model = Xmodel2(settings)
-    model.load_state_dict(from_granite(tensors))
+    model.load_state_dict(from_granite(tensors, settings))
     return model.float().eval(), settings
 
 

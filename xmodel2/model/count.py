@@ -22,11 +22,14 @@ def parameter_count(settings: ModelSettings) -> int:
     return block_parameter_count(settings) + settings.vocab_size * settings.hidden_size
 
 
-def flops_per_token(settings: ModelSettings, sequence_length: int) -> float:
-    """Forward and backward FLOPs a token: 6 a matrix parameter (head included), and causal attention 6 * L * H * S."""
+def flops_per_token(settings: ModelSettings, sequence_length: int, causal: bool = True) -> float:
+    """Forward and backward FLOPs a token: 6 a matrix parameter (head included), and attention.
+
+    Attention is 6 * L * H * S where only earlier positions are counted, 12 * L * H * S in full (as PaLM counts).
+    """
     norms = (2 * settings.num_hidden_layers + 1) * settings.hidden_size
     matrices = parameter_count(settings) - norms
-    attention = 6 * settings.num_hidden_layers * settings.hidden_size * sequence_length
+    attention = (6 if causal else 12) * settings.num_hidden_layers * settings.hidden_size * sequence_length
     return 6.0 * matrices + attention
 
 

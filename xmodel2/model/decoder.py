@@ -5,15 +5,15 @@ B rows, S positions of the input, T positions attended to, H hidden, N query hea
 F feed-forward width, V pieces.
 """
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from xmodel2.model import tensor_program
+from xmodel2.model import fused_layout, tensor_program
+from xmodel2.model.attention import Gather, Mask, Places, attend, mask_for
 from xmodel2.recipe import ModelSettings
-
-PLAIN_ATTENTION = 512
-"""Longest row, in positions, that a CPU attends to with plain products."""
 
 
 class KVCache:
@@ -36,7 +36,7 @@ class KVCache:
 
 
 class RMSNorm(nn.Module):
-    """x / rms(x) * weight, the mean square in fp32."""
+    """x / rms(x) * weight, in fp32."""
 
     def __init__(self, size: int, eps: float) -> None:
         super().__init__()
@@ -46,89 +46,67 @@ class RMSNorm(nn.Module):
     def forward(self, x_BSH: torch.Tensor) -> torch.Tensor:
         """[B, S, H] to [B, S, H]."""
         x = x_BSH.float()
-        normed = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps)
-        return self.weight * normed.to(x_BSH.dtype)
+        return (self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps))).to(x_BSH.dtype)
+
+
+class Linear(nn.Linear):
+    """x W^T in the precision of x, whatever that of W: the weights that are trained stay fp32."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[..., in] to [..., out]."""
+        return F.linear(x, self.weight.to(x.dtype))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What every block needs to know of the rows."""
+
+    rotation: tuple[torch.Tensor, torch.Tensor]
+    """cos and sin [B or 1, 1, S, D]."""
+    mask: Mask
+    cache: KVCache | None = None
+    gather: Gather | None = None
 
 
 class Attention(nn.Module):
-    """Grouped-query attention with rotary positions; queries, keys and values come from one product."""
+    """Grouped-query attention with rotary positions; queries, keys and values come from one product, by group."""
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
-        self.heads, self.kv_heads, self.head_dim = (
-            settings.num_attention_heads,
-            settings.num_key_value_heads,
-            settings.head_dim,
-        )
+        self.head_dim = settings.head_dim
+        self.group = settings.num_attention_heads // settings.num_key_value_heads
         self.scale = tensor_program.attention_multiplier(settings)
-        self.qkv_proj = nn.Linear(settings.hidden_size, (self.heads + 2 * self.kv_heads) * self.head_dim, bias=False)
-        self.o_proj = nn.Linear(settings.hidden_size, settings.hidden_size, bias=False)
+        rows = sum(fused_layout.qkv_rows(settings)) * settings.num_key_value_heads
+        self.qkv_proj = Linear(settings.hidden_size, rows, bias=False)
+        self.o_proj = Linear(settings.hidden_size, settings.hidden_size, bias=False)
 
-    def forward(
-        self,
-        x_BSH: torch.Tensor,
-        rotation: tuple[torch.Tensor, torch.Tensor],
-        mask_BST: torch.Tensor | None,
-        cache: KVCache | None,
-        layer: int,
-    ) -> torch.Tensor:
-        """[B, S, H] to [B, S, H]; without a mask, causal."""
-        B, S, _ = x_BSH.shape
-        qkv = self.qkv_proj(x_BSH).view(B, S, self.heads + 2 * self.kv_heads, self.head_dim).transpose(1, 2)
-        q_BNSD, k_BKSD, v_BKSD = qkv.split([self.heads, self.kv_heads, self.kv_heads], dim=1)
-        q_BNSD, k_BKSD = rotate(q_BNSD, rotation), rotate(k_BKSD, rotation)
-        if cache is not None:
-            k_BKTD, v_BKTD = cache.extend(layer, k_BKSD, v_BKSD)
-        else:
-            k_BKTD, v_BKTD = k_BKSD, v_BKSD
-        out_BNSD = attend(q_BNSD, k_BKTD, v_BKTD, mask_BST, self.scale)
-        return self.o_proj(out_BNSD.transpose(1, 2).reshape(B, S, -1))
-
-
-def attend(
-    q_BNSD: torch.Tensor,
-    k_BKTD: torch.Tensor,
-    v_BKTD: torch.Tensor,
-    mask_BST: torch.Tensor | None,
-    scale: float,
-) -> torch.Tensor:
-    """Return softmax(q k^T * scale) v [B, N, S, D]; each key/value head serves N / K query heads; without a mask, causal.
-
-    On a CPU short rows go through plain products: there the fused kernel's backward is the slower one (docs/log.md).
-    """
-    B, N, S, D = q_BNSD.shape
-    K, T = k_BKTD.shape[1:3]
-    if q_BNSD.is_cuda or T > PLAIN_ATTENTION:
-        return F.scaled_dot_product_attention(
-            q_BNSD,
-            k_BKTD,
-            v_BKTD,
-            attn_mask=None if mask_BST is None else mask_BST[:, None],
-            is_causal=mask_BST is None,
-            scale=scale,
-            enable_gqa=N != K,
-        )
-    if mask_BST is None:
-        index_S, index_T = (torch.arange(n, device=q_BNSD.device) for n in (S, T))
-        mask_BST = (index_T[None] <= index_S[:, None])[None]
-    score_BKGST = (q_BNSD.reshape(B, K, -1, D) @ k_BKTD.transpose(2, 3)).view(B, K, N // K, S, T)
-    score_BKGST = (score_BKGST.float() * scale).masked_fill(~mask_BST[:, None, None], float("-inf"))
-    weight_BKGST = torch.softmax(score_BKGST, dim=-1).to(v_BKTD.dtype)
-    return (weight_BKGST.view(B, K, -1, T) @ v_BKTD).view(B, N, S, D)
+    def forward(self, x_BSH: torch.Tensor, rows: Rows, layer: int) -> torch.Tensor:
+        """[B, S, H] to [B, S, H]."""
+        G, D = self.group, self.head_dim
+        qkv_BKGSD = self.qkv_proj(x_BSH).unflatten(-1, (-1, G + 2, D)).permute(0, 2, 3, 1, 4)
+        q_BNSD = rotate(qkv_BKGSD[:, :, :G].flatten(1, 2), rows.rotation)
+        k_BKTD, v_BKTD = rotate(qkv_BKGSD[:, :, G], rows.rotation), qkv_BKGSD[:, :, G + 1]
+        if rows.cache is not None:
+            k_BKTD, v_BKTD = rows.cache.extend(layer, k_BKTD, v_BKTD)
+        if rows.gather is not None:
+            k_BKTD, v_BKTD = rows.gather(k_BKTD), rows.gather(v_BKTD)
+        out_BNSD = attend(q_BNSD, k_BKTD, v_BKTD, rows.mask, self.scale)
+        return self.o_proj(out_BNSD.transpose(1, 2).flatten(2))
 
 
 class FeedForward(nn.Module):
-    """SwiGLU: down(silu(gate(x)) * up(x)), gate and up from one product."""
+    """SwiGLU: down(silu(gate(x)) * up(x)), gate and up from one product, by group."""
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
-        self.gate_up_proj = nn.Linear(settings.hidden_size, 2 * settings.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(settings.intermediate_size, settings.hidden_size, bias=False)
+        self.part = fused_layout.gate_up_rows(settings)[0]
+        self.gate_up_proj = Linear(settings.hidden_size, 2 * settings.intermediate_size, bias=False)
+        self.down_proj = Linear(settings.intermediate_size, settings.hidden_size, bias=False)
 
     def forward(self, x_BSH: torch.Tensor) -> torch.Tensor:
         """[B, S, H] to [B, S, H]."""
-        gate_BSF, up_BSF = self.gate_up_proj(x_BSH).chunk(2, dim=-1)
-        return self.down_proj(F.silu(gate_BSF) * up_BSF)
+        gate, up = self.gate_up_proj(x_BSH).unflatten(-1, (-1, 2, self.part)).unbind(-2)
+        return self.down_proj((F.silu(gate) * up).flatten(-2))
 
 
 class Block(nn.Module):
@@ -142,18 +120,9 @@ class Block(nn.Module):
         self.mlp = FeedForward(settings)
         self.residual_multiplier = tensor_program.residual_multiplier(settings)
 
-    def forward(
-        self,
-        x_BSH: torch.Tensor,
-        rotation: tuple[torch.Tensor, torch.Tensor],
-        mask_BST: torch.Tensor | None,
-        cache: KVCache | None,
-        layer: int,
-    ) -> torch.Tensor:
+    def forward(self, x_BSH: torch.Tensor, rows: Rows, layer: int) -> torch.Tensor:
         """[B, S, H] to [B, S, H]."""
-        x_BSH = x_BSH + self.residual_multiplier * self.self_attn(
-            self.input_layernorm(x_BSH), rotation, mask_BST, cache, layer
-        )
+        x_BSH = x_BSH + self.residual_multiplier * self.self_attn(self.input_layernorm(x_BSH), rows, layer)
         return x_BSH + self.residual_multiplier * self.mlp(self.post_attention_layernorm(x_BSH))
 
 
@@ -170,38 +139,52 @@ class Xmodel2(nn.Module):
         self.logit_multiplier = tensor_program.logit_multiplier(settings)
 
     def hidden(
-        self, input_ids_BS: torch.Tensor, document_ids_BS: torch.Tensor | None = None, cache: KVCache | None = None
+        self,
+        input_ids_BS: torch.Tensor,
+        document_ids_BS: torch.Tensor | None = None,
+        cache: KVCache | None = None,
+        dtype: torch.dtype | None = None,
+        kernel: str = "auto",
     ) -> torch.Tensor:
-        """Return the normed last hidden states [B, S, H].
+        """Return the normed last hidden states [B, S, H], computed in ``dtype`` (default: that of the weights).
 
         With ``document_ids`` [B, S] attention stops at document boundaries; with a cache, the input goes on after it.
         """
         S, device = input_ids_BS.shape[1], input_ids_BS.device
-        start = cache.length if cache is not None else 0
-        index_S = torch.arange(start, start + S, device=device)
-        position_BS = index_S[None]
-        mask_BST = None
         if cache is not None:
-            index_T = torch.arange(start + S, device=device)
-            position_BS = (index_S[None] - cache.pad_B[:, None]).clamp_min(0)
-            causal_ST = index_T[None] <= index_S[:, None]
-            real_BT = index_T[None] >= cache.pad_B[:, None]
-            # A padding position attends to itself, since a row of the mask without any key has no softmax.
-            mask_BST = (causal_ST & real_BT[:, None]) | (index_T[None] == index_S[:, None])
-        elif document_ids_BS is not None:
-            same_BST = document_ids_BS[:, :, None] == document_ids_BS[:, None, :]
-            mask_BST = same_BST & (index_S[None] <= index_S[:, None])
-        rotation = rotary(position_BS, self.settings.head_dim, self.settings.rope_theta)
+            return self.run(input_ids_BS, self._after(cache, S), dtype)
+        index_S = torch.arange(S, device=device)
+        places = Places(index_S, index_S, document_ids_BS, document_ids_BS)
+        rows = Rows(self.rotation(index_S[None]), mask_for(kernel, places, whole=True))
+        return self.run(input_ids_BS, rows, dtype)
+
+    def run(self, input_ids_BS: torch.Tensor, rows: Rows, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """Return the normed last hidden states [B, S, H] of rows whose positions and mask are given."""
         x_BSH = self.embed_tokens(input_ids_BS) * self.embedding_multiplier
+        x_BSH = x_BSH.to(dtype or x_BSH.dtype)
         for layer, block in enumerate(self.layers):
-            x_BSH = block(x_BSH, rotation, mask_BST, cache, layer)
-        if cache is not None:
-            cache.length += S
+            x_BSH = block(x_BSH, rows, layer)
+        if rows.cache is not None:
+            rows.cache.length += input_ids_BS.shape[1]
         return self.norm(x_BSH)
+
+    def rotation(self, position_BS: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return cos and sin [B, 1, S, D] of the rotary angles."""
+        return rotary(position_BS, self.settings.head_dim, self.settings.rope_theta)
+
+    def _after(self, cache: KVCache, S: int) -> Rows:
+        index_T = torch.arange(cache.length + S, device=cache.pad_B.device)
+        index_S = index_T[cache.length :]
+        causal_ST = index_T[None] <= index_S[:, None]
+        real_BT = index_T[None] >= cache.pad_B[:, None]
+        # A padding position attends to itself, since a row of the mask without any key has no softmax.
+        mask_BST = (causal_ST & real_BT[:, None]) | (index_T[None] == index_S[:, None])
+        position_BS = (index_S[None] - cache.pad_B[:, None]).clamp_min(0)
+        return Rows(self.rotation(position_BS), mask_BST, cache)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """[..., H] to [..., V]."""
-        return F.linear(hidden, self.embed_tokens.weight) * self.logit_multiplier
+        return F.linear(hidden, self.embed_tokens.weight.to(hidden.dtype)) * self.logit_multiplier
 
     def forward(
         self, input_ids_BS: torch.Tensor, document_ids_BS: torch.Tensor | None = None, cache: KVCache | None = None
@@ -219,7 +202,8 @@ def rotary(position_BS: torch.Tensor, head_dim: int, theta: float) -> tuple[torc
 
 
 def rotate(x_BNSD: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    """Turn each head's two halves against each other by the position's angles."""
-    cos, sin = (part.to(x_BNSD.dtype) for part in rotation)
-    first, second = x_BNSD.chunk(2, dim=-1)
-    return x_BNSD * cos + torch.cat((-second, first), dim=-1) * sin
+    """Turn each head's two halves against each other by the position's angles, in fp32."""
+    cos, sin = rotation
+    x = x_BNSD.float()
+    first, second = x.chunk(2, dim=-1)
+    return (x * cos + torch.cat((-second, first), dim=-1) * sin).to(x_BNSD.dtype)

@@ -10,6 +10,7 @@
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -61,16 +62,21 @@ def learning_rate_scale(name: str, tensor: torch.Tensor, settings: ModelSettings
 
 
 @torch.no_grad()
-def initialise(model: nn.Module, seed: int) -> None:
-    """Draw every tensor from one CPU generator, in name order, so that the start is the same on every device."""
+def initialise(
+    model: nn.Module, seed: int, write: Callable[[torch.Tensor, torch.Tensor], object] = torch.Tensor.copy_
+) -> None:
+    """Draw every tensor from one CPU generator, in name order, so that the start is the same on every device.
+
+    ``write(parameter, whole)`` puts a drawn tensor where it belongs: whole, or a rank's part of it.
+    """
     settings: ModelSettings = model.settings  # type: ignore[assignment]
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in model.named_parameters():
         if tensor.dim() == 1:
-            tensor.fill_(1.0)
+            write(tensor, torch.ones(tensor.shape))
         else:
             noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float32)
-            tensor.copy_(noise * initial_std(name, tensor, settings))
+            write(tensor, noise * initial_std(name, tensor, settings))
 
 
 def _on(settings: ModelSettings) -> bool:

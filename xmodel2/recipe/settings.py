@@ -1,7 +1,7 @@
 """Typed settings of a whole run: what a recipe file may say, with units, bounds and the report's values as defaults.
 
-A recipe is a tree: `model`, `data`, `stages` (stable, decay), `train`, `parallel` and `guard`. Every key is checked by type and range
-(pydantic); nothing is read from the environment. Symbols of the report keep their names.
+A recipe is a tree: `model`, `data`, `stages` (stable, decay), `train`, `parallel` and `guard`. Every key is checked by type and
+range (pydantic); nothing is read from the environment. Symbols of the report keep their names.
 """
 
 from dataclasses import field

@@ -72,10 +72,10 @@ def _problem(checkpoint: Path, entry: tuple[str, dict[str, Any]]) -> str | None:
     return None if sha256_file(path) == want["sha256"] else f"{path}: its SHA-256 is not the manifest's"
 
 
-def newest_valid(run_dir: Path) -> tuple[Path | None, list[str]]:
-    """Return the newest undamaged checkpoint, and what was wrong with newer ones."""
+def newest_valid(run_dir: Path, below: int | None = None) -> tuple[Path | None, list[str]]:
+    """Return the newest undamaged checkpoint (before step ``below``), and what was wrong with newer ones."""
     complaints: list[str] = []
-    for step in reversed(checkpoint_steps(run_dir)):
+    for step in reversed([step for step in checkpoint_steps(run_dir) if below is None or step < below]):
         checkpoint = run_dir / "checkpoints" / f"step-{step}"
         try:
             check_files(checkpoint)

@@ -1,6 +1,7 @@
 """What the hardware gives: the device, and its matrix-multiply rate, measured, to choose a precision and to state MFU against."""
 
 import os
+import resource
 import shutil
 import time
 
@@ -19,6 +20,33 @@ def pick_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise XmodelError("train.device = 'cuda': PyTorch sees no CUDA GPU here; use 'auto' or 'cpu'")
     return torch.device(name)
+
+
+def set_determinism(on: bool, device: torch.device) -> None:
+    """Allow only algorithms that give the same bits each time, or any. To be called before the device's first product."""
+    if on and device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(on)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def memory_in_use(device: torch.device) -> int:
+    """Return the most bytes that were ever in use: of the GPU's memory by tensors, or of the process's on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+NOMINAL_FLOPS = {"H100": 989e12, "H200": 989e12, "B200": 2250e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12}
+"""Dense bf16 FLOP/s on the maker's data sheet, by a word in the device's name."""
+
+
+def nominal_flops(device: torch.device) -> float | None:
+    """Return the data sheet's FLOP/s, which others state MFU against; None if we know none."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((flops for word, flops in NOMINAL_FLOPS.items() if word in name), None)
 
 
 def can_compile(device: torch.device) -> bool:

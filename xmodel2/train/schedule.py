@@ -27,3 +27,8 @@ def rate_at(recipe: Recipe, step: int) -> float:
     """Return the rate of update ``step`` (from 1) of a recipe's run, at width dim_model_base."""
     train = recipe.train
     return wsd(step, train.learning_rate, train.warmup_steps, recipe.stable_steps, train.decay_half_life_steps)
+
+
+def stage_of(recipe: Recipe, step: int) -> str:
+    """Return the stage of update ``step`` (from 1)."""
+    return "stable" if step <= recipe.stable_steps else "decay"

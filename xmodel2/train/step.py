@@ -1,73 +1,154 @@
-"""One optimizer step: summed cross-entropy over micro-batches, divided once by the loss tokens of the whole batch.
+"""One optimizer step: summed cross-entropy over micro-batches, divided by the loss tokens of the whole batch.
 
-Dividing by the batch's own count (not a mean of means) makes the gradient independent of how rows fall into micro-batches.
+Dividing by the batch's own count (not a mean of means) makes the gradient independent of how rows fall into micro-batches
+and ranks. What comes of it is judged before it is applied: `gradients`, then `apply` or `discard`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from torch import nn
+from torch.distributed.tensor import DTensor
 
 from xmodel2.data.loader import Batch
 from xmodel2.model import Xmodel2
 from xmodel2.recipe import Recipe
+from xmodel2.train.context import ContextShard
 from xmodel2.train.device import DTYPES, can_compile
+from xmodel2.train.loss import (
+    IGNORED,
+    VocabShard,
+    chunk_positions,
+    cross_entropy_chunk,
+    linear_cross_entropy,
+    sharded_cross_entropy_chunk,
+)
+from xmodel2.train.recompute import keep_activations
+from xmodel2.train.sharding import cut_tensors, shard, sync_gradients
+from xmodel2.train.sums import clip_, global_square_sum
+from xmodel2.train.world import World
 
-LossFunction = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Rows on the device, and the positions at which they have a target."""
+
+    inputs_BS: torch.Tensor
+    documents_BT: torch.Tensor | None
+    """Of whole rows, also where this rank holds some of the positions."""
+    position_T: torch.Tensor
+    """In the flattened rows; T is a multiple of the loss's chunk."""
+    target_T: torch.Tensor
 
 
-def loss_function(model: Xmodel2, precision: str, compiled: bool) -> LossFunction:
-    """Return f(inputs [B, S], targets [B, S], document_ids [B, S] or None) -> summed nats, a scalar.
+class LossModule(nn.Module):
+    """The decoder and its loss as one module: every use of a weight lies within its forward, as sharding needs."""
 
-    Compiled by region: one block's code serves all blocks, so that compile time does not grow with depth.
-    """
+    def __init__(self, model: Xmodel2, recipe: Recipe, precision: str, world: World, device: torch.device) -> None:
+        super().__init__()
+        self.model, self.kernel, self.dtype = model, recipe.train.attention, DTYPES[precision]
+        positions = recipe.train.micro_batch_size * recipe.data.sequence_length
+        self.context = None
+        if world.mesh is not None and world.axis("context")[1] > 1:
+            self.context = ContextShard(world.mesh.get_group("context"), recipe.data.sequence_length, device)
+            positions = recipe.train.micro_batch_size * len(self.context.positions)
+        self.tensor_parallel = world.axis("tensor")[1]
+        vocab_size = recipe.model.vocab_size // self.tensor_parallel
+        self.chunk = chunk_positions(recipe.train.loss_chunk_tokens, positions, vocab_size)
+        self.cross_entropy: Callable = partial(cross_entropy_chunk, multiplier=model.logit_multiplier)
+        if world.mesh is not None and self.tensor_parallel > 1:
+            vocab = VocabShard(world.mesh.get_group("tensor"))
+            self.cross_entropy = partial(sharded_cross_entropy_chunk, multiplier=model.logit_multiplier, shard=vocab)
 
-    def head(hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        logits_BSV = model.logits(hidden)
-        return F.cross_entropy(logits_BSV.float().flatten(0, 1), targets.flatten(), ignore_index=-100, reduction="sum")
+    def compile(self, mode: str) -> None:  # type: ignore[override]
+        """Compile by region: one block's code serves all blocks, so that compile time does not grow with depth."""
+        for block in self.model.layers:
+            block.compile(dynamic=False, mode=mode)
+        if self.tensor_parallel == 1:
+            self.cross_entropy = torch.compile(self.cross_entropy, dynamic=False, mode=mode)
 
-    if compiled:
-        for block in model.layers:
-            block.compile(dynamic=False)
-        head = torch.compile(head, dynamic=False)
+    def forward(self, batch: MicroBatch) -> torch.Tensor:
+        """Return the summed nats of a micro-batch, a scalar."""
+        if self.context is None:
+            hidden = self.model.hidden(batch.inputs_BS, batch.documents_BT, dtype=self.dtype, kernel=self.kernel)
+        else:
+            rows = self.context.rows(self.model, batch.documents_BT, self.kernel)
+            hidden = self.model.run(batch.inputs_BS, rows, self.dtype)
+        hidden_TH = hidden.flatten(0, 1).index_select(0, batch.position_T)
+        weight: torch.Tensor = self.model.embed_tokens.weight
+        if isinstance(weight, DTensor):
+            weight = weight.to_local()
+        return linear_cross_entropy(hidden_TH, weight, batch.target_T, self.chunk, self.cross_entropy)
 
-    def loss_sum(inputs: torch.Tensor, targets: torch.Tensor, document_ids: torch.Tensor | None) -> torch.Tensor:
-        with torch.autocast(inputs.device.type, dtype=DTYPES[precision], enabled=precision != "fp32"):
-            return head(model.hidden(inputs, document_ids), targets)
 
-    return loss_sum
+def micro_batches(
+    batch: Batch, rows: int, mask_documents: bool, module: LossModule, device: torch.device
+) -> Iterator[MicroBatch]:
+    """Yield a batch's rows, ``rows`` at a time, on the device."""
+    places = slice(None) if module.context is None else module.context.positions.numpy()
+    for start in range(0, len(batch.inputs), rows):
+        part = slice(start, start + rows)
+        inputs, targets = batch.inputs[part, places], batch.targets[part, places].ravel()
+        position = np.flatnonzero(targets != IGNORED)
+        size = max(1, -(-len(position) // module.chunk)) * module.chunk
+        padded = np.zeros(size, dtype=np.int64)
+        padded[: len(position)] = position
+        target = np.full(size, IGNORED, dtype=np.int64)
+        target[: len(position)] = targets[position]
+        documents = to_device(batch.document_ids[part], device) if mask_documents else None
+        yield MicroBatch(to_device(inputs, device), documents, to_device(padded, device), to_device(target, device))
 
 
 def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Copy a loader array to the device."""
-    return torch.from_numpy(array).to(device, non_blocking=True)
+    """Copy a loader array to the device; to a GPU through pinned memory, so that nothing waits for it."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 class TrainStep:
-    """Forward, backward, clip and update for one global batch."""
+    """Forward, backward, clip and update for one global batch, or for a rank's rows of it."""
 
-    def __init__(self, model: Xmodel2, optimizer: torch.optim.Optimizer, recipe: Recipe, precision: str) -> None:
-        self.model, self.optimizer = model, optimizer
-        self.rows = recipe.train.micro_batch_size
-        self.mask_documents = recipe.data.mask_documents
-        self.max_grad_norm = recipe.train.max_grad_norm
-        self.device = next(model.parameters()).device
-        self._loss = loss_function(model, precision, recipe.train.compile and can_compile(self.device))
+    def __init__(
+        self, model: Xmodel2, recipe: Recipe, precision: str, device: torch.device, world: World | None = None
+    ) -> None:
+        """Lay the model over the ranks and compile it; its weights are drawn, and its optimizer is made, after this."""
+        self.model, self.recipe, self.device, self.world = model, recipe, device, world or World()
+        cut_tensors(model, self.world)
+        self.module = LossModule(model, recipe, precision, self.world, device)
+        compiled = recipe.train.compile and can_compile(device)
+        keep_activations(model, recipe.train.activation_memory_budget, compiled)
+        if compiled:
+            self.module.compile(recipe.train.compile_mode)
+        shard(self.module, model.layers, self.world, DTYPES[precision])
 
-    def __call__(self, batch: Batch) -> tuple[float, float]:
-        """Update the weights; return loss (nats a loss token) and gradient norm before clipping."""
-        loss_tokens = max(1, int((batch.targets != -100).sum()))
+    def gradients(self, batch: Batch, loss_tokens: float) -> tuple[float, torch.Tensor]:
+        """Make the gradients of this rank's rows; return the loss (nats a loss token) and the norm, over all ranks.
+
+        ``loss_tokens`` are those of the whole batch.
+        """
         total = torch.zeros((), device=self.device)
-        for start in range(0, len(batch.inputs), self.rows):
-            part = slice(start, start + self.rows)
-            documents = to_device(batch.document_ids[part], self.device) if self.mask_documents else None
-            loss = self._loss(
-                to_device(batch.inputs[part], self.device), to_device(batch.targets[part], self.device), documents
-            )
-            (loss / loss_tokens).backward()
+        rows, count = self.recipe.train.micro_batch_size, max(1.0, loss_tokens)
+        last = len(batch.inputs) - rows
+        parts = micro_batches(batch, rows, self.recipe.data.mask_documents, self.module, self.device)
+        for number, part in enumerate(parts):
+            sync_gradients(self.module, number * rows >= last)
+            loss = self.module(part)
+            (loss / count).backward()
             total += loss.detach()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return float(total) / loss_tokens, float(norm)
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        norm = global_square_sum(gradients).sqrt()
+        copies = self.world.size // (self.world.data[1] * self.world.axis("context")[1])
+        return self.world.sum([float(total)])[0] / copies / count, norm
+
+    def apply(self, optimizer: torch.optim.Optimizer, norm: torch.Tensor) -> None:
+        """Clip the gradients to ``max_grad_norm`` by their norm, and update the weights."""
+        clip_(self.model.parameters(), norm, self.recipe.train.max_grad_norm)
+        optimizer.step()
+        self.discard(optimizer)
+
+    def discard(self, optimizer: torch.optim.Optimizer) -> None:
+        """Forget the gradients."""
+        optimizer.zero_grad(set_to_none=True)

@@ -1,0 +1,251 @@
+"""The loop: both stages, step by step, on one rank or on many.
+
+    batch(step) -> gradients -> guard: go | skip | roll back -> update -> metrics line -> (held-out) -> (checkpoint)
+
+Every rank goes through the same calls with the same figures, so that all decide alike; rank 0 writes.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from xmodel2.data.loader import IGNORED, Batch, Loader, prefetch
+from xmodel2.data.shards import ShardSet
+from xmodel2.files import write_json_atomic
+from xmodel2.model.count import flops_per_token
+from xmodel2.recipe import Recipe
+from xmodel2.train.agreement import on_rank_0
+from xmodel2.train.checkpoint import load_training_state, newest_valid, set_aside
+from xmodel2.train.checkpoint_writer import CheckpointWriter
+from xmodel2.train.device import memory_in_use, nominal_flops
+from xmodel2.train.guard import GUARD_FILE, Guard, batch_documents, passed_over_record, skip_record
+from xmodel2.train.heldout import measure_heldout
+from xmodel2.train.metrics import MetricsWriter
+from xmodel2.train.norms import LayerNorms, norms_record
+from xmodel2.train.optimizer import set_rate
+from xmodel2.train.profile import StepProfiler
+from xmodel2.train.progress import TrainProgress
+from xmodel2.train.run_dir import MIXTURE_FILE
+from xmodel2.train.schedule import rate_at, stage_of
+from xmodel2.train.sharding import draw_weights
+from xmodel2.train.step import TrainStep
+from xmodel2.train.watchdog import Watchdog
+from xmodel2.train.world import World
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a call of `train` ended."""
+
+    run_dir: Path
+    step: int
+    finished: bool
+    loss: float | None
+    """Training loss of the last step, nats a token; None if no step was made."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the loop works with."""
+
+    recipe: Recipe
+    run_dir: Path
+    shards: ShardSet
+    loader: Loader
+    world: World
+    device: torch.device
+    step: TrainStep
+    optimizer: torch.optim.Optimizer
+    peak_flops: float
+    """Measured FLOP/s of one device."""
+
+
+class Loop:
+    """Makes steps until the run ends, a signal comes, or an error."""
+
+    def __init__(self, parts: Parts, guard: Guard, profile: bool = False) -> None:
+        self.parts, self.recipe, self.guard, self.profile = parts, parts.recipe, guard, profile
+        self._ends = {self.recipe.stable_steps, self.recipe.total_steps}
+        self._norms = LayerNorms(parts.step.model)
+        self._stop = threading.Event()
+        self._loss: float | None = None
+
+    def run(self, start: int, stop_after: int | None = None) -> RunResult:
+        """Make the steps after ``start``; returns early, saved, on SIGINT or SIGTERM."""
+        parts, recipe, world = self.parts, self.recipe, self.parts.world
+        step, stopped = start, False
+        with ExitStack() as stack:
+            stack.enter_context(self._signals())
+            self.progress = stack.enter_context(TrainProgress(recipe, start, world.is_main))
+            self.dog = stack.enter_context(Watchdog(world.rank, world.size, world.store(), recipe.guard.hang_seconds))
+            trackers = MetricsWriter(parts.run_dir, start, recipe.train.trackers, recipe, world.rank)
+            self.metrics = stack.enter_context(closing(trackers))
+            writer = CheckpointWriter(
+                parts.run_dir, recipe, parts.step.model, parts.optimizer, always={recipe.stable_steps}
+            )
+            self.writer = stack.enter_context(closing(writer))
+            self.profiler = stack.enter_context(StepProfiler(parts.run_dir, start, self.profile and world.is_main))
+            if start:
+                self.progress.say(f"{parts.run_dir}: going on from step {start}")
+            while step < recipe.total_steps and not stopped:
+                step, stopped = self._steps(step, stop_after)
+        return RunResult(parts.run_dir, step, step >= recipe.total_steps, self._loss)
+
+    def _steps(self, start: int, stop_after: int | None) -> tuple[int, bool]:
+        """Make steps from ``start`` on; return where it is now, and whether it was told to stop."""
+        recipe, world = self.recipe, self.parts.world
+        batches = prefetch(self.parts.loader, start, recipe.total_steps, world.part(recipe.batch_rows))
+        with closing(batches):
+            for step, batch, waited in self._timed(batches, start):
+                tokens, stop = world.sum([float((batch.targets != IGNORED).sum()), float(self._stop.is_set())])
+                if step in self.guard.passed_over:
+                    self.metrics.write(passed_over_record(step, stage_of(recipe, step)))
+                elif self._step(step, batch, tokens * world.data[1] / world.size, waited) == "roll back":
+                    return self._roll_back(), False
+                stopping = stop > 0 or step == stop_after
+                if self._due(step, recipe.train.heldout_every):
+                    self._heldout(step)
+                if (
+                    stopping
+                    or step in self._ends
+                    or not (step % recipe.train.checkpoint_every or self.guard.in_trouble)
+                ):
+                    self._save(step)
+                if stopping and step < recipe.total_steps:
+                    self.progress.say(f"stopped at step {step}, saved; go on with --resume")
+                    return step, True
+        return recipe.total_steps, False
+
+    def _timed(self, batches: Generator[Batch, None, None], start: int) -> Iterator[tuple[int, Batch, float]]:
+        """Yield step, batch, and the seconds that the loop waited for it."""
+        for step in range(start + 1, self.recipe.total_steps + 1):
+            self.dog.beat(step, "waiting for data")
+            self._clock = time.perf_counter()
+            batch = next(batches)
+            yield step, batch, time.perf_counter() - self._clock
+
+    def _step(self, step: int, batch: Batch, loss_tokens: float, waited: float) -> str:
+        """Make one step, as far as the guard lets it; return the guard's verdict."""
+        recipe, optimizer, train = self.recipe, self.parts.optimizer, self.parts.step
+        rate, stage = rate_at(recipe, step), stage_of(recipe, step)
+        set_rate(optimizer, rate)
+        self.dog.beat(step, "forward and backward")
+        loss, norm = train.gradients(batch, loss_tokens)
+        grad_norm = float(norm)
+        verdict = self.guard.judge(step, stage, loss, grad_norm)
+        if verdict.action != "go":
+            train.discard(optimizer)
+            documents = batch_documents(self.parts.loader, step)
+            self.metrics.write(skip_record(step, stage, verdict.reason, loss, grad_norm, documents))
+            self.progress.say(f"step {step} skipped: {verdict.reason}")
+            return verdict.action
+        measured = bool(recipe.train.norms_every) and step % recipe.train.norms_every == 0
+        if measured:
+            self._norms.before_step()
+        self.dog.beat(step, "update")
+        train.apply(optimizer, norm)
+        seconds = time.perf_counter() - self._clock
+        if measured:
+            self.metrics.write(norms_record(step, self._norms.after_step()))
+        line = self._line(step, stage, loss, rate, grad_norm, seconds, waited)
+        self.metrics.write(line)
+        self.progress.update(step, stage, loss, rate, line["tokens_per_second"], line["mfu"])
+        self.profiler.step()
+        self._loss = loss
+        return verdict.action
+
+    def _line(
+        self, step: int, stage: str, loss: float, rate: float, norm: float, seconds: float, waited: float
+    ) -> dict[str, Any]:
+        recipe, world = self.recipe, self.parts.world
+        speed, length = recipe.train.batch_tokens / seconds, recipe.data.sequence_length
+        nominal = nominal_flops(self.parts.device)
+        line = {
+            "step": step,
+            "tokens": step * recipe.train.batch_tokens,
+            "stage": stage,
+            "loss": loss,
+            "learning_rate": rate,
+            "grad_norm": norm,
+            "tokens_per_second": speed,
+            "mfu": speed * flops_per_token(recipe.model, length) / (self.parts.peak_flops * world.size),
+            "seconds": seconds,
+            "loader_wait": waited,
+            "memory_bytes": memory_in_use(self.parts.device),
+        }
+        if nominal:
+            flops = flops_per_token(recipe.model, length, causal=False)
+            line["mfu_nominal"] = speed * flops / (nominal * world.size)
+        return line
+
+    def _roll_back(self) -> int:
+        """Load the last checkpoint before the trouble, and go on without the batches that led into it."""
+        parts, recipe = self.parts, self.recipe
+        first = self.guard.to_pass_over()[0]
+        self.dog.beat(first, "rolling back")
+        self.writer.wait()
+        checkpoint, _ = on_rank_0(lambda: newest_valid(parts.run_dir, below=first))
+        if checkpoint is None:
+            state: dict[str, Any] = {"step": 0}
+            draw_weights(parts.step.model, parts.device, recipe.seed)
+            parts.optimizer.state.clear()
+        else:
+            state = load_training_state(checkpoint, recipe, parts.step.model, parts.optimizer)
+        step: int = state["step"]
+        self.guard = self.guard.gone_back(step, state.get("guard"), lambda n: batch_documents(parts.loader, n))
+        memory = self.guard.memory()
+        on_rank_0(lambda: write_json_atomic(parts.run_dir / GUARD_FILE, memory))
+        on_rank_0(lambda: set_aside(parts.run_dir, above=step))
+        self.progress.say(f"back to step {step}; steps {first} to {max(self.guard.passed_over)} are passed over")
+        return step
+
+    def _due(self, step: int, every: int) -> bool:
+        return bool(every and step % every == 0) or step in self._ends
+
+    def _heldout(self, step: int) -> None:
+        parts, recipe = self.parts, self.recipe
+        self.dog.beat(step, "held-out loss")
+        losses = measure_heldout(
+            parts.step.module, parts.shards, recipe, parts.world, parts.device, recipe.train.heldout_rows
+        )
+        tokens = step * recipe.train.batch_tokens
+        self.metrics.write({"step": step, "kind": "heldout", "tokens": tokens, "heldout": losses})
+
+    def _save(self, step: int) -> None:
+        parts, recipe = self.parts, self.recipe
+        self.dog.beat(step, "saving")
+        rows = step * recipe.batch_rows
+        state = {
+            "tokens": step * recipe.train.batch_tokens,
+            "stage": stage_of(recipe, step),
+            "data": parts.shards.fingerprint,
+            "loader": {"seed": recipe.seed, "rows": rows},
+            "guard": self.guard.state(),
+        }
+        if parts.world.is_main:
+            write_json_atomic(parts.run_dir / MIXTURE_FILE, parts.loader.report(rows))
+        self.writer.save(step, state)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            self._stop.set()
+
+        previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
