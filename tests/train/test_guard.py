@@ -119,14 +119,13 @@ def test_no_progress_names_steps_and_documents_and_progress_does_not() -> None:
     assert guard.memory()["rollbacks"] == [{"checkpoint": 40, "from": 48, "to": 53}]
     for step in (54, 55, 56):
         guard.judge(step, "stable", NAN, 0.4)
-    assert guard.gone_back(44, None, lambda step: []).passed_over == set(range(48, 57))  # a later checkpoint
     with pytest.raises(DivergedError) as error:
-        guard.gone_back(40, None, lambda step: [("docs", 0, 10 * step + i) for i in range(5)])
+        guard.gone_back(44, None, lambda step: [("docs", 0, 10 * step + i) for i in range(5)])
     assert "step 54, 55, 56: bad again, after steps 48 to 53 were passed over from checkpoint step-40" in str(
         error.value
     )
     assert "docs 540 (epoch 0), docs 541 (epoch 0)" in str(error.value)
-    assert "and 5 more. Look at them" in str(error.value)
+    assert "and 5 more; metrics.jsonl" in str(error.value)
     far = Guard(SETTINGS, memory=guard.memory())
     for step in range(100, 103):
         far.judge(step, "stable", NAN, 0.4)

@@ -3,7 +3,7 @@
     good --> go                     bad --> skip: the weights stay as they are, the next step has the next batch
     bad for the rollback_after-th time in a row --> roll back: to the last checkpoint before the trouble, and on without
         the batches of the bad steps and as many just before them (PaLM, section 5.1: those led into the spike)
-    again from about there, back to the same checkpoint --> `DivergedError`: it is not the batches
+    and again within 32 steps --> `DivergedError`: it is not the batches
 
 Bad is what is not finite, or above the mean of the latest good steps by max_z_score deviations. All that a verdict depends
 on is JSON in the checkpoint and in guard.json (which the checkpoint gone back to can't know), so a resumed run judges alike.
@@ -22,7 +22,7 @@ from xmodel2.recipe.settings import GuardSettings
 GUARD_FILE = "guard.json"
 """In the run directory, written when the run goes back: `Guard.memory`."""
 LEAST_STEPS = 32
-"""Good steps before a spike is judged, and after a rollback before another one to the same checkpoint is progress."""
+"""Good steps before a spike is judged; steps after those passed over in which another rollback is no progress."""
 LEAST_LOSS_DEVIATION = 0.02
 """Nats a token: below it a curve counts as flat, and noise in it is no spike."""
 LEAST_NORM_DEVIATION = 0.2
@@ -114,10 +114,11 @@ class Guard:
     ) -> "Guard":
         """Return the guard to go on with from the checkpoint of a step, of which ``state`` is the guard's own (None at 0).
 
-        Raises `DivergedError` naming steps and documents if the run came back to that checkpoint for the same trouble.
+        Raises `DivergedError` naming steps and documents if the last rollback was for about the same steps. (Not: to the
+        same checkpoint; where checkpoints lie depends on when the run was stopped.)
         """
         steps, last = self.to_pass_over(), self._rollbacks[-1] if self._rollbacks else None
-        if last and checkpoint <= last["checkpoint"] and self._bad[0] - last["to"] <= LEAST_STEPS:
+        if last and self._bad[0] - last["to"] <= LEAST_STEPS:
             raise DivergedError(_no_progress(last, self._bad, documents_of))
         rollback = {"checkpoint": checkpoint, "from": steps[0], "to": steps[-1]}
         memory = {"passed_over": [*self.passed_over, *steps], "rollbacks": [*self._rollbacks, rollback]}
@@ -145,9 +146,9 @@ def _no_progress(last: dict[str, int], bad: list[int], documents_of: Callable[[i
     more = f" and {len(named) - 10} more" if len(named) > 10 else ""
     return (
         f"step {', '.join(map(str, bad))}: bad again, after steps {last['from']} to {last['to']} were passed over from"
-        f" checkpoint step-{last['checkpoint']}; documents of these steps: {text}{more}. Look at them (metrics.jsonl has those"
-        " of all skipped steps) and take bad ones out of the data; or lower train.learning_rate; or, if the steps are as"
-        " they should be, raise guard.max_z_score. Then go on with --resume"
+        f" checkpoint step-{last['checkpoint']}; documents of these steps: {text}{more}; metrics.jsonl names those of every"
+        " skipped step. If they are as they should be, raise guard.max_z_score, or guard.rollback_after to skip more steps in a"
+        " row, and go on with --resume; otherwise begin again without the bad documents, or with a lower train.learning_rate"
     )
 
 
