@@ -30,7 +30,9 @@ CHUNK_ELEMENTS = 1 << 26
 
 
 def orthogonalise(x_BMN: torch.Tensor) -> torch.Tensor:
-    """Return U V^T of each matrix U S V^T, nearly, by Newton-Schulz in the input's dtype; M <= N; zero stays zero."""
+    """Return U V^T of each matrix U S V^T, nearly, by Newton-Schulz in the input's dtype; zero stays zero."""
+    if x_BMN.shape[1] > x_BMN.shape[2]:
+        return orthogonalise(x_BMN.mT).mT
     a, b, c = COEFFICIENTS
     x_BMN = x_BMN / x_BMN.norm(dim=(1, 2), keepdim=True).clamp_min(1e-7)
     for _ in range(ITERATIONS):
@@ -77,7 +79,7 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_lerp_(buffers, grads, 1 - momentum)
         averages = torch._foreach_lerp(grads, buffers, momentum)
         updates = [_whole(average, like=p) for average, p in zip(averages, parameters, strict=True)]
-        self._orthogonalise([view for p, u in zip(parameters, updates, strict=True) for view in self._matrices(p, u)])
+        _orthogonalise_views([view for p, u in zip(parameters, updates, strict=True) for view in self._matrices(p, u)])
         weights = [_local(p, like=p) for p in parameters]
         torch._foreach_mul_(weights, 1 - rate * decay)
         shards = [_shard(update, like=p) for update, p in zip(updates, parameters, strict=True)]
@@ -86,24 +88,19 @@ class Muon(torch.optim.Optimizer):
     def _matrices(self, parameter: nn.Parameter, update: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return matrices(self._names[parameter], update, self._settings)
 
-    def _orthogonalise(self, views: list[torch.Tensor]) -> None:
-        """Replace each matrix, a view [groups, rows, columns], by s O, in place."""
-        batches: dict[tuple[int, int], list[torch.Tensor]] = {}
-        for view in views:
-            fan_out, fan_in = view.shape[0] * view.shape[1], view.shape[2]
-            batches.setdefault((min(fan_out, fan_in), max(fan_out, fan_in)), []).append(view)
-        for batch in batches.values():
-            # A CPU without bf16 units is slower in bf16 than in fp32, by far.
-            dtype = torch.bfloat16 if batch[0].is_cuda else torch.float32
-            wide = [_wide(view.flatten(0, 1)).to(dtype) for view in batch]
-            for view, result in zip(batch, orthogonalise(torch.stack(wide)), strict=True):
-                fan_out, fan_in = view.shape[0] * view.shape[1], view.shape[2]
-                matrix = result if fan_out <= fan_in else result.mT
-                view.copy_((matrix * math.sqrt(fan_out / fan_in)).view_as(view))
 
-
-def _wide(matrix: torch.Tensor) -> torch.Tensor:
-    return matrix if matrix.shape[0] <= matrix.shape[1] else matrix.mT
+def _orthogonalise_views(views: list[torch.Tensor]) -> None:
+    """Replace each matrix, a view [groups, rows, columns], by s O, in place."""
+    batches: dict[tuple[int, int], list[torch.Tensor]] = {}
+    for view in views:
+        batches.setdefault((view.shape[0] * view.shape[1], view.shape[2]), []).append(view)
+    for (fan_out, fan_in), batch in batches.items():
+        # A CPU without bf16 units is slower in bf16 than in fp32, by far.
+        dtype = torch.bfloat16 if batch[0].is_cuda else torch.float32
+        stacked = torch.stack([view.flatten(0, 1) for view in batch]).to(dtype)
+        results = orthogonalise(stacked) * math.sqrt(fan_out / fan_in)
+        for view, result in zip(batch, results, strict=True):
+            view.copy_(result.unflatten(0, view.shape[:2]))
 
 
 def _chunks(parameters: list[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
