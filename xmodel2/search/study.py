@@ -17,6 +17,7 @@ from xmodel2.errors import XmodelError
 from xmodel2.files import write_json_atomic, write_text_atomic
 from xmodel2.recipe import Recipe, load_recipe, recipe_to_toml, replace
 from xmodel2.train import read_metrics, train
+from xmodel2.train.guard import DivergedError
 
 Objective = Callable[[Recipe], float]
 
@@ -55,7 +56,10 @@ def run_search(recipe: Recipe, trials: int, out: Path, objective: Objective) -> 
         values = suggest(trial)
         name = "-".join([recipe.name, *(f"{value:g}" for value in values.values())])
         candidate = replace(recipe, {"name": name, **values})
-        value = objective(candidate)
+        try:
+            value = objective(candidate)
+        except DivergedError as error:
+            raise optuna.TrialPruned(str(error)) from None
         if not math.isfinite(value):
             raise optuna.TrialPruned("the loss is not finite")
         return value

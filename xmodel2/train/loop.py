@@ -193,6 +193,8 @@ class Loop:
         self.dog.beat(first, "rolling back")
         self.writer.wait()
         checkpoint, _ = on_rank_0(lambda: newest_valid(parts.run_dir, below=first))
+        if checkpoint is None:  # better amid the trouble than from the beginning
+            checkpoint, _ = on_rank_0(lambda: newest_valid(parts.run_dir))
         if checkpoint is None:
             state: dict[str, Any] = {"step": 0}
             draw_weights(parts.step.model, parts.device, recipe.seed)
@@ -201,9 +203,10 @@ class Loop:
             state = load_training_state(checkpoint, recipe, parts.step.model, parts.optimizer)
         step: int = state["step"]
         self.guard = self.guard.gone_back(step, state.get("guard"), lambda n: batch_documents(parts.loader, n))
+        # In this order: a run that is killed in between rolls back again.
+        on_rank_0(lambda: set_aside(parts.run_dir, above=step))
         memory = self.guard.memory()
         on_rank_0(lambda: write_json_atomic(parts.run_dir / GUARD_FILE, memory))
-        on_rank_0(lambda: set_aside(parts.run_dir, above=step))
         self.progress.say(f"back to step {step}; steps {first} to {max(self.guard.passed_over)} are passed over")
         return step
 

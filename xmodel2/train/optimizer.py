@@ -8,6 +8,8 @@ from collections.abc import Iterable
 
 import torch
 from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor
 
 from xmodel2.model import tensor_program
 from xmodel2.recipe import ModelSettings, TrainSettings
@@ -45,18 +47,20 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def _adamw(named: Named, model: ModelSettings, train: TrainSettings) -> torch.optim.AdamW:
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, float, DeviceMesh | None], list[nn.Parameter]] = {}
     for name, parameter in named:
         scale = tensor_program.learning_rate_scale(name, parameter, model)
         decay = 0.0
         if tensor_program.is_matrix_like(name, parameter):
             constant = train.weight_decay_scaling == "constant"
             decay = train.weight_decay / scale if constant else train.weight_decay
-        groups.setdefault((scale, decay), []).append(parameter)
+        # One fused call takes tensors of one layout: under tensor parallelism norms are whole, or on a mesh of their own.
+        mesh = parameter.device_mesh if isinstance(parameter, DTensor) else None
+        groups.setdefault((scale, decay, mesh), []).append(parameter)
     return torch.optim.AdamW(
         [
             {"params": parameters, "weight_decay": decay, "learning_rate_scale": scale}
-            for (scale, decay), parameters in groups.items()
+            for (scale, decay, _), parameters in groups.items()
         ],
         lr=train.learning_rate,
         betas=(train.adam_beta1, train.adam_beta2),

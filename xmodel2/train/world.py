@@ -79,8 +79,10 @@ def open_world(recipe: Recipe, device: torch.device) -> Iterator[World]:
     if device.type == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    # Later than the watchdog, which can say who hangs.
+    seconds = recipe.guard.hang_seconds + 60 if recipe.guard.hang_seconds else 10**6
     if mine := not dist.is_initialized():
-        dist.init_process_group(backend, timeout=timedelta(seconds=recipe.guard.hang_seconds or 10**6))
+        dist.init_process_group(backend, timeout=timedelta(seconds=seconds))
     try:
         yield World(dist.get_rank(), size, init_device_mesh(device.type, shape, mesh_dim_names=AXES))
     finally:

@@ -1,0 +1,175 @@
+"""Several ranks learn what one learns: every layout, resumed in another, stopped by a signal, and with a rank that is killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from xmodel2.data.synthetic import write_random_shards
+from xmodel2.errors import XmodelError
+from xmodel2.files import write_text_atomic
+from xmodel2.recipe import Recipe, load_recipe, recipe_from_dict, recipe_to_toml, replace
+from xmodel2.train import load_model, read_metrics, train
+from xmodel2.train.checkpoint import checkpoint_steps
+from xmodel2.train.world import mesh_shape
+
+LAYOUTS = {
+    2: ["data_parallel_shard=2", "data_parallel_replicate=2", "tensor_parallel=2", "context_parallel=2", "stopped"],
+    4: [
+        "data_parallel_shard=4",
+        "data_parallel_replicate=2,data_parallel_shard=2",
+        "data_parallel_shard=2,tensor_parallel=2",
+        "data_parallel_shard=2,context_parallel=2",
+        "context_parallel=2,tensor_parallel=2",
+    ],
+}
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def recipe_of(data: Path, **train_settings: Any) -> Recipe:
+    return recipe_from_dict(
+        {
+            "model": {
+                "hidden_size": 64,
+                "intermediate_size": 96,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 4,
+                "num_key_value_heads": 2,
+                "vocab_size": 60,
+                "dim_model_base": 32,
+            },
+            "data": {"dir": str(data), "sequence_length": 32},
+            "stages": {
+                "stable": {"tokens": 6 * 256, "mixture": {"text": 1.0}},
+                "decay": {"tokens": 4 * 256, "sft_mixture": {"sft": 1.0}},
+            },
+            "train": {
+                "batch_tokens": 256,
+                "micro_batch_size": 1,
+                "warmup_steps": 2,
+                "decay_half_life_steps": 2,
+                "precision": "fp32",
+                "compile": False,
+                "checkpoint_every": 100,
+                "heldout_every": 0,
+                "norms_every": 5,
+                "trackers": [],
+                "device": "cpu",
+                **train_settings,
+            },
+        }
+    )
+
+
+def torchrun(ranks: int, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", *arguments]
+    return subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run by one rank, in `one`, and in a folder a layout by two and by four."""
+    root = tmp_path_factory.mktemp("ranks")
+    write_random_shards(root / "data", vocab_size=60, seed=0)
+    recipe = recipe_of(root / "data")
+    write_text_atomic(root / "recipe.toml", recipe_to_toml(recipe))
+    train(recipe, root / "one")
+    for ranks, layouts in LAYOUTS.items():
+        process = torchrun(ranks, str(Path(__file__).with_name("layouts.py")), str(root), *layouts)
+        output, _ = process.communicate(timeout=240)
+        assert process.returncode == 0, output
+    return root
+
+
+def figures(run_dir: Path) -> list[float]:
+    """Return all losses, gradient norms, held-out losses and update norms of a run."""
+    found = []
+    for line in read_metrics(run_dir):
+        if line.get("kind") == "heldout":
+            found += [source["loss"] for source in line["heldout"].values()]
+        elif line.get("kind") == "norms":
+            found += [*line["grad_rms"].values(), *line["update_rms"].values()]
+        else:
+            found += [line["loss"], line["grad_norm"]]
+    return found
+
+
+@pytest.mark.parametrize("layout", [layout for layouts in LAYOUTS.values() for layout in layouts if "=" in layout])
+def test_every_layout_learns_the_same(runs: Path, layout: str) -> None:
+    one, many = figures(runs / "one"), figures(runs / layout)
+    assert len(one) == 2 * 10 + 2 * 2 + 2 * 2 * 6
+    assert many == pytest.approx(one, rel=2e-5)
+    expected, got = (dict(load_model(runs / name)[0].named_parameters()) for name in ("one", layout))
+    assert all(torch.allclose(expected[name], got[name], atol=2e-5) for name in expected)
+
+
+def test_a_run_of_two_ranks_goes_on_with_one(runs: Path) -> None:
+    result = train(load_recipe(runs / "recipe.toml"), runs / "stopped", resume=True)
+    assert result.finished
+    assert figures(runs / "stopped") == pytest.approx(figures(runs / "one"), rel=2e-5)
+
+
+def started(run_dir: Path, process: subprocess.Popen[str], steps: int) -> None:
+    """Wait until a run has made some steps."""
+    deadline = time.monotonic() + 120
+    while sum("loss" in line for line in read_metrics(run_dir)) < steps:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def ranks_of(launcher: int) -> list[int]:
+    """Return the processes that a torchrun started."""
+    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
+    return [pid for pid in map(int, children) if b"xmodel2.cli" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def test_a_signal_stops_all_ranks_saved_and_a_killed_rank_ends_the_run(tmp_path: Path) -> None:
+    write_random_shards(tmp_path / "data", vocab_size=60, seed=0)
+    recipe = recipe_of(tmp_path / "data", checkpoint_every=5)
+    recipe = replace(recipe, {"stages.stable.tokens": 4000 * 256})
+    write_text_atomic(tmp_path / "recipe.toml", recipe_to_toml(recipe))
+    run = tmp_path / "run"
+    command = ["-m", "xmodel2.cli", "train", str(tmp_path / "recipe.toml"), "--out", str(run), "--resume"]
+    process = torchrun(2, *command)
+    started(run, process, 6)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    saved = checkpoint_steps(run)[-1]
+    assert f"stopped at step {saved}, saved" in output
+
+    process = torchrun(2, *command)
+    started(run, process, saved + 7)
+    os.kill(ranks_of(process.pid)[1], signal.SIGKILL)
+    output, _ = process.communicate(timeout=90)
+    assert process.returncode != 0
+    last = checkpoint_steps(run)[-1]
+    assert load_model(run)[2]["step"] == last > saved
+    assert train(recipe, run, resume=True, stop_after=last + 2).step == last + 2
+
+
+@pytest.mark.parametrize(
+    ("ranks", "changed", "message"),
+    [
+        (3, {}, "a batch of 8 rows .* can't be shared by 3 data-parallel ranks"),
+        (
+            4,
+            {"train.micro_batch_size": 4},
+            "lower train.micro_batch_size, or make train.batch_tokens a multiple of 512",
+        ),
+        (4, {"parallel.tensor_parallel": 4}, "2 key/value heads and feed-forward of 96 can be cut into 1, 2 parts"),
+        (4, {"parallel.data_parallel_replicate": 3}, "is 3, but there are 4 processes"),
+        (1, {"parallel.tensor_parallel": 2}, "start with torchrun --nproc-per-node 2"),
+        (2, {"parallel.context_parallel": 2, "data.sequence_length": 2}, "must be a multiple of 4"),
+    ],
+)
+def test_a_layout_that_does_not_fit(tmp_path: Path, ranks: int, changed: dict[str, Any], message: str) -> None:
+    recipe = replace(recipe_of(tmp_path), changed)
+    with pytest.raises(XmodelError, match=message):
+        mesh_shape(recipe, ranks)
