@@ -2,8 +2,10 @@
 
     python -m benchmarks.resume [--quick] [--json] [--kills 3] [--seed N]
 
-Both are `xmodel2 train` in processes of their own. `ours` is the largest difference between the final weights and moments of
-the two, which must be 0; the notes tell where it was killed and the final losses. Exits 1 if anything differs.
+Both are `xmodel2 train` in processes of their own, and half of the kills fall while a checkpoint is being written. `ours` is the
+largest difference between the final weights and moments of the two, which must be 0; the notes tell where it was killed and the
+final losses. After each kill every published checkpoint must be whole, and at the end nothing half-written may be left. Exits 1
+if anything is otherwise. More kills make a longer run.
 """
 
 import random
@@ -21,6 +23,7 @@ from xmodel2.data.synthetic import write_random_shards
 from xmodel2.files import write_text_atomic
 from xmodel2.recipe import Recipe, recipe_from_dict, recipe_to_toml
 from xmodel2.train import read_metrics
+from xmodel2.train.checkpoint import check_files, checkpoint_steps
 from xmodel2.train.metrics import METRICS_FILE
 
 
@@ -34,11 +37,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         write_random_shards(root / "data", vocab_size=512, seed=0, documents=2000, longest=400)
-        recipe = _recipe(root / "data", options.quick)
+        recipe = _recipe(root / "data", options.quick, options.kills)
         write_text_atomic(root / "recipe.toml", recipe_to_toml(recipe))
         if _train(root, "whole").wait():
             raise SystemExit("resume: the run that is never killed failed")
-        killed = _killed(root, recipe, options.kills, moments)
+        killed, writing = _killed(root, recipe, options.kills, moments)
+        if left := sorted(str(path) for path in (root / "parts").rglob(".*")):
+            raise SystemExit(f"resume: left half-written: {', '.join(left)}")
         difference = max(_differences(root, recipe))
         whole, parts = (_results(root / name) for name in ("whole", "parts"))
     Result(
@@ -50,14 +55,16 @@ def main() -> None:
         ratio_to_best_peer=None,
         share_of_limit=None,
         limit=0.0,
-        notes=f"{recipe.total_steps} steps, checkpoint every {recipe.train.checkpoint_every}, killed after steps {killed};"
+        notes=f"{recipe.total_steps} steps, checkpoint every {recipe.train.checkpoint_every}, killed {len(killed)} times, {writing}"
+        f" of them while a checkpoint was being written, after steps {killed};"
         f" final losses {whole[0][-1]!r} and {parts[0][-1]!r}; all {len(whole[0])} losses and {len(whole[1])} held-out"
         f" measurements {'equal' if whole == parts else 'DIFFERENT'}",
     ).show(options.json)
     sys.exit(0 if difference == 0 and whole == parts else 1)
 
 
-def _recipe(data: Path, quick: bool) -> Recipe:
+def _recipe(data: Path, quick: bool, kills: int) -> Recipe:
+    longer = max(1, round(kills / 15))
     size = {"preset": "pico", "num_hidden_layers": 1} if quick else {"preset": "pico"}
     return recipe_from_dict(
         {
@@ -65,8 +72,8 @@ def _recipe(data: Path, quick: bool) -> Recipe:
             "model": {**size, "vocab_size": 512},
             "data": {"dir": str(data), "sequence_length": 128},
             "stages": {
-                "stable": {"tokens": 70 * 1024, "mixture": {"text": 1.0}},
-                "decay": {"tokens": 50 * 1024, "sft_mixture": {"sft": 1.0}},
+                "stable": {"tokens": longer * 70 * 1024, "mixture": {"text": 1.0}},
+                "decay": {"tokens": longer * 50 * 1024, "sft_mixture": {"sft": 1.0}},
             },
             "train": {
                 "batch_tokens": 1024,
@@ -88,25 +95,37 @@ def _train(root: Path, name: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", "xmodel2.cli", *command], stderr=subprocess.DEVNULL)
 
 
-def _killed(root: Path, recipe: Recipe, kills: int, moments: random.Random) -> list[int]:
-    """Run to the end with ``kills`` kills on the way, each some steps and part of a step after the start; return where."""
+def _killed(root: Path, recipe: Recipe, kills: int, moments: random.Random) -> tuple[list[int], int]:
+    """Run to the end with ``kills`` kills on the way; return the steps they came after, and how many hit a checkpoint's writing."""
     where: list[int] = []
+    writing = 0
     while True:
         process = _train(root, "parts")
         if len(where) == kills:
             if process.wait():
                 raise SystemExit("resume: the resumed run failed")
-            return where
+            return where, writing
         left = recipe.total_steps - _last_step(root)
         target = _last_step(root) + moments.randint(1, max(1, left // (kills - len(where) + 1)))
         while process.poll() is None and _last_step(root) < target:
             time.sleep(0.005)
-        time.sleep(moments.uniform(0, 0.1))
+        if moments.random() < 0.5:
+            while process.poll() is None and not _being_written(root):
+                time.sleep(0.0005)
+        else:
+            time.sleep(moments.uniform(0, 0.1))
         if process.poll() is not None:
-            return where
+            return where, writing
         process.kill()
         process.wait()
         where.append(_last_step(root))
+        writing += _being_written(root)
+        for step in checkpoint_steps(root / "parts"):
+            check_files(root / "parts" / "checkpoints" / f"step-{step}")
+
+
+def _being_written(root: Path) -> bool:
+    return any((root / "parts" / "checkpoints").glob(".step-*"))
 
 
 def _last_step(root: Path) -> int:

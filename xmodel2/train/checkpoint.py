@@ -183,18 +183,3 @@ def _same_architecture(checkpoint: Path, want: ModelSettings) -> None:
     ]
     if changed:
         raise XmodelError(f"{checkpoint}: the checkpoint is of another architecture: {'; '.join(changed)}")
-
-
-def save_checkpoint(
-    run_dir: Path, step: int, recipe: Recipe, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]
-) -> None:
-    """Save on the spot."""
-    from xmodel2.train.checkpoint_writer import CheckpointWriter
-
-    writer = CheckpointWriter(run_dir, recipe, model, optimizer, {recipe.stable_steps})
-    writer.save(step, state)
-    writer.close()
-
-
-def prune_checkpoints(run_dir: Path, keep: int, always: set[int]) -> None:
-    """Done by the writer."""

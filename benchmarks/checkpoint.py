@@ -1,0 +1,170 @@
+"""What a checkpoint costs the loop, and how soon a resumed run makes its first step: nano, in units of its training step.
+
+    python -m benchmarks.checkpoint [--quick] [--json] [--preset nano]
+
+`ours` is how much longer some steps take if an asynchronous save begins before them, its writing beside them included; the
+peer is the same with `train.async_checkpoint = false`. Must be below 1. The notes give the seconds from the start of `xmodel2
+train --resume` to the end of its first step, which must be below 10 with the compiler's cache of the run before, and without.
+"""
+
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.harness import Result, argument_parser, interleaved, machine
+from xmodel2.data.loader import IGNORED
+from xmodel2.data.shards import open_shards
+from xmodel2.data.synthetic import write_random_shards
+from xmodel2.files import write_text_atomic
+from xmodel2.model import Xmodel2
+from xmodel2.recipe import Recipe, recipe_from_dict, recipe_to_toml, replace
+from xmodel2.train.checkpoint_writer import CheckpointWriter
+from xmodel2.train.device import pick_device
+from xmodel2.train.metrics import METRICS_FILE, read_metrics
+from xmodel2.train.optimizer import build_optimizer
+from xmodel2.train.run import make_loader
+from xmodel2.train.sharding import draw_weights
+from xmodel2.train.step import TrainStep
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argument_parser(__doc__, "a batch of an eighth, eager, fewer repeats, one resume")
+    parser.add_argument("--preset", default="nano")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        write_random_shards(root / "data", vocab_size=8192, seed=0, documents=4000, longest=800)
+        recipe = _recipe(root / "data", options.preset, options.quick)
+        loop = _Loop(recipe, root / "stall")
+        count = 3 if options.quick else 4
+        runs: dict[str, Callable[[], float]] = {
+            kind: partial(loop.seconds, kind, count) for kind in ("none", "async", "sync")
+        }
+        seconds = interleaved(runs, 5 if options.quick else 9)
+        resumes = _resumes(root, recipe, options.quick)
+    step = seconds["none"] / count
+    stall = {kind: (seconds[kind] - seconds["none"]) / step for kind in ("async", "sync")}
+    Result(
+        name="checkpoint",
+        machine=machine(),
+        ours=stall["async"],
+        peers={"on the spot": stall["sync"]},
+        unit="steps that a save costs",
+        ratio_to_best_peer=stall["async"] / stall["sync"],
+        share_of_limit=None,
+        limit=1.0,
+        notes=f"a step takes {step:.2f} s, a checkpoint {loop.size / 1e6:.0f} MB; the call of save returns after"
+        f" {statistics.median(loop.calls) / step:.2f} steps. {resumes}",
+    ).show(options.json)
+
+
+def _recipe(data: Path, preset: str, quick: bool) -> Recipe:
+    settings: dict[str, Any] = {
+        "name": "checkpoint",
+        "model": {"preset": preset, "vocab_size": 8192},
+        "data": {"dir": str(data), "sequence_length": 256},
+        "stages": {"stable": {"tokens": 10_000_000, "mixture": {"text": 1.0}}, "decay": {"tokens": 0}},
+        "train": {
+            "batch_tokens": 1024 if quick else 8192,
+            "micro_batch_size": 4 if quick else 8,
+            "warmup_steps": 10,
+            "checkpoint_every": 1_000_000,
+            "heldout_every": 0,
+            "compile": not quick,
+            "precision": "bf16",
+        },
+    }
+    return recipe_from_dict(settings)
+
+
+class _Loop:
+    """Training steps with a save, or none, before them."""
+
+    def __init__(self, recipe: Recipe, run_dir: Path) -> None:
+        device = pick_device("auto")
+        with torch.device("meta"):
+            model = Xmodel2(recipe.model)
+        self._step = TrainStep(model, recipe, recipe.train.precision, device)
+        draw_weights(model, device, recipe.seed)
+        self._optimizer = build_optimizer(model.named_parameters(), recipe.model, recipe.train)
+        loader = make_loader(recipe, open_shards(recipe.data.dir))
+        self._batches = [loader.batch(number) for number in range(4)]
+        self._writers = {
+            kind: CheckpointWriter(
+                run_dir / kind,
+                replace(recipe, {"train.async_checkpoint": kind == "async", "train.keep_checkpoints": 1}),
+                model,
+                self._optimizer,
+            )
+            for kind in ("async", "sync")
+        }
+        self._saves = 0
+        self.seconds("async", 2)
+        self.seconds("sync", 1)
+        self.calls: list[float] = []
+        """Seconds until `save` returned."""
+        self.size = sum(file.stat().st_size for file in (run_dir / "sync").rglob("*.safetensors"))
+
+    def seconds(self, kind: str, steps: int) -> float:
+        """Return the seconds of a save of a kind and the steps after it, until both are done."""
+        started = time.perf_counter()
+        writer = self._writers.get(kind)
+        if writer is not None:
+            self._saves += 1
+            writer.save(self._saves, {})
+            if kind == "async" and hasattr(self, "calls"):
+                self.calls.append(time.perf_counter() - started)
+        for number in range(steps):
+            batch = self._batches[number % len(self._batches)]
+            _, norm = self._step.gradients(batch, float((batch.targets != IGNORED).sum()))
+            self._step.apply(self._optimizer, norm)
+        if writer is not None:
+            writer.wait()
+        return time.perf_counter() - started
+
+
+def _resumes(root: Path, recipe: Recipe, quick: bool) -> str:
+    write_text_atomic(root / "recipe.toml", recipe_to_toml(recipe))
+    _first_step(root, "first")
+    warm = statistics.median(_first_step(root, "first") for _ in range(1 if quick else 3))
+    text = f"Start of the process to its first step, resumed: {warm:.1f} s"
+    return text if quick else f"{text}; without the compiler's cache {_first_step(root, 'second'):.1f} s"
+
+
+def _first_step(root: Path, cache: str) -> float:
+    """Start or resume the run, and return the seconds to its first step; it is then stopped, saved."""
+    run_dir = root / "resumed"
+    command = ["train", str(root / "recipe.toml"), "--out", str(run_dir), "--resume"]
+    environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(root / cache)}
+    before = _last_step(run_dir)
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "xmodel2.cli", *command], stderr=subprocess.DEVNULL, env=environment
+    )
+    while process.poll() is None and _last_step(run_dir) == before:
+        time.sleep(0.02)
+    seconds = time.perf_counter() - started
+    process.send_signal(signal.SIGTERM)
+    if process.wait() != 130 or _last_step(run_dir) == before:
+        raise SystemExit("checkpoint: the run that is resumed failed")
+    return seconds
+
+
+def _last_step(run_dir: Path) -> int:
+    path = run_dir / METRICS_FILE
+    return max((line["step"] for line in read_metrics(run_dir)), default=0) if path.exists() else 0
+
+
+if __name__ == "__main__":
+    main()
