@@ -12,6 +12,7 @@ from xmodel2.data.synthetic import write_random_shards
 from xmodel2.errors import XmodelError
 from xmodel2.recipe import Recipe, load_recipe, recipe_from_dict, replace
 from xmodel2.train import read_metrics, train
+from xmodel2.train.branch import origin_checkpoint
 from xmodel2.train.checkpoint import checkpoint_steps
 
 
@@ -166,6 +167,15 @@ def test_a_branch_needs_a_decay_and_a_place_of_its_own(recipe: Recipe, origin: P
         train(recipe, origin, branch_from=f"{origin}@12")
     with pytest.raises(XmodelError, match="is a run of its own"):
         train(recipe, origin, resume=True, branch_from=f"{origin}@12")
+
+
+def test_a_branch_of_another_run_is_refused(recipe: Recipe, origin: Path, finished: Path, tmp_path: Path) -> None:
+    train(recipe, tmp_path / "branch", stop_after=9, branch_from=f"{origin}@8")
+    assert origin_checkpoint(tmp_path / "branch") == origin.resolve() / "checkpoints" / "step-8"
+    assert origin_checkpoint(origin) is None
+    shutil.rmtree(tmp_path / "branch" / "checkpoints")
+    with pytest.raises(XmodelError, match=r"is a branch of .*origin@8; choose another --out"):
+        train(recipe, tmp_path / "branch", resume=True, branch_from=f"{finished}@8")
 
 
 def test_a_damaged_or_changed_origin(recipe: Recipe, origin: Path, tmp_path: Path) -> None:

@@ -73,19 +73,38 @@ def open_run(
     origin = _find(branch_from)[0] if branch_from else Origin(Path(note["run"]), note["step"])
     if recipe.stable_steps != origin.step:
         raise XmodelError(f"{run_dir}: was begun as a branch; give --branch-from {origin.run_dir}@{origin.step} again")
-    check_files(origin.checkpoint)
-    manifest = sha256_file(origin.checkpoint / MANIFEST_FILE)
-    if note and note["manifest"] != manifest:
-        raise XmodelError(f"{origin.checkpoint}: is not the checkpoint that {run_dir} began with; choose another --out")
-    if read_state(origin.checkpoint)["data"] != data:
+    if note and (note["run"], note["step"]) != (str(origin.run_dir.resolve()), origin.step):
+        raise XmodelError(f"{run_dir}: is a branch of {note['run']}@{note['step']}; choose another --out")
+    checkpoint = origin_checkpoint(run_dir)
+    if checkpoint is None:
+        checkpoint = origin.checkpoint
+        check_files(checkpoint)
+    if read_state(checkpoint)["data"] != data:
         raise XmodelError(
             f"{recipe.data.dir}: is not the data that {origin.run_dir} was trained on (its index differs); point data.dir"
             " at that data"
         )
-    note_branch(origin.run_dir, origin.step, run_dir)
-    where = {"run": str(origin.run_dir.resolve()), "step": origin.step, "manifest": manifest}
-    write_json_atomic(run_dir / BRANCH_FILE, where)
-    return origin.checkpoint, recipe
+    if not note:
+        note_branch(origin.run_dir, origin.step, run_dir)
+        where = {"run": str(origin.run_dir.resolve()), "step": origin.step, "manifest": _fingerprint(checkpoint)}
+        write_json_atomic(run_dir / BRANCH_FILE, where)
+    return checkpoint, recipe
+
+
+def origin_checkpoint(run_dir: Path) -> Path | None:
+    """Return the checkpoint that a run branched from, checked; None if it is no branch. Raises `XmodelError`."""
+    note = read_json(run_dir / BRANCH_FILE)
+    if note is None:
+        return None
+    checkpoint = Origin(Path(note["run"]), note["step"]).checkpoint
+    check_files(checkpoint)
+    if _fingerprint(checkpoint) != note["manifest"]:
+        raise XmodelError(f"{checkpoint}: is not the checkpoint that {run_dir} began with; choose another --out")
+    return checkpoint
+
+
+def _fingerprint(checkpoint: Path) -> str:
+    return sha256_file(checkpoint / MANIFEST_FILE)
 
 
 def _find(branch_from: str) -> tuple[Origin, Recipe]:
