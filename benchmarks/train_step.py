@@ -1,82 +1,121 @@
-"""Training tokens/s of a preset beside the same architecture in `transformers` (GraniteForCausalLM, plain loop).
+"""Training tokens/s of a preset beside `transformers` Granite (compiled), Hugging Face's `Trainer`, and litgpt on equal shapes.
 
-    python -m benchmarks.train_step [--quick] [--json] [--preset nano]
+    python -m benchmarks.train_step [--quick] [--json] [--preset nano] [--breakdown]
 
-Both do forward, backward, clipping and a fused AdamW update on the same shapes and the same random tokens, in bf16 autocast
-over fp32 weights; the peer runs eager and compiled and its better one counts. `--quick` shrinks layers, not widths.
+All do forward, backward, clipping and a fused AdamW update on the same random tokens, in the same precision, rows of one
+document; `ours, packed` is our step on rows of several documents that do not see each other, which the peers can't do.
+litgpt is left out if it is not installed (`pip install --no-deps litgpt lightning lightning-utilities jsonargparse
+pytorch-lightning torchmetrics` is enough here). The ceiling is a matrix product measured in the same rounds.
+`--breakdown` says where the time of our step goes. `--quick` shrinks layers, not widths, and leaves out all peers but one.
 """
 
+import statistics
+import tempfile
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
 
+import numpy as np
 import torch
+from torch import nn
 from transformers import GraniteConfig, GraniteForCausalLM
 
-from benchmarks.harness import Result, argument_parser, interleaved, machine
+from benchmarks.harness import Result, argument_parser, machine
 from xmodel2.data.loader import Batch
-from xmodel2.model import Xmodel2, tensor_program
+from xmodel2.model import Xmodel2
 from xmodel2.model.convert import granite_config
 from xmodel2.model.count import flops_per_token
-from xmodel2.recipe import Recipe, recipe_from_dict
+from xmodel2.recipe import Recipe, recipe_from_dict, replace
 from xmodel2.train.device import DTYPES, matmul_rate, pick_device, pick_precision
 from xmodel2.train.optimizer import build_optimizer
+from xmodel2.train.sharding import draw_weights
 from xmodel2.train.step import TrainStep
+
+Run = Callable[[], float]
+"""Makes some steps and returns tokens/s."""
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argument_parser(__doc__, "two layers, fewer repeats")
+    parser = argument_parser(__doc__, "two layers, fewer repeats, one peer")
     parser.add_argument("--preset", default="nano")
     parser.add_argument("--vocab-size", type=int, default=8192)
-    parser.add_argument("--rows", type=int, default=8)
-    parser.add_argument("--sequence-length", type=int, default=256)
+    parser.add_argument("--rows", type=int, default=4)
+    parser.add_argument("--sequence-length", type=int, default=512)
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--set", dest="changes", action="append", default=[], help="train.KEY=VALUE of our recipe")
+    parser.add_argument("--breakdown", action="store_true", help="where the time of our step goes, and nothing else")
     options = parser.parse_args()
-
     size = {"preset": options.preset, "vocab_size": options.vocab_size}
     if options.quick:
         size["num_hidden_layers"] = 2
+    tokens = options.rows * options.sequence_length
     recipe = recipe_from_dict(
         {
             "model": size,
-            "data": {"sequence_length": options.sequence_length, "mask_documents": False},
-            "train": {"micro_batch_size": options.rows, "batch_tokens": options.rows * options.sequence_length},
+            "data": {"sequence_length": options.sequence_length},
+            "train": {
+                "micro_batch_size": options.rows,
+                "batch_tokens": tokens,
+                **dict(_change(text) for text in options.changes),
+            },
         }
     )
     device = pick_device("auto")
-    tokens = options.rows * options.sequence_length
-    precision, _ = pick_precision("auto", device, tokens, recipe.model)
-    runs = {
-        "ours": _ours(recipe, precision, device),
-        "transformers eager": _peer(recipe, precision, device, compiled=False),
-        "transformers compiled": _peer(recipe, precision, device, compiled=True),
+    precision, _ = pick_precision(recipe.train.precision, device, tokens, recipe.model)
+    ours = Ours(recipe, precision, device)
+    if options.breakdown:
+        return print(ours.breakdown())
+    dtype = DTYPES[precision]
+    runs: dict[str, Run] = {
+        "ours": _timed(lambda: ours(packed=False), tokens),
+        "ours, packed": _timed(lambda: ours(packed=True), tokens),
+        "transformers compiled": _timed(_granite(recipe, dtype, device), tokens),
+        "gemm": lambda: matmul_rate(device, precision, tokens, recipe.model, seconds=0.5),
     }
-    for run in runs.values():
-        run(), run()
-    steps = 2 if options.quick else 6
-    speeds = interleaved({name: _timed(run, steps, tokens) for name, run in runs.items()}, 5 if options.quick else 9)
-    ours = speeds.pop("ours")
-    peak = matmul_rate(device, precision, tokens, recipe.model, seconds=1.0)
+    if not options.quick:
+        runs["transformers Trainer"] = _trainer(recipe, precision, device)
+        if find_spec("litgpt"):
+            runs["litgpt compiled"] = _timed(_litgpt(recipe, dtype, device), tokens)
+    values: dict[str, list[float]] = {name: [] for name in runs}
+    for number in range(2 + (5 if options.quick else options.repeats)):
+        for name, run in runs.items():
+            value = run()
+            if number > 1:  # compiled, and caches warm
+                values[name].append(value)
+    median = {name: statistics.median(found) for name, found in values.items()}
+    peak, speed, packed = median.pop("gemm"), median.pop("ours"), median.pop("ours, packed")
+    best = max(median, key=lambda name: median[name])
+    ratios = [a / b for a, b in zip(values["ours"], values[best], strict=True)]
     limit = peak / flops_per_token(recipe.model, options.sequence_length)
     Result(
         name="train_step",
         machine=machine(),
-        ours=ours,
-        peers=speeds,
+        ours=speed,
+        peers=median,
         unit="tokens/s",
-        ratio_to_best_peer=ours / max(speeds.values()),
-        share_of_limit=ours / limit,
+        ratio_to_best_peer=statistics.median(ratios),
+        share_of_limit=speed / limit,
         limit=limit,
-        notes=f"{options.preset}, {recipe.model.num_hidden_layers} layers, vocabulary {options.vocab_size}, "
-        f"{options.rows} x {options.sequence_length} tokens, {precision}; limit = measured GEMM {peak / 1e9:.0f} GFLOP/s "
-        "over forward+backward FLOPs a token (causal attention)",
+        notes=f"{options.preset}, {recipe.model.num_hidden_layers} layers, vocabulary {options.vocab_size}, {options.rows} x"
+        f" {options.sequence_length} tokens, {precision}, deterministic {recipe.train.deterministic}; packed documents"
+        f" {packed:.0f} tokens/s; limit = GEMM of the same rounds, {peak / 1e9:.0f} GFLOP/s (best"
+        f" {max(values['gemm']) / 1e9:.0f}), over forward+backward FLOPs a token with causal attention",
     ).show(options.json)
 
 
-def _timed(run: Callable[[], None], steps: int, tokens: int) -> Callable[[], float]:
+def _change(text: str) -> tuple[str, Any]:
+    key, _, value = text.partition("=")
+    words = {"true": True, "false": False}
+    return key.removeprefix("train."), words.get(value, float(value) if "." in value else value)
+
+
+def _timed(step: Callable[[], Any], tokens: int, steps: int = 3) -> Run:
     def speed() -> float:
         started = time.perf_counter()
         for _ in range(steps):
-            run()
+            step()
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         return steps * tokens / (time.perf_counter() - started)
@@ -89,35 +128,83 @@ def _tokens(recipe: Recipe) -> torch.Tensor:
     return torch.randint(recipe.model.vocab_size, (rows, length), generator=torch.Generator().manual_seed(0))
 
 
-def _ours(recipe: Recipe, precision: str, device: torch.device) -> Callable[[], None]:
-    model = Xmodel2(recipe.model)
-    tensor_program.initialise(model, 0)
-    model.to(device).train()
-    optimizer = build_optimizer(model.named_parameters(), recipe.model, recipe.train)
-    step = TrainStep(model, optimizer, recipe, precision)
-    tokens = _tokens(recipe).numpy()
-    inputs, targets = tokens[:, :-1].copy(), tokens[:, 1:].copy()
-    batch = Batch(
-        inputs=inputs, targets=targets, document_ids=(inputs * 0).astype("int32"), sources=["x"] * len(inputs)
+class Ours:
+    """Our step, on rows of one document or of several (of 40 to 400 tokens)."""
+
+    def __init__(self, recipe: Recipe, precision: str, device: torch.device) -> None:
+        torch.use_deterministic_algorithms(recipe.train.deterministic)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        with torch.device("meta"):
+            model = Xmodel2(recipe.model)
+        self.steps = {
+            packed: TrainStep(model, replace(recipe, {"data.mask_documents": packed}), precision, device)
+            for packed in (False, True)
+        }
+        draw_weights(model, device, 0)
+        self.optimizer = build_optimizer(model.train().named_parameters(), recipe.model, recipe.train)
+        tokens = _tokens(recipe).numpy()
+        inputs, targets = tokens[:, :-1].copy(), tokens[:, 1:].copy()
+        lengths = np.random.default_rng(0).integers(40, 400, size=inputs.shape)
+        documents = np.stack([np.repeat(np.arange(len(row)), row)[: len(row)] for row in lengths]).astype(np.int32)
+        self.batch = Batch(inputs=inputs, targets=targets, document_ids=documents, sources=["x"] * len(inputs))
+
+    def __call__(self, packed: bool) -> None:
+        """Make one step."""
+        step = self.steps[packed]
+        _, norm = step.gradients(self.batch, self.batch.targets.size)
+        float(norm)
+        step.apply(self.optimizer, norm)
+
+    def breakdown(self) -> str:
+        """Return a table of the operations that a step's time goes to."""
+        for _ in range(3):
+            self(packed=False)
+        with torch.profiler.profile(activities=list(torch.profiler.supported_activities())) as profile:
+            for _ in range(3):
+                self(packed=False)
+        on_gpu = torch.cuda.is_available()
+        key = "self_cuda_time_total" if on_gpu else "self_cpu_time_total"
+        return profile.key_averages().table(sort_by=key, row_limit=25, max_name_column_width=70)
+
+
+def _granite(recipe: Recipe, dtype: torch.dtype, device: torch.device) -> Callable[[], None]:
+    model: nn.Module = GraniteForCausalLM(GraniteConfig(**granite_config(recipe.model), use_cache=False))
+    return _loop(model.to(device), lambda output: output.logits, recipe, dtype, device)
+
+
+def _litgpt(recipe: Recipe, dtype: torch.dtype, device: torch.device) -> Callable[[], None]:
+    import litgpt
+
+    size = recipe.model
+    config = litgpt.Config(
+        block_size=recipe.data.sequence_length,
+        n_layer=size.num_hidden_layers,
+        n_embd=size.hidden_size,
+        n_head=size.num_attention_heads,
+        n_query_groups=size.num_key_value_heads,
+        head_size=size.head_dim,
+        intermediate_size=size.intermediate_size,
+        padded_vocab_size=size.vocab_size,
+        rotary_percentage=1.0,
+        parallel_residual=False,
+        bias=False,
+        norm_class_name="RMSNorm",
+        mlp_class_name="LLaMAMLP",
     )
-
-    def run() -> None:
-        step(batch)
-
-    return run
+    return _loop(litgpt.GPT(config).to(device), lambda logits: logits, recipe, dtype, device)
 
 
-def _peer(recipe: Recipe, precision: str, device: torch.device, compiled: bool) -> Callable[[], None]:
-    config = GraniteConfig(**granite_config(recipe.model), use_cache=False)
-    model: torch.nn.Module = GraniteForCausalLM(config)
-    model.to(device).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+def _loop(
+    model: nn.Module, logits_of: Callable[[Any], torch.Tensor], recipe: Recipe, dtype: torch.dtype, device: torch.device
+) -> Callable[[], None]:
+    """Return a plain training step of a compiled model."""
+    optimizer = torch.optim.AdamW(model.train().parameters(), lr=1e-3, fused=True)
     tokens = _tokens(recipe).to(device)
-    forward = torch.compile(model, dynamic=False) if compiled else model
+    forward = torch.compile(model, dynamic=False)
 
-    def run() -> None:
-        with torch.autocast(device.type, dtype=DTYPES[precision], enabled=precision != "fp32"):
-            logits = forward(tokens[:, :-1]).logits
+    def step() -> None:
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+            logits = logits_of(forward(tokens[:, :-1]))
         loss = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten())
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -125,7 +212,45 @@ def _peer(recipe: Recipe, precision: str, device: torch.device, compiled: bool) 
         optimizer.zero_grad(set_to_none=True)
         loss.item()
 
-    return run
+    return step
+
+
+def _trainer(recipe: Recipe, precision: str, device: torch.device) -> Run:
+    """Return `Trainer` as its users run it, its own seconds a step without those that set it up."""
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+
+    model = GraniteForCausalLM(GraniteConfig(**granite_config(recipe.model), use_cache=False))
+    rows = [{"input_ids": row, "labels": row} for row in _tokens(recipe)[:, :-1]] * 5
+    folder = tempfile.mkdtemp()
+
+    class Clock(TrainerCallback):
+        def __init__(self) -> None:
+            self.ends: list[float] = []
+
+        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+            self.ends.append(time.perf_counter())
+
+    def speed() -> float:
+        clock = Clock()
+        arguments = TrainingArguments(
+            output_dir=folder,
+            per_device_train_batch_size=recipe.train.micro_batch_size,
+            max_steps=4,
+            torch_compile=True,
+            bf16=precision == "bf16",
+            use_cpu=device.type == "cpu",
+            optim="adamw_torch_fused",
+            report_to=[],
+            save_strategy="no",
+            logging_strategy="no",
+            disable_tqdm=True,
+            dataloader_drop_last=True,
+        )
+        Trainer(model=model, args=arguments, train_dataset=rows, callbacks=[clock]).train()  # type: ignore[arg-type]
+        spans = np.diff(clock.ends)
+        return recipe.train.micro_batch_size * recipe.data.sequence_length * len(spans) / float(spans.sum())
+
+    return speed
 
 
 if __name__ == "__main__":

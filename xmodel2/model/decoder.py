@@ -62,7 +62,7 @@ class Rows:
     """What every block needs to know of the rows."""
 
     rotation: tuple[torch.Tensor, torch.Tensor]
-    """cos and sin [B or 1, 1, S, D]."""
+    """cos and sin [B or 1, 1, S, D / 2]."""
     mask: Mask
     cache: KVCache | None = None
     gather: Gather | None = None
@@ -169,7 +169,7 @@ class Xmodel2(nn.Module):
         return self.norm(x_BSH)
 
     def rotation(self, position_BS: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return cos and sin [B, 1, S, D] of the rotary angles."""
+        """Return cos and sin [B, 1, S, D / 2] of the rotary angles."""
         return rotary(position_BS, self.settings.head_dim, self.settings.rope_theta)
 
     def _after(self, cache: KVCache, S: int) -> Rows:
@@ -194,16 +194,16 @@ class Xmodel2(nn.Module):
 
 
 def rotary(position_BS: torch.Tensor, head_dim: int, theta: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return cos and sin [B, 1, S, D] of the rotary angles."""
+    """Return cos and sin [B, 1, S, D / 2] of the rotary angles."""
     exponent = torch.arange(0, head_dim, 2, device=position_BS.device, dtype=torch.float32) / head_dim
     angle = position_BS[:, None, :, None].float() / theta**exponent
-    angle = torch.cat((angle, angle), dim=-1)
     return angle.cos(), angle.sin()
 
 
 def rotate(x_BNSD: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
     """Turn each head's two halves against each other by the position's angles, in fp32."""
     cos, sin = rotation
-    x = x_BNSD.float()
-    first, second = x.chunk(2, dim=-1)
-    return (x * cos + torch.cat((-second, first), dim=-1) * sin).to(x_BNSD.dtype)
+    first, second = x_BNSD.float().chunk(2, dim=-1)
+    # Not `cat`: the compiler can't fuse that into loops of vectors (docs/log.md).
+    turned = torch.stack((first * cos - second * sin, second * cos + first * sin), dim=-2)
+    return turned.flatten(-2).to(x_BNSD.dtype)
