@@ -29,7 +29,7 @@ from xmodel2.files import write_text_atomic
 from xmodel2.model import Xmodel2
 from xmodel2.recipe import Recipe, recipe_from_dict, recipe_to_toml, replace
 from xmodel2.train.checkpoint_writer import CheckpointWriter
-from xmodel2.train.device import pick_device
+from xmodel2.train.device import pick_device, pick_precision
 from xmodel2.train.metrics import METRICS_FILE, read_metrics
 from xmodel2.train.optimizer import build_optimizer
 from xmodel2.train.run import make_loader
@@ -47,11 +47,11 @@ def main() -> None:
         write_random_shards(root / "data", vocab_size=8192, seed=0, documents=4000, longest=800)
         recipe = _recipe(root / "data", options.preset, options.quick)
         loop = _Loop(recipe, root / "stall")
-        count = 3 if options.quick else 4
+        count = 2 if options.quick else 4
         runs: dict[str, Callable[[], float]] = {
             kind: partial(loop.seconds, kind, count) for kind in ("none", "async", "sync")
         }
-        seconds = interleaved(runs, 5 if options.quick else 9)
+        seconds = interleaved(runs, 3 if options.quick else 9)
         resumes = _resumes(root, recipe, options.quick)
     step = seconds["none"] / count
     stall = {kind: (seconds[kind] - seconds["none"]) / step for kind in ("async", "sync")}
@@ -85,7 +85,10 @@ def _recipe(data: Path, preset: str, quick: bool) -> Recipe:
             "precision": "bf16",
         },
     }
-    return recipe_from_dict(settings)
+    recipe = recipe_from_dict(settings)
+    rows = recipe.train.micro_batch_size * recipe.data.sequence_length
+    precision, _ = pick_precision("auto", pick_device("auto"), rows, recipe.model)
+    return replace(recipe, {"train.precision": precision})
 
 
 class _Loop:

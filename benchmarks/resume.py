@@ -21,9 +21,10 @@ from safetensors.torch import load_file
 from benchmarks.harness import Result, argument_parser, machine
 from xmodel2.data.synthetic import write_random_shards
 from xmodel2.files import write_text_atomic
-from xmodel2.recipe import Recipe, recipe_from_dict, recipe_to_toml
+from xmodel2.recipe import Recipe, recipe_from_dict, recipe_to_toml, replace
 from xmodel2.train import read_metrics
 from xmodel2.train.checkpoint import check_files, checkpoint_steps
+from xmodel2.train.device import pick_device, pick_precision
 from xmodel2.train.metrics import METRICS_FILE
 
 
@@ -66,28 +67,28 @@ def main() -> None:
 def _recipe(data: Path, quick: bool, kills: int) -> Recipe:
     longer = max(1, round(kills / 15))
     size = {"preset": "pico", "num_hidden_layers": 1} if quick else {"preset": "pico"}
-    return recipe_from_dict(
-        {
-            "name": "resume",
-            "model": {**size, "vocab_size": 512},
-            "data": {"dir": str(data), "sequence_length": 128},
-            "stages": {
-                "stable": {"tokens": longer * 70 * 1024, "mixture": {"text": 1.0}},
-                "decay": {"tokens": longer * 50 * 1024, "sft_mixture": {"sft": 1.0}},
-            },
-            "train": {
-                "batch_tokens": 1024,
-                "micro_batch_size": 4,
-                "warmup_steps": 10,
-                "decay_half_life_steps": 20,
-                "checkpoint_every": 7,
-                "heldout_every": 0,
-                "heldout_rows": 4,
-                "precision": "bf16",
-                "compile": not quick,
-            },
-        }
-    )
+    settings: dict[str, Any] = {
+        "name": "resume",
+        "model": {**size, "vocab_size": 512},
+        "data": {"dir": str(data), "sequence_length": 128},
+        "stages": {
+            "stable": {"tokens": longer * 70 * 1024, "mixture": {"text": 1.0}},
+            "decay": {"tokens": longer * 50 * 1024, "sft_mixture": {"sft": 1.0}},
+        },
+        "train": {
+            "batch_tokens": 1024,
+            "micro_batch_size": 4,
+            "warmup_steps": 10,
+            "decay_half_life_steps": 20,
+            "checkpoint_every": 7,
+            "heldout_every": 0,
+            "heldout_rows": 4,
+            "compile": not quick,
+        },
+    }
+    recipe = recipe_from_dict(settings)
+    precision, _ = pick_precision("auto", pick_device("auto"), 4 * 128, recipe.model)
+    return replace(recipe, {"train.precision": precision})
 
 
 def _train(root: Path, name: str) -> subprocess.Popen[bytes]:
