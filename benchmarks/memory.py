@@ -85,7 +85,7 @@ def main() -> None:
         done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], check=True)
         measured = int(done.stdout.split()[-1])
         worst = max(worst, abs(plan.peak / measured - 1))
-        lines.append(f"{describe(case)}: {plan.peak / 1e6:.1f} of {measured / 1e6:.1f} MB, in the {plan.moment}")
+        lines.append(f"{describe(case)}: {plan.peak / 1e6:.1f} of {measured / 1e6:.1f} MB, in the {plan.phase}")
         if not options.json:
             print(f"{lines[-1]} ({plan.peak / measured - 1:+.1%})", flush=True)
     Result(
@@ -149,7 +149,8 @@ def measure(recipe: Recipe, precision: str, device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
         steps()
-    assert profiler.profiler is not None and profiler.profiler.kineto_results is not None
+    assert profiler.profiler is not None
+    assert profiler.profiler.kineto_results is not None
     events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
     changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
     return int(np.cumsum(changes).max())

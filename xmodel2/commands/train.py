@@ -6,7 +6,6 @@ import tyro
 
 from xmodel2.arguments import Flag, Overrides
 from xmodel2.commands import INTERRUPTED
-from xmodel2.output import print_dict
 
 
 def train(
@@ -38,17 +37,38 @@ def train(
     return 0 if result.finished else INTERRUPTED
 
 
-def plan(recipe: tyro.conf.Positional[Path], /, set: Overrides = (), json: Flag = False) -> None:
-    """Parameters, steps, FLOPs and bytes of a recipe, before anything is paid for.
+def plan(
+    recipe: tyro.conf.Positional[Path],
+    /,
+    set: Overrides = (),
+    devices: int = 1,
+    device: str = "h200",
+    mfu: float | None = None,
+    measured: Path | None = None,
+    price_per_hour: float | None = None,
+    json: Flag = False,
+) -> None:
+    """Parameters, FLOPs, memory by part, layouts that fit, days and cost of a recipe, before anything is paid for.
 
-    Example: xmodel2 plan recipes/xmodel2-1.2b.toml
+    Example: xmodel2 plan recipes/xmodel2-1.2b.toml --devices 8 --device h200 --price-per-hour 3.20
 
     Args:
         recipe: recipe file
         set: override a key of the recipe; may be repeated
+        devices: how many there are: the processes of torchrun
+        device: h100, h200, b200, a100-80gb, a100-40gb, l40s, rtx-4090 or cpu
+        mfu: share of the device's FLOP/s that training reaches, as metrics.jsonl states it
+        measured: run directory to read that share from
+        price_per_hour: US dollars an hour of one device
         json: print one JSON object
     """
-    from xmodel2.model.count import plan_run
+    from xmodel2.output import print_json
     from xmodel2.recipe import load_recipe
+    from xmodel2.train.plan import plan_run
+    from xmodel2.train.plan_table import print_plan
 
-    print_dict(plan_run(load_recipe(recipe, set)), json)
+    result = plan_run(load_recipe(recipe, set), devices, device, mfu, price_per_hour, measured)
+    if json:
+        print_json(result)
+    else:
+        print_plan(result)

@@ -1,8 +1,6 @@
-"""Parameters, FLOPs and bytes, counted from the settings alone."""
+"""Parameters and FLOPs, counted from the settings alone."""
 
-from typing import Any
-
-from xmodel2.recipe import ModelSettings, Recipe
+from xmodel2.recipe import ModelSettings
 
 
 def block_parameter_count(settings: ModelSettings) -> int:
@@ -31,23 +29,3 @@ def flops_per_token(settings: ModelSettings, sequence_length: int, causal: bool 
     matrices = parameter_count(settings) - norms
     attention = (6 if causal else 12) * settings.num_hidden_layers * settings.hidden_size * sequence_length
     return 6.0 * matrices + attention
-
-
-def plan_run(recipe: Recipe) -> dict[str, Any]:
-    """Return what a recipe will cost before it starts; bytes are of weights, gradients and AdamW moments in fp32."""
-    total = recipe.total_steps * recipe.train.batch_tokens
-    per_token = flops_per_token(recipe.model, recipe.data.sequence_length)
-    parameters = parameter_count(recipe.model)
-    return {
-        "parameters": parameters,
-        "parameters in blocks": block_parameter_count(recipe.model),
-        "stable steps": recipe.stable_steps,
-        "decay steps": recipe.decay_steps,
-        "rows a step": recipe.batch_rows,
-        "tokens": total,
-        "FLOPs a token": per_token,
-        "FLOPs": per_token * total,
-        "bytes of weights, gradients and moments": 16 * parameters,
-        "bytes of a checkpoint": 12 * parameters,
-        "tokens/s needed to finish in 30 days": total / (30 * 86400),
-    }

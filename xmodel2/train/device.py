@@ -9,6 +9,7 @@ import torch
 
 from xmodel2.errors import XmodelError
 from xmodel2.recipe import ModelSettings
+from xmodel2.train.devices import nominal_flops_of
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -37,16 +38,11 @@ def memory_in_use(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-NOMINAL_FLOPS = {"H100": 989e12, "H200": 989e12, "B200": 2250e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12}
-"""Dense bf16 FLOP/s on the maker's data sheet, by a word in the device's name."""
-
-
 def nominal_flops(device: torch.device) -> float | None:
     """Return the data sheet's FLOP/s, which others state MFU against; None if we know none."""
     if device.type != "cuda":
         return None
-    name = torch.cuda.get_device_name(device)
-    return next((flops for word, flops in NOMINAL_FLOPS.items() if word in name), None)
+    return nominal_flops_of(torch.cuda.get_device_name(device))
 
 
 def can_compile(device: torch.device) -> bool:

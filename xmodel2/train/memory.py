@@ -1,9 +1,9 @@
-"""Memory of a training step, from the settings alone: what a device holds at each moment of a step, part by part.
+"""Memory of a training step, from the settings alone: what a device holds in each phase of a step, part by part.
 
     forward, a chunk of the loss  ->  loss's backward  ->  last norm's  ->  blocks' backward, from the last to the first
     ->  embedding's backward  ->  (between micro-batches: gradients stay)  ->  update
 
-Weights, moments and what a checkpoint copies are there all the time; the peak is the moment at which the rest is largest.
+Weights, moments and what a checkpoint copies are there all the time; the peak is in the phase in which the rest is largest.
 Figures are of tensors: a process on a CPU needs some 0.5 GB besides, a GPU as much for its context, and fragments.
 Every term was read off the allocations of real steps (`python -m benchmarks.memory` compares the sums with them).
 
@@ -11,8 +11,7 @@ Letters: n tokens of a micro-batch on a rank, H hidden, F feed-forward, N query 
 element in the products' precision (fp32 4, bf16 2).
 """
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from xmodel2.model.count import block_parameter_count, parameter_count
@@ -47,21 +46,21 @@ class Layout(NamedTuple):
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """What one device holds, in bytes, at each moment of a step, and what its process holds beside it."""
+    """What one device holds, in bytes, in each phase of a step, and what its process holds beside it."""
 
-    moments: dict[str, Parts]
+    phases: dict[str, Parts]
     host: Parts
     """CPU memory of each process beside the device's: copies of an asynchronous checkpoint."""
 
     @property
-    def moment(self) -> str:
-        """The moment of the peak."""
-        return max(self.moments, key=lambda name: sum(self.moments[name].values()))
+    def phase(self) -> str:
+        """The phase of the step in which the peak lies."""
+        return max(self.phases, key=lambda name: sum(self.phases[name].values()))
 
     @property
     def parts(self) -> Parts:
         """What is held at the peak, by part."""
-        return self.moments[self.moment]
+        return self.phases[self.phase]
 
     @property
     def peak(self) -> int:
@@ -85,12 +84,14 @@ def block_activations(model: ModelSettings, e: int, layout: Layout, length: int,
     attention = 2 * H + kv + H + 2 * kv
     if layout.context > 1:  # q, out, and keys and values of all positions
         attention = 2 * H + 2 * kv * layout.context
-    scored = (4 if e == 4 else 6) * length + (0 if compiled else length) if scores else 4
+    rest = 4 * N // t + 8  # of the softmax and of the norms, one figure a row
+    if scores:
+        rest += N // t * length * (4 if compiled or e == 4 else 6) + (0 if compiled else length)
     if compiled:
         # Beside these: input, both norms' outputs, output of attention; gate_up, and silu(gate) * up.
-        return e * (4 * H + (attention + 3 * F) // t) + N // t * scored + 8
+        return e * (4 * H + (attention + 3 * F) // t) + rest
     # Each norm keeps its input and the normed input in fp32, and silu(gate) is kept as well.
-    return 16 * H + e * (2 * H + (attention + 4 * F) // t) + N // t * scored + 8
+    return 16 * H + e * (2 * H + (attention + 4 * F) // t) + rest
 
 
 class _Step:
@@ -118,7 +119,7 @@ class _Step:
         self.again = (whole - self.kept if compiled else whole - first if budget < 1 else 0) * self.tokens
 
     def plan(self) -> MemoryPlan:
-        """Put the parts together, moment by moment."""
+        """Put the parts together, phase by phase."""
         model, e, n = self.recipe.model, self.e, self.tokens
         H, L = model.hidden_size, model.num_hidden_layers
         table, hidden = 4 * self.table, n * H
@@ -129,7 +130,7 @@ class _Step:
         gradients = self._gradients()
         all_blocks = self._unsynced() or gradients - table // (self.shards if self.sharded else 1)
         loss, loss_backward = self._loss()
-        moments: dict[str, Parts] = {
+        phases: dict[str, Parts] = {
             "loss": {"activations": blocks + last_norm + e * hidden, "loss": loss},
             "backward of the loss": {"activations": blocks + last_norm, "loss": loss_backward},
             "backward of the last norm": {"activations": blocks + last_norm, "loss": table, "workspace": 16 * hidden},
@@ -144,19 +145,19 @@ class _Step:
             "update": {"gradients": gradients, "workspace": self._update()},
         }
         if self.accumulates:
-            for name in list(moments)[:-1]:
-                moments[name]["gradients"] = self._unsynced() or gradients
+            for name in list(phases)[:-1]:
+                phases[name]["gradients"] = self._unsynced() or gradients
         constant = {"weights": 4 * self.own, "optimizer moments": self._moments()}
         copies = {"checkpoint copies": 0}
         if self.recipe.train.async_checkpoint:
             copies["checkpoint copies"] = -(-(4 * self.parameters + self._whole_moments()) // self.shards)
             copies["checkpoint copies"] //= self.layout.replicate  # of what several hold, one writes each tensor
-        for name, parts in moments.items():
+        for name, parts in phases.items():
             gathered = self._gathered(name)
-            moments[name] = constant | parts | ({"gathered weights": gathered} if gathered else {})
+            phases[name] = constant | parts | ({"gathered weights": gathered} if gathered else {})
             if not self.cuda:
-                moments[name] |= copies
-        return MemoryPlan(moments, copies if self.cuda else {})
+                phases[name] |= copies
+        return MemoryPlan(phases, copies if self.cuda else {})
 
     def _moments(self) -> int:
         return -(-self._whole_moments() // self.shards)
@@ -198,16 +199,16 @@ class _Step:
         H, F = model.hidden_size, model.intermediate_size // t
         return self.e * n * (H + 2 * F) + 4 * H * F + self.again
 
-    def _gathered(self, moment: str) -> int:
+    def _gathered(self, phase: str) -> int:
         """Bytes of weights that FSDP holds whole, and of gradients on their way to the shards."""
-        if not self.sharded or moment == "update":
+        if not self.sharded or phase == "update":
             return 0
         root = self.e * self.table
         # The block at work, the next one's weights, and the buffer that they arrive in.
         block = 3 * self.e * self.block
-        if moment == "backward of the embedding":
+        if phase == "backward of the embedding":
             return root + 4 * self.table  # the buffer that is reduced, in fp32
-        if "block" in moment:
+        if "block" in phase:
             block += (self.e + 2 * 4) * self.block  # this block's gradients; two buffers that are reduced, in fp32
         return root + block
 

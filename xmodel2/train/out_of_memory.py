@@ -1,0 +1,119 @@
+"""Settings under which a step fits into memory, and what a run says whose memory ran out."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+
+from xmodel2.errors import XmodelError
+from xmodel2.recipe import Recipe
+from xmodel2.train.device import can_compile, pick_device
+from xmodel2.train.memory import Layout, memory_plan
+from xmodel2.train.world import mesh_shape
+
+HEADROOM = 0.10
+"""Share of a device's memory that a plan leaves free: context, fragments, what other libraries hold."""
+BUDGETS = (1.0, 0.75, 0.5, 0.25, 0.0)
+
+
+def with_settings(recipe: Recipe, rows: int, budget: float) -> Recipe:
+    """Return the recipe with another ``train.micro_batch_size`` and ``train.activation_memory_budget``."""
+    return replace(recipe, train=replace(recipe.train, micro_batch_size=rows, activation_memory_budget=budget))
+
+
+def lighter(recipe: Recipe, layout: Layout, precision: str, compiled: bool, device: str, limit: float) -> Recipe | None:
+    """Return the recipe with the largest micro-batch that needs at most ``limit`` bytes; only if none does, with a smaller budget.
+
+    Neither key changes what is learnt, only how it is computed. None if nothing fits.
+    """
+    rows, train = recipe.batch_rows // layout.data, recipe.train
+    sizes = [size for size in range(train.micro_batch_size, 0, -1) if rows % size == 0]
+    for budget in (budget for budget in BUDGETS if budget <= train.activation_memory_budget):
+        for size in sizes:
+            tried = with_settings(recipe, size, budget)
+            if memory_plan(tried, precision, layout, compiled, device).peak <= limit:
+                return tried
+    return None
+
+
+def changed_settings(before: Recipe, after: Recipe) -> str:
+    """Return the --set arguments that make one recipe of the other, as far as memory and layout go.
+
+    >>> changed_settings(Recipe(), with_settings(Recipe(), 2, 1.0))
+    '--set train.micro_batch_size=2'
+    """
+    pairs = [
+        f"{room}.{key}={getattr(getattr(after, room), key)}"
+        for room, keys in (
+            ("train", ("micro_batch_size", "activation_memory_budget")),
+            ("parallel", tuple(before.parallel.__dataclass_fields__)),
+        )
+        for key in keys
+        if getattr(getattr(after, room), key) != getattr(getattr(before, room), key)
+    ]
+    return f"--set {' '.join(pairs)}" if pairs else ""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that memory ran out, of a GPU or of the process."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and any(
+        said in text for said in ("can't allocate memory", "not enough memory", "bad_alloc", "CUDA out of memory")
+    )
+
+
+@contextmanager
+def explained(recipe: Recipe, world_size: int) -> Iterator[None]:
+    """Raise `XmodelError` with what is needed and what to change where memory runs out; let other errors pass.
+
+    The recipe's precision and device are those that the run resolved.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise XmodelError(out_of_memory_message(recipe, world_size, error)) from error
+
+
+def out_of_memory_message(recipe: Recipe, world_size: int, error: BaseException) -> str:
+    """Return what a run whose memory ran out needs, by part, and the setting to change."""
+    train, layout = recipe.train, Layout(*mesh_shape(recipe, world_size))
+    precision = "bf16" if train.precision == "auto" else train.precision
+    here = pick_device(train.device)
+    compiled = train.compile and can_compile(here)
+    memory = total_memory(here)
+    plan = memory_plan(recipe, precision, layout, compiled, here.type)
+    parts = ", ".join(f"{name} {size_text(size)}" for name, size in plan.parts.items() if size)
+    # What was planned did not fit, whatever the device has: others may use it as well.
+    limit = min((1 - HEADROOM) * memory, (1 - HEADROOM) * plan.peak)
+    found = lighter(recipe, layout, precision, compiled, here.type, limit)
+    advice = "run it on more processes, so that parallel.data_parallel_shard divides weights and moments"
+    if found is not None:
+        needed = memory_plan(found, precision, layout, compiled, here.type).peak
+        advice = f"run it again with {changed_settings(recipe, found)}, which needs about {size_text(needed)}"
+    return (
+        f"memory ran out on a {here.type} of {size_text(memory)}: this recipe needs about {size_text(plan.peak)} for tensors"
+        f" on each of {world_size} in the {plan.phase} ({parts}); {advice}. `xmodel2 plan` shows other layouts."
+        f" PyTorch said: {str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}"
+    )
+
+
+def total_memory(device: torch.device) -> int:
+    """Return the bytes that a GPU has, or the machine of a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def size_text(size: float) -> str:
+    """Return bytes for a reader.
+
+    >>> size_text(20_500_000_000), size_text(51_000_000)
+    ('20.5 GB', '51 MB')
+    """
+    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.0f} MB"
