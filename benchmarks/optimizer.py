@@ -51,7 +51,7 @@ def main() -> None:
     if options.quick:
         size, rates, seeds, steps = SMALL, {name: found[:2] for name, found in RATES.items()}, 1, 40
     with tempfile.TemporaryDirectory() as folder:
-        data = options.data or _corpus(Path(folder), 150_000 if options.quick else 2_000_000)
+        data = options.data or _corpus(Path(folder), options.quick)
         losses: dict[str, list[float]] = {}
         for name, tried in rates.items():
             first = {rate: _loss(data, size, name, rate, 1, steps) for rate in tried}
@@ -76,8 +76,11 @@ def main() -> None:
     ).show(options.json)
 
 
-def _corpus(folder: Path, max_bytes: int) -> Path:
-    write_starter_corpus(folder / "corpus", max_bytes=max_bytes, examples=500, heldout_examples=50, vocab_size=2048)
+def _corpus(folder: Path, quick: bool) -> Path:
+    max_bytes, vocab_size = (150_000, 512) if quick else (2_000_000, 2048)
+    write_starter_corpus(
+        folder / "corpus", max_bytes=max_bytes, examples=500, heldout_examples=50, vocab_size=vocab_size
+    )
     prepare(folder / "corpus" / "sources.toml", folder / "data")
     return folder / "data"
 
