@@ -19,7 +19,7 @@ from xmodel2.commands.eval import evaluate
 from xmodel2.commands.release import chat, export, report
 from xmodel2.commands.search import search
 from xmodel2.commands.tokenizer import tokenizer_inspect, tokenizer_train
-from xmodel2.commands.train import plan, train
+from xmodel2.commands.train import average, plan, train
 from xmodel2.errors import XmodelError
 
 COMMANDS: dict[str, Callable[..., int | None]] = {
@@ -31,6 +31,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "data inspect": data_inspect,
     "data verify": data_verify,
     "train": train,
+    "average": average,
     "plan": plan,
     "search": search,
     "eval": evaluate,

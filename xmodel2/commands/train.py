@@ -14,27 +14,65 @@ def train(
     set: Overrides = (),
     out: Path | None = None,
     resume: Flag = False,
+    branch_from: str | None = None,
+    profile: Flag = False,
 ) -> int:
     """Train both stages of a recipe: stable, then decay with instruction data.
 
     Example: xmodel2 train recipes/nano.toml --set train.learning_rate=0.02 --out runs/nano --resume
+    On several GPUs: torchrun --nproc-per-node 8 -m xmodel2.cli train recipes/xmodel2-1.2b.toml --resume
+    Another decay: xmodel2 train recipes/nano.toml --branch-from runs/nano@stable --set stages.decay.sft_share=0.3 --out runs/b
 
     Args:
         recipe: recipe file
         set: override a key of the recipe; may be repeated
         out: run directory (default: runs/NAME)
         resume: go on from the newest checkpoint in the run directory
+        branch_from: RUN@STEP or RUN@stable: begin with the decay, at that checkpoint of another run
+        profile: trace a few steps into RUN/profile and print the ten costliest operations
     """
     from xmodel2.recipe import load_recipe
     from xmodel2.train import train as run
+    from xmodel2.train.world import rank_of_process
 
     settings = load_recipe(recipe, set)
-    result = run(settings, out or Path("runs") / settings.name, resume)
+    result = run(settings, out or Path("runs") / settings.name, resume, branch_from=branch_from, profile=profile)
+    if rank_of_process():
+        return 0 if result.finished else INTERRUPTED
     if result.finished and result.loss is None:
         print(f"{result.run_dir}: already finished at step {result.step}")
     elif result.finished:
         print(f"{result.run_dir}: finished at step {result.step}, loss {result.loss:.4f}")
     return 0 if result.finished else INTERRUPTED
+
+
+def average(
+    run: tyro.conf.Positional[Path],
+    /,
+    *,
+    out: Path,
+    last: int | None = None,
+    steps: tuple[int, ...] = (),
+    decay: str = "mean",
+    overwrite: Flag = False,
+) -> None:
+    """Average the weights of several checkpoints: an early look at the decayed model, without a decay.
+
+    Example: xmodel2 average runs/nano --last 4 --out runs/nano-average && xmodel2 eval runs/nano-average
+
+    Args:
+        run: run directory
+        out: checkpoint directory to write, which eval, export and chat take
+        last: average so many of the newest checkpoints
+        steps: or those of these steps
+        decay: how they are weighed: mean, ema:FACTOR, or half-life[:STEPS], which stands for a decay of that half-life
+        overwrite: replace an earlier average in that directory
+    """
+    from xmodel2.train.average import average_checkpoints
+
+    averaged = average_checkpoints(run, out, last, steps, decay, overwrite)
+    weights = zip(averaged["steps"], averaged["weights"], strict=True)
+    print(f"{out}: {', '.join(f'{weight:.3f} x step {step}' for step, weight in weights)}")
 
 
 def plan(

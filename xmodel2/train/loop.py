@@ -23,6 +23,7 @@ from xmodel2.files import write_json_atomic
 from xmodel2.model.count import flops_per_token
 from xmodel2.recipe import Recipe
 from xmodel2.train.agreement import on_rank_0
+from xmodel2.train.branch import origin_checkpoint
 from xmodel2.train.checkpoint import load_training_state, newest_valid, set_aside
 from xmodel2.train.checkpoint_writer import CheckpointWriter
 from xmodel2.train.device import memory_in_use, nominal_flops
@@ -192,9 +193,7 @@ class Loop:
         first = self.guard.to_pass_over()[0]
         self.dog.beat(first, "rolling back")
         self.writer.wait()
-        checkpoint, _ = on_rank_0(lambda: newest_valid(parts.run_dir, below=first))
-        if checkpoint is None:  # better amid the trouble than from the beginning
-            checkpoint, _ = on_rank_0(lambda: newest_valid(parts.run_dir))
+        checkpoint = on_rank_0(lambda: _checkpoint_before(parts.run_dir, first))
         if checkpoint is None:
             state: dict[str, Any] = {"step": 0}
             draw_weights(parts.step.model, parts.device, recipe.seed)
@@ -252,3 +251,9 @@ class Loop:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+
+def _checkpoint_before(run_dir: Path, step: int) -> Path | None:
+    """Return what to go back to for trouble that began at ``step``; None is the very beginning."""
+    before = newest_valid(run_dir, below=step)[0] or origin_checkpoint(run_dir)
+    return before or newest_valid(run_dir)[0]  # better amid the trouble than from the beginning

@@ -4,7 +4,7 @@ Positions with a target are gathered, and go through the head a chunk at a time;
 its logits are there, so that the backward pass only scales it. Under tensor parallelism each rank holds some of the pieces
 (rows of the table), and maxima, sums and the hidden states' gradient go over the group.
 
-Letters: T positions with a target, C positions of a chunk, H hidden, V pieces of this rank.
+Letters: N positions, T of them with a target, C positions of a chunk, H hidden, V pieces of this rank.
 """
 
 from collections.abc import Callable
@@ -14,16 +14,20 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 
-IGNORED = -100
-CHUNK_BYTES = 64 << 20
+from xmodel2.data.batch import IGNORED
+
+CHUNK_BYTES = {"cpu": 64 << 20, "cuda": 512 << 20}
 """Logits held at once, in fp32, if the recipe does not say: the products are busy, and a block's activations weigh more."""
 
+Chunk = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+"""hidden [C, H], table [V, H], targets [C] to summed nats and their gradients by hidden and table."""
 
-def chunk_positions(asked: int, positions: int, vocab_size: int) -> int:
+
+def chunk_positions(asked: int, positions: int, vocab_size: int, device: str = "cpu") -> int:
     """Return C: as asked for, or what `CHUNK_BYTES` holds in equal chunks of a batch of ``positions``."""
     if asked:
         return min(asked, positions)
-    chunks = -(-positions * vocab_size * 4 // CHUNK_BYTES)
+    chunks = -(-positions * vocab_size * 4 // CHUNK_BYTES[device])
     return -(-positions // chunks)
 
 
@@ -45,7 +49,7 @@ class VocabShard:
 
 
 def cross_entropy_chunk(
-    hidden_CH: torch.Tensor, weight_VH: torch.Tensor, target_C: torch.Tensor, multiplier: float, first: int = 0
+    hidden_CH: torch.Tensor, weight_VH: torch.Tensor, target_C: torch.Tensor, multiplier: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return a chunk's summed nats, and their gradient by hidden states and by table (of one rank with all pieces)."""
     logits_CV = (F.linear(hidden_CH, weight_VH) * multiplier).float()
@@ -91,36 +95,52 @@ def sharded_cross_entropy_chunk(
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden_TH: torch.Tensor, weight_VH: torch.Tensor, target_T: torch.Tensor, size: int, chunk: Callable
+        ctx: Any,
+        hidden_NH: torch.Tensor,
+        weight_VH: torch.Tensor,
+        target_T: torch.Tensor,
+        position_T: torch.Tensor | None,
+        size: int,
+        chunk: Chunk,
     ) -> torch.Tensor:
-        nats = torch.zeros((), device=hidden_TH.device)
+        hidden_TH = hidden_NH if position_T is None else hidden_NH.index_select(0, position_T)
+        missing = -len(hidden_TH) % size
+        if missing:
+            hidden_TH = F.pad(hidden_TH, (0, 0, 0, missing))
+            target_T = F.pad(target_T, (0, missing), value=IGNORED)
+        nats = torch.zeros((), device=hidden_NH.device)
         grad_TH, grad_VH = torch.empty_like(hidden_TH), torch.zeros_like(weight_VH, dtype=torch.float32)
-        weight = weight_VH.to(hidden_TH.dtype)
+        weight = weight_VH.to(hidden_NH.dtype)
         for start in range(0, len(target_T), size):
             here = slice(start, start + size)
             loss, grad_TH[here], grad = chunk(hidden_TH[here], weight, target_T[here])
             nats += loss
             grad_VH += grad
-        ctx.save_for_backward(grad_TH, grad_VH)
-        ctx.dtype = weight_VH.dtype
+        ctx.save_for_backward(grad_TH[: len(grad_TH) - missing], grad_VH, position_T)
+        ctx.rows, ctx.dtype = len(hidden_NH), weight_VH.dtype
         return nats
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        grad_TH, grad_VH = ctx.saved_tensors
-        return grad_TH * grads[0].to(grad_TH.dtype), (grad_VH * grads[0]).to(ctx.dtype), None, None, None
+        grad_TH, grad_VH, position_T = ctx.saved_tensors
+        grad_NH = grad_TH.mul_(grads[0].to(grad_TH.dtype))
+        if position_T is not None:
+            grad_NH = grad_TH.new_zeros(ctx.rows, grad_TH.shape[1]).index_copy_(0, position_T, grad_TH)
+        return grad_NH, grad_VH.mul_(grads[0]).to(ctx.dtype), None, None, None, None
 
 
 def linear_cross_entropy(
-    hidden_TH: torch.Tensor,
+    hidden_NH: torch.Tensor,
     weight_VH: torch.Tensor,
     target_T: torch.Tensor,
+    position_T: torch.Tensor | None,
     size: int,
-    chunk: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor, torch.Tensor]],
+    chunk: Chunk,
 ) -> torch.Tensor:
-    """Return the summed nats of T positions (T a multiple of ``size``; -100 counts nothing), ``size`` at a time.
+    """Return the summed nats of T of N positions (all, if ``position`` is None), ``size`` at a time; -100 counts nothing.
 
     ``chunk`` is `cross_entropy_chunk` with its multiplier, perhaps compiled, or `sharded_cross_entropy_chunk` with its group.
+    To be differentiated once.
     """
-    nats: torch.Tensor = _LinearCrossEntropy.apply(hidden_TH, weight_VH, target_T, size, chunk)
+    nats: torch.Tensor = _LinearCrossEntropy.apply(hidden_NH, weight_VH, target_T, position_T, size, chunk)
     return nats

@@ -19,43 +19,54 @@ from xmodel2.files import read_json, write_json_atomic, write_text_atomic
 from xmodel2.model import Xmodel2
 from xmodel2.recipe import Recipe, recipe_to_toml, replace
 from xmodel2.train.agreement import on_rank_0, rank, together
+from xmodel2.train.branch import branched, open_run
 from xmodel2.train.checkpoint import load_training_state, set_aside
 from xmodel2.train.device import pick_device, pick_precision, set_determinism
 from xmodel2.train.guard import GUARD_FILE, Guard
 from xmodel2.train.loop import Loop, Parts, RunResult
 from xmodel2.train.optimizer import build_optimizer
-from xmodel2.train.run_dir import MIXTURE_FILE, RECIPE_FILE, check_data, open_run_dir
+from xmodel2.train.run_dir import MIXTURE_FILE, RECIPE_FILE, check_data
 from xmodel2.train.sharding import draw_weights
 from xmodel2.train.step import TrainStep
 from xmodel2.train.world import World, open_world
 
 
 def train(
-    recipe: Recipe, run_dir: Path, resume: bool = False, stop_after: int | None = None, profile: bool = False
+    recipe: Recipe,
+    run_dir: Path,
+    resume: bool = False,
+    stop_after: int | None = None,
+    branch_from: str | None = None,
+    profile: bool = False,
 ) -> RunResult:
     """Train a recipe's two stages, alone or as one of the ranks that `torchrun` started.
 
     With ``resume``, go on from the newest valid checkpoint; ``stop_after`` saves and returns after that step, as a signal
-    would; ``profile`` traces a few steps. Raises `XmodelError` if the run directory exists (without resume), the data or the
-    layout does not fit, memory runs out, or a checkpoint cannot be written.
+    would; ``branch_from`` ("RUN@STEP") begins with the decay, at that checkpoint; ``profile`` traces a few steps. Raises
+    `XmodelError` if the run directory exists (without resume), the data or the layout does not fit, memory runs out, or a
+    checkpoint cannot be written.
     """
     device = pick_device(recipe.train.device)
     with open_world(recipe, device) as world:
-        return _train(recipe, Path(run_dir), resume, stop_after, profile, world, device)
+        if branch_from:
+            recipe = on_rank_0(partial(branched, recipe, branch_from))
+        loop, start = _prepare(recipe, Path(run_dir), resume, branch_from, profile, world, device)
+        return loop.run(start, stop_after)
 
 
-def _train(
+def _prepare(
     recipe: Recipe,
     run_dir: Path,
     resume: bool,
-    stop_after: int | None,
+    branch_from: str | None,
     profile: bool,
     world: World,
     device: torch.device,
-) -> RunResult:
-    shards = on_each_rank(recipe)
+) -> tuple[Loop, int]:
+    """Return the loop, and the step after which it begins."""
+    shards = _open_data(recipe)
     loader = make_loader(recipe, shards)
-    checkpoint, recipe = on_rank_0(partial(open_run_dir, recipe, run_dir, resume, shards.fingerprint))
+    checkpoint, recipe = on_rank_0(partial(open_run, recipe, run_dir, resume, shards.fingerprint, branch_from))
     rows = recipe.train.micro_batch_size * recipe.data.sequence_length
     precision, peak = on_rank_0(partial(pick_precision, recipe.train.precision, device, rows, recipe.model))
     recipe = replace(recipe, {"train.precision": precision, "train.device": device.type})
@@ -71,16 +82,13 @@ def _train(
     if checkpoint is not None:
         state = load_training_state(checkpoint, recipe, model, optimizer)
     start: int = state["step"]
-    memory = read_json(run_dir / GUARD_FILE) if (run_dir / GUARD_FILE).exists() else None
-    guard = Guard(recipe.guard, state.get("guard"), memory)
+    guard = Guard(recipe.guard, state.get("guard"), on_rank_0(lambda: read_json(run_dir / GUARD_FILE)))
     on_rank_0(partial(_fill_run_dir, run_dir, recipe, shards, loader, start))
     parts = Parts(recipe, run_dir, shards, loader, world, device, step, optimizer, peak)
-    result = Loop(parts, guard, profile).run(start, stop_after)
-    on_rank_0(lambda: write_json_atomic(run_dir / MIXTURE_FILE, loader.report(result.step * recipe.batch_rows)))
-    return result
+    return Loop(parts, guard, profile), start
 
 
-def on_each_rank(recipe: Recipe) -> ShardSet:
+def _open_data(recipe: Recipe) -> ShardSet:
     """Open the shards on every rank; rank 0 compares the checksums for all."""
     data = recipe.data
 

@@ -13,13 +13,13 @@ import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-from xmodel2.data.loader import Batch
+from xmodel2.data.batch import IGNORED, Batch
 from xmodel2.model import Xmodel2
 from xmodel2.recipe import Recipe
 from xmodel2.train.context import ContextShard
 from xmodel2.train.device import DTYPES, can_compile
+from xmodel2.train.float8 import apply_float8
 from xmodel2.train.loss import (
-    IGNORED,
     VocabShard,
     chunk_positions,
     cross_entropy_chunk,
@@ -39,8 +39,8 @@ class MicroBatch:
     inputs_BS: torch.Tensor
     documents_BT: torch.Tensor | None
     """Of whole rows, also where this rank holds some of the positions."""
-    position_T: torch.Tensor
-    """In the flattened rows; T is a multiple of the loss's chunk."""
+    position_T: torch.Tensor | None
+    """In the flattened rows; None: all."""
     target_T: torch.Tensor
 
 
@@ -57,7 +57,7 @@ class LossModule(nn.Module):
             positions = recipe.train.micro_batch_size * len(self.context.positions)
         self.tensor_parallel = world.axis("tensor")[1]
         vocab_size = recipe.model.vocab_size // self.tensor_parallel
-        self.chunk = chunk_positions(recipe.train.loss_chunk_tokens, positions, vocab_size)
+        self.chunk = chunk_positions(recipe.train.loss_chunk_tokens, positions, vocab_size, device.type)
         self.cross_entropy: Callable = partial(cross_entropy_chunk, multiplier=model.logit_multiplier)
         if world.mesh is not None and self.tensor_parallel > 1:
             vocab = VocabShard(world.mesh.get_group("tensor"))
@@ -65,7 +65,7 @@ class LossModule(nn.Module):
 
     def compile(self, mode: str) -> None:  # type: ignore[override]
         """Compile by region: one block's code serves all blocks, so that compile time does not grow with depth."""
-        for block in self.model.layers:
+        for block in (*self.model.layers, self.model.norm):
             block.compile(dynamic=False, mode=mode)
         if self.tensor_parallel == 1:
             self.cross_entropy = torch.compile(self.cross_entropy, dynamic=False, mode=mode)
@@ -77,11 +77,12 @@ class LossModule(nn.Module):
         else:
             rows = self.context.rows(self.model, batch.documents_BT, self.kernel)
             hidden = self.model.run(batch.inputs_BS, rows, self.dtype)
-        hidden_TH = hidden.flatten(0, 1).index_select(0, batch.position_T)
         weight: torch.Tensor = self.model.embed_tokens.weight
         if isinstance(weight, DTensor):
             weight = weight.to_local()
-        return linear_cross_entropy(hidden_TH, weight, batch.target_T, self.chunk, self.cross_entropy)
+        return linear_cross_entropy(
+            hidden.flatten(0, 1), weight, batch.target_T, batch.position_T, self.chunk, self.cross_entropy
+        )
 
 
 def micro_batches(
@@ -92,14 +93,11 @@ def micro_batches(
     for start in range(0, len(batch.inputs), rows):
         part = slice(start, start + rows)
         inputs, targets = batch.inputs[part, places], batch.targets[part, places].ravel()
-        position = np.flatnonzero(targets != IGNORED)
-        size = max(1, -(-len(position) // module.chunk)) * module.chunk
-        padded = np.zeros(size, dtype=np.int64)
-        padded[: len(position)] = position
-        target = np.full(size, IGNORED, dtype=np.int64)
-        target[: len(position)] = targets[position]
+        kept = np.flatnonzero(targets != IGNORED)
+        some = 0 < len(kept) < len(targets)
+        position, target = (to_device(kept, device), targets[kept]) if some else (None, targets)
         documents = to_device(batch.document_ids[part], device) if mask_documents else None
-        yield MicroBatch(to_device(inputs, device), documents, to_device(padded, device), to_device(target, device))
+        yield MicroBatch(to_device(inputs, device), documents, position, to_device(target, device))
 
 
 def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
@@ -116,6 +114,8 @@ class TrainStep:
     ) -> None:
         """Lay the model over the ranks and compile it; its weights are drawn, and its optimizer is made, after this."""
         self.model, self.recipe, self.device, self.world = model, recipe, device, world or World()
+        if recipe.train.float8:
+            apply_float8(model, device)
         cut_tensors(model, self.world)
         self.module = LossModule(model, recipe, precision, self.world, device)
         compiled = recipe.train.compile and can_compile(device)

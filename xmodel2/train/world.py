@@ -21,6 +21,12 @@ from xmodel2.errors import XmodelError
 from xmodel2.model import fused_layout
 from xmodel2.recipe import Recipe
 
+
+def rank_of_process() -> int:
+    """Return the number that `torchrun` gave this process; 0 without it."""
+    return int(os.environ.get("RANK", "0"))
+
+
 AXES = ("replicate", "shard", "context", "tensor")
 
 
