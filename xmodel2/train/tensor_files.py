@@ -3,8 +3,9 @@
     model.safetensors                    one rank: every tensor whole
     model-00002-of-00004.safetensors     several: a rank's pieces; DCP_SHARDING_INFO in the header says where each begins
 
-`torch.distributed.checkpoint.HuggingFaceStorageReader` reads both. Its writer builds a file whole in memory and holds the
-interpreter lock meanwhile, so that training stands still (docs/log.md); this one goes through the tensors once, without either.
+`torch.distributed.checkpoint.HuggingFaceStorageReader` reads both. Its writer builds a file whole in memory, and holds the
+interpreter lock meanwhile, so that training stands still (benchmarks/checkpoint.py); this one goes through the tensors once, in
+blocks, hashing them on the way.
 """
 
 import hashlib
