@@ -26,6 +26,7 @@ from xmodel2.train.memory import Layout, memory_plan
 from xmodel2.train.optimizer import build_optimizer
 from xmodel2.train.sharding import draw_weights
 from xmodel2.train.step import TrainStep
+from xmodel2.train.world import World, open_world
 
 Case = dict[str, Any]
 CPU: list[Case] = [
@@ -47,6 +48,12 @@ CPU: list[Case] = [
     {"preset": "small", "rows": 1, "precision": "fp32"},
     {"preset": "small", "rows": 2, "precision": "bf16"},
     {"preset": "small", "rows": 1, "precision": "bf16", "vocab_size": 65280},
+    {"preset": "nano", "rows": 2, "precision": "fp32", "compile": False, "layout": [1, 2, 1, 1]},
+    {"preset": "nano", "rows": 2, "precision": "bf16", "compile": False, "layout": [1, 2, 1, 1], "batches": 2},
+    {"preset": "nano", "rows": 2, "precision": "fp32", "compile": False, "layout": [2, 1, 1, 1]},
+    {"preset": "nano", "rows": 2, "precision": "fp32", "compile": False, "layout": [1, 1, 2, 1]},
+    {"preset": "tiny", "rows": 1, "precision": "fp32", "compile": False, "layout": [1, 1, 1, 2]},
+    {"preset": "small", "rows": 1, "precision": "bf16", "compile": False, "layout": [1, 2, 1, 1]},
 ]
 GPU: list[Case] = [
     {"preset": "nano", "rows": 32, "precision": "bf16"},
@@ -74,14 +81,23 @@ def main() -> None:
     options = parser.parse_args()
     device = pick_device(options.device)
     if options.case:
-        return print(measure(recipe_of(json.loads(options.case)), json.loads(options.case)["precision"], device))
+        case = json.loads(options.case)
+        recipe = recipe_of(case)
+        with open_world(recipe, device) as world:
+            size = measure(recipe, case["precision"], device, world)
+            if world.is_main:
+                print(size)
+        return
     cases = GPU if device.type == "cuda" else CPU
     cases = cases[:2] if options.quick else [case for case in cases if options.only in describe(case)]
     lines, worst = [], 0.0
     for case in cases:
         recipe = recipe_of(case)
-        plan = memory_plan(recipe, case["precision"], Layout(), recipe.train.compile, device.type)
+        layout = Layout(*case.get("layout", []))
+        plan = memory_plan(recipe, case["precision"], layout, recipe.train.compile, device.type)
         command = [sys.executable, "-m", "benchmarks.memory", "--device", device.type, "--case", json.dumps(case)]
+        if layout.size > 1:
+            command[1:1] = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(layout.size)]
         done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], check=True)
         measured = int(done.stdout.split()[-1])
         worst = max(worst, abs(plan.peak / measured - 1))
@@ -109,6 +125,7 @@ def describe(case: Case) -> str:
 
 def recipe_of(case: Case) -> Recipe:
     """Return a case's recipe: one step is ``batches`` micro-batches."""
+    layout = Layout(*case.get("layout", []))
     length, keys = case.get("length", 512), ("compile", "activation_memory_budget", "attention", "optimizer")
     return recipe_from_dict(
         {
@@ -116,26 +133,33 @@ def recipe_of(case: Case) -> Recipe:
             "data": {"sequence_length": length},
             "train": {
                 "micro_batch_size": case["rows"],
-                "batch_tokens": case["rows"] * length * case.get("batches", 1),
+                "batch_tokens": case["rows"] * length * case.get("batches", 1) * layout.data,
                 "async_checkpoint": False,
                 "norms_every": 0,
                 **{key: case[key] for key in keys if key in case},
+            },
+            "parallel": {
+                "data_parallel_replicate": layout.replicate,
+                "data_parallel_shard": layout.shard,
+                "context_parallel": layout.context,
+                "tensor_parallel": layout.tensor,
             },
         }
     )
 
 
-def measure(recipe: Recipe, precision: str, device: torch.device) -> int:
-    """Return the peak bytes of tensors in two steps, the model's weights included."""
+def measure(recipe: Recipe, precision: str, device: torch.device, world: World) -> int:
+    """Return the peak bytes of this rank's tensors in two steps, the model's weights included."""
     set_determinism(recipe.train.deterministic, device)
     random = np.random.default_rng(0)
     length = recipe.data.sequence_length
-    tokens = random.integers(0, recipe.model.vocab_size, (recipe.batch_rows, length + 1))
-    documents = np.broadcast_to(np.arange(length) // 100, (recipe.batch_rows, length))
+    rows = recipe.batch_rows // world.data[1]
+    tokens = random.integers(0, recipe.model.vocab_size, (rows, length + 1))
+    documents = np.broadcast_to(np.arange(length) // 100, (rows, length))
     batch = Batch(tokens[:, :-1], tokens[:, 1:], np.ascontiguousarray(documents), [])
     with torch.device("meta"):
         model = Xmodel2(recipe.model)
-    step = TrainStep(model, recipe, precision, device)
+    step = TrainStep(model, recipe, precision, device, world)
 
     def steps() -> None:
         draw_weights(model, device, recipe.seed)

@@ -20,16 +20,16 @@ from xmodel2.train.step import TrainStep
 
 SETTINGS = {
     "model": {
-        "hidden_size": 128,
-        "intermediate_size": 320,
-        "num_hidden_layers": 4,
+        "hidden_size": 64,
+        "intermediate_size": 160,
+        "num_hidden_layers": 3,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
-        "vocab_size": 2048,
+        "vocab_size": 1024,
     },
-    "data": {"sequence_length": 256},
+    "data": {"sequence_length": 128},
     "train": {
-        "batch_tokens": 1024,
+        "batch_tokens": 512,
         "micro_batch_size": 4,
         "compile": False,
         "norms_every": 0,
@@ -92,7 +92,7 @@ def test_weights_and_moments_are_exact_and_divided_by_the_shards() -> None:
 
 
 def test_what_saves_memory_saves_it() -> None:
-    recipe = replace(recipe_with(batch_tokens=4096, micro_batch_size=2), {"data.sequence_length": 512})
+    recipe = replace(recipe_with(batch_tokens=2048, micro_batch_size=2), {"data.sequence_length": 512})
 
     def peak(layout: Layout = Layout(), **train: object) -> int:  # noqa: B008
         changed = replace(recipe, {f"train.{key}": value for key, value in train.items()})
@@ -101,7 +101,7 @@ def test_what_saves_memory_saves_it() -> None:
     assert peak(micro_batch_size=1) < peak()
     assert peak(activation_memory_budget=0.5) < peak()
     assert peak(loss_chunk_tokens=64) < peak(loss_chunk_tokens=1024)
-    assert peak(Layout(tensor=2)) < peak()
+    assert peak(Layout(tensor=2), loss_chunk_tokens=16) < peak(loss_chunk_tokens=16)
     assert peak(Layout(context=2)) < peak()
 
 
@@ -156,7 +156,7 @@ import resource, sys
 sys.path.insert(0, {str(__file__).rsplit("/", 1)[0]!r})
 from test_memory import measured_peak, recipe_with
 from xmodel2.train.out_of_memory import explained
-recipe = recipe_with(batch_tokens=16384, micro_batch_size=64, precision="fp32")
+recipe = recipe_with(batch_tokens=16384, micro_batch_size=128, precision="fp32")
 pages = int(open("/proc/self/statm").read().split()[0])
 resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (64 << 20),) * 2)
 with explained(recipe, 1):

@@ -1,0 +1,113 @@
+"""`xmodel2 plan`: what it computes, what it prints, and what it says of bad input."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xmodel2.cli import main
+from xmodel2.recipe import load_recipe
+from xmodel2.train.plan import plan_run
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+XL, NANO = RECIPES / "xmodel2-1.2b.toml", RECIPES / "nano.toml"
+
+
+def plan(*arguments: str | Path) -> int:
+    """Run the command in this process and return its exit code."""
+    with pytest.raises(SystemExit) as stop:
+        main(["plan", *map(str, arguments)])
+    return int(stop.value.code or 0)
+
+
+def result(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> dict[str, Any]:
+    assert plan(*arguments, "--json") == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_the_reports_run(capsys: pytest.CaptureFixture[str]) -> None:
+    found = result(capsys, XL, "--devices", "8", "--device", "h200", "--mfu", "0.5", "--price-per-hour", "2")
+    assert found["model"]["parameters"] == 1_251_755_520
+    assert found["model"]["FLOPs a token"] == pytest.approx(9.322e9, rel=1e-3)
+    assert found["stages"]["stable"]["steps"] == 381_470
+    memory, speed = found["memory"], found["speed"]
+    assert memory["peak"] == sum(memory["parts"].values()) == max(memory["phases"].values())
+    assert memory["fits"]
+    assert not found["advice"]
+    assert speed["tokens per second"] == pytest.approx(8 * 0.5 * 989e12 / 11.13e9, rel=1e-3)
+    assert speed["dollars"] == pytest.approx(speed["days"] * 24 * 8 * 2)
+    assert found["checkpoints"]["bytes"] == 12 * 1_251_755_520
+
+
+def test_every_proposed_layout_is_one_that_can_be_set_and_fits(capsys: pytest.CaptureFixture[str]) -> None:
+    found = result(capsys, XL, "--devices", "8", "--device", "a100-40gb")
+    assert found["alternatives"]
+    for option in found["alternatives"]:
+        assert option["replicate"] * option["shard"] * option["context"] * option["tensor"] == 8
+        again = plan_run(load_recipe(XL, option["settings"].split()[1:]), 8, "a100-40gb")
+        assert again["memory"]["fits"]
+        assert again["memory"]["peak"] == option["bytes"]
+
+
+def test_what_does_not_fit_is_told_a_setting_that_does(capsys: pytest.CaptureFixture[str]) -> None:
+    found = result(capsys, XL, "--devices", "8", "--device", "l40s")
+    assert not found["memory"]["fits"]
+    settings = found["advice"].split("--set ")[1].split(" does")[0].split()
+    assert plan_run(load_recipe(XL, settings), 8, "l40s")["memory"]["fits"]
+    alone = result(capsys, XL, "--device", "rtx-4090")
+    assert "--devices" in alone["advice"]
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_people_see_it_whole(columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert plan(XL, "--devices", "8", "--device", "rtx-4090") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(len(line) <= columns for line in lines)
+    text = " ".join(" ".join(lines).split())
+    for words in (
+        "optimizer moments",
+        "does not fit",
+        "Layouts that fit",
+        "--set train.micro_batch_size=1",
+        "an assumption",
+    ):
+        assert words in text
+
+
+def test_on_a_cpu_the_rate_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    found = result(capsys, NANO, "--device", "cpu", "--set", "train.precision=fp32", "train.micro_batch_size=1")
+    assert found["speed"]["FLOP/s of a device"] > 1e8
+    assert found["precision"] == "fp32"
+
+
+def test_mfu_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [{"step": n, "tokens_per_second": 9.0, "mfu": 0.5, "mfu_nominal": 0.1 * n} for n in range(1, 6)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    found = result(capsys, XL, "--devices", "8", "--measured", tmp_path)
+    assert found["speed"]["mfu"] == pytest.approx(0.4)  # of steps 3 to 5: the first steps compile
+    assert plan(NANO, "--device", "cpu", "--set", "train.precision=fp32", "--measured", tmp_path) == 1
+    assert "was made on a GPU, which says nothing about cpu" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--device", "h2000"], "Did you mean 'h200'?"),
+        (["--devices", "0"], "--devices 0: must be at least 1"),
+        (["--devices", "7"], "7 processes: a batch of 960 rows"),
+        (["--set", "parallel.tensor_parallel=3", "--devices", "3"], "can be cut into 1, 2, 4, 8 parts"),
+        (["--mfu", "45"], "--mfu 45: a share"),
+        (["--mfu", "nan"], "--mfu nan: a share"),
+        (["--price-per-hour", "-1"], "--price-per-hour -1"),
+        (["--measured", "nowhere"], "--measured nowhere: no steps"),
+        (["--measured", "nowhere", "--mfu", "0.4"], "give one"),
+    ],
+)
+def test_a_mistake_is_one_message(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert plan(XL, *arguments) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
