@@ -1,0 +1,124 @@
+"""The loop under fire: a poisoned batch is skipped with its documents named, several in a row roll the run back, exactly."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from xmodel2.data.shards import open_shards
+from xmodel2.data.synthetic import write_random_shards
+from xmodel2.errors import XmodelError
+from xmodel2.files import read_json
+from xmodel2.recipe import Recipe, recipe_from_dict, replace
+from xmodel2.train import load_model, read_metrics, train
+from xmodel2.train.guard import GUARD_FILE, batch_documents
+from xmodel2.train.run import make_loader
+from xmodel2.train.step import LossModule, MicroBatch
+
+Poison = Callable[[set[int]], None]
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Recipe:
+    write_random_shards(tmp_path / "data", vocab_size=60, seed=0)
+    return recipe_from_dict(
+        {
+            "model": {
+                "hidden_size": 32,
+                "intermediate_size": 48,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "num_key_value_heads": 1,
+                "vocab_size": 60,
+            },
+            "data": {"dir": str(tmp_path / "data"), "sequence_length": 16},
+            "stages": {
+                "stable": {"tokens": 20 * 64, "mixture": {"text": 1.0}},
+                "decay": {"tokens": 8 * 64, "sft_mixture": {"sft": 1.0}},
+            },
+            "train": {
+                "batch_tokens": 64,
+                "micro_batch_size": 2,
+                "warmup_steps": 3,
+                "decay_half_life_steps": 2,
+                "precision": "fp32",
+                "compile": False,
+                "checkpoint_every": 4,
+                "heldout_every": 0,
+                "norms_every": 0,
+                "trackers": [],
+                "device": "cpu",
+            },
+        }
+    )
+
+
+@pytest.fixture
+def poison(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> Poison:
+    """Return what makes the loss of a step's batch NaN, as a bad document would: it comes again whenever the batch does."""
+    loader = make_loader(recipe, open_shards(recipe.data.dir))
+    forward = LossModule.forward
+
+    def plant(steps: set[int]) -> None:
+        rows = [torch.from_numpy(loader.batch(step - 1).inputs) for step in steps]
+
+        def poisoned(self: LossModule, batch: MicroBatch) -> torch.Tensor:
+            bad = any((batch.inputs_BS[:, None] == known).all(-1).any() for known in rows)
+            return forward(self, batch) * (float("nan") if bad else 1.0)
+
+        monkeypatch.setattr(LossModule, "forward", poisoned)
+
+    return plant
+
+
+def lines(run: Path, kind: str | None) -> list[dict[str, Any]]:
+    return [line for line in read_metrics(run) if line.get("kind") == kind]
+
+
+def same_weights(a: Path, b: Path) -> bool:
+    mine, other = (dict(load_model(run)[0].named_parameters()) for run in (a, b))
+    return all(torch.equal(mine[name], other[name]) for name in mine)
+
+
+def test_a_poisoned_batch_is_skipped_and_its_documents_are_named(recipe: Recipe, poison: Poison, tmp_path: Path) -> None:
+    poison({7})
+    result = train(recipe, tmp_path / "run")
+    assert result.finished
+    [skipped] = lines(tmp_path / "run", "skipped")
+    documents = batch_documents(make_loader(recipe, open_shards(recipe.data.dir)), 7)
+    assert skipped["step"] == 7
+    assert skipped["loss"] == "nan"
+    assert skipped["documents"] == [list(document) for document in documents]
+    assert len(lines(tmp_path / "run", None)) == 27
+    assert all(torch.isfinite(p).all() for p in load_model(tmp_path / "run")[0].parameters())
+
+
+def test_several_in_a_row_roll_back_and_a_stop_anywhere_changes_nothing(
+    recipe: Recipe, poison: Poison, tmp_path: Path
+) -> None:
+    poison({10, 11, 12})
+    assert train(recipe, tmp_path / "whole").finished
+    assert read_json(tmp_path / "whole" / GUARD_FILE)["passed_over"] == [7, 8, 9, 10, 11, 12]
+    assert [line["step"] for line in lines(tmp_path / "whole", "skipped")] == [7, 8, 9, 10, 11, 12]
+    for stop in (8, 11, 14):
+        parts = tmp_path / f"stopped-{stop}"
+        train(recipe, parts, stop_after=stop)
+        assert train(recipe, parts, resume=True).finished
+        assert same_weights(tmp_path / "whole", parts)
+
+
+def test_trouble_that_comes_back_ends_the_run_with_the_documents(recipe: Recipe, poison: Poison, tmp_path: Path) -> None:
+    poison(set(range(10, 21)))
+    with pytest.raises(XmodelError, match=r"step 13, 14, 15: bad again.*documents of these steps: text"):
+        train(recipe, tmp_path / "run")
+
+
+def test_memory_that_runs_out_names_the_setting(recipe: Recipe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def full(self: LossModule, batch: MicroBatch) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(LossModule, "forward", full)
+    with pytest.raises(XmodelError, match=r"train\.micro_batch_size"):
+        train(replace(recipe, {"data.sequence_length": 16}), tmp_path / "run")
