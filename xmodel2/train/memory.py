@@ -125,7 +125,8 @@ class _Step:
         table, hidden = 4 * self.table, n * H
         casts = 0 if self.sharded or e == 4 else 2 * self.block  # of a block's weights, kept with its activations
         blocks = L * (n * self.kept + casts)
-        last_norm = 8 * hidden  # its input and the normed input, in fp32
+        # Compiled, the last norm keeps its input; else that and the normed input, in fp32.
+        last_norm, norm_workspace = (e * hidden, 3 * e * hidden) if self.compiled else (8 * hidden, 16 * hidden)
         workspace = self._workspace()
         gradients = self._gradients()
         all_blocks = self._unsynced() or gradients - table // (self.shards if self.sharded else 1)
@@ -133,7 +134,11 @@ class _Step:
         phases: dict[str, Parts] = {
             "loss": {"activations": blocks + last_norm + e * hidden, "loss": loss},
             "backward of the loss": {"activations": blocks + last_norm, "loss": loss_backward},
-            "backward of the last norm": {"activations": blocks + last_norm, "loss": table, "workspace": 16 * hidden},
+            "backward of the last norm": {
+                "activations": blocks + last_norm,
+                "loss": table,
+                "workspace": norm_workspace,
+            },
             "backward of the last block": {"activations": blocks, "loss": table, "workspace": workspace},
             "backward of the first block": {
                 "activations": blocks // L,
@@ -178,8 +183,9 @@ class _Step:
         """Bytes of the loss's own tensors: while a chunk's gradient is made, and in its backward pass."""
         model, e, H = self.recipe.model, self.e, self.recipe.model.hidden_size
         V = model.vocab_size // self.layout.tensor
-        C = chunk_positions(self.recipe.train.loss_chunk_tokens, self.tokens, V)
+        C = chunk_positions(self.recipe.train.loss_chunk_tokens, self.tokens, V, "cuda" if self.cuda else "cpu")
         chunks = -(-self.tokens // C)
+        # Hidden states of the positions with a target, gathered, and their gradient.
         product, positions = e * V * H, e * chunks * C * H
         earlier = product if chunks > 1 else 0  # the table's gradient of the chunk before
         if self.compiled and self.layout.tensor == 1:
@@ -190,7 +196,7 @@ class _Step:
         # A CPU casts the whole gradient before it adds it to the sum in fp32.
         adding = product + (4 * V * H if e == 2 and not self.cuda else 0)
         cast = product if e == 2 and not self.sharded else 0
-        backward = 8 * V * H + (product if e == 2 and self.sharded else 0)
+        backward = 4 * V * H + (product if e == 2 and self.sharded else 0)
         return 4 * V * H + cast + 2 * positions + max(making, adding), backward + 2 * positions
 
     def _workspace(self) -> int:
