@@ -1,8 +1,8 @@
 """What a device is said to have and to cost: memory, nominal FLOP/s, a price, and the share of its FLOP/s that training reaches.
 
 FLOP/s are dense bf16 of the makers' data sheets (NVIDIA H100, H200, B200, A100, L40S; Ada whitepaper for the RTX 4090, with
-fp32 accumulation). Memory is what PyTorch finds on the device, a little below the sheet's. Prices are assumptions, about what
-an hour cost on demand in 2025: give your own with --price-per-hour.
+fp32 accumulation). Memory is what PyTorch finds on the device, a little below the sheet's. Prices are assumptions of
+the right order, not offers: give your own with --price-per-hour.
 """
 
 import os
@@ -31,7 +31,7 @@ class Device:
 
 
 NOMINAL_MFU = 0.45
-"""An honest guess for a GPU: full-attention FLOPs over nominal ones. Public runs of 1B models on Hopper reach 0.35 to 0.55."""
+"""An assumption for a GPU, not a measurement: full-attention FLOPs over nominal ones."""
 CPU_MFU = 0.59
 """Measured: causal FLOPs over those of a matrix product, nano on two cores (benchmarks/README.md, `train_step`)."""
 
