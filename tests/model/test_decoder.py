@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from xmodel2.model import Xmodel2
+from xmodel2.model.attention import attend, mask_for
 from xmodel2.model.count import block_parameter_count, flops_per_token, parameter_count
-from xmodel2.model.attention import Places, attend, mask_for
+from xmodel2.model.mask import Places, block_mask
 from xmodel2.recipe import PRESETS, recipe_from_dict
 
 # Blocks and total at 65,280 pieces; `xl` is Table 1's model, the others the family of the authors' follow-up.
@@ -85,13 +86,26 @@ def test_kernels_agree_with_plain_products(kernel: str, heads: tuple[int, int]) 
 
 
 @torch.no_grad()
-def test_a_block_mask_shows_what_plain_products_see() -> None:
-    documents = torch.randint(0, 3, (2, 256), generator=torch.Generator().manual_seed(1)).sort(1).values.int()
-    index = torch.arange(256)
-    places = Places(index, index, documents, documents)
-    q, k, v = (torch.randn(2, n, 256, 16, generator=torch.Generator().manual_seed(n)) for n in (4, 2, 2))
-    results = [attend(q, k, v, mask_for(kernel, places, whole=True), 0.2) for kernel in ("flex", "plain")]
-    assert torch.allclose(*results, atol=2e-5)
+@pytest.mark.parametrize("S", [256, 300])
+@pytest.mark.parametrize("part", [slice(None), slice(128, 256)])
+def test_a_block_mask_shows_what_plain_products_see(S: int, part: slice) -> None:
+    documents = torch.randint(0, 3, (2, S), generator=torch.Generator().manual_seed(1)).sort(1).values.int()
+    index = torch.arange(S)
+    q, k, v = (torch.randn(2, n, S, 16, generator=torch.Generator().manual_seed(n)) for n in (4, 2, 2))
+    for ids in (documents, None):
+        places = Places(index[part], index, None if ids is None else ids[:, part], ids)
+        masks = (mask_for(kernel, places, part == slice(None)) for kernel in ("flex", "plain"))
+        flex, plain = (attend(q[:, :, part], k, v, mask, 0.2) for mask in masks)
+        assert torch.allclose(flex, plain, atol=2e-5)
+
+
+def test_blocks_of_other_documents_are_left_out() -> None:
+    index = torch.arange(512)
+    documents = (index[None] >= 256).int()
+    mask = block_mask(Places(index, index, documents, documents))
+    assert mask.kv_num_blocks.tolist() == [[[1, 1, 1, 1]]]  # on the diagonal
+    assert mask.full_kv_num_blocks is not None
+    assert mask.full_kv_num_blocks.tolist() == [[[0, 1, 0, 1]]]
 
 
 @torch.no_grad()

@@ -12,34 +12,18 @@ Letters: B rows, S positions of the queries, T of the keys, N query heads, K key
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
+
+from xmodel2.model.mask import Places, block_mask
 
 Kernel = Literal["plain", "documents", "sdpa", "flex"]
 BACKENDS = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 """In the order in which a Hopper GPU runs heads of 64 fastest (PyTorch passes over those that cannot run)."""
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where queries and keys stand in their rows, and in which documents."""
-
-    query_S: torch.Tensor
-    key_T: torch.Tensor
-    query_document_BS: torch.Tensor | None
-    key_document_BT: torch.Tensor | None
-
-    def visible(self) -> torch.Tensor:
-        """Return which keys each query attends to: bool [B or 1, S, T]."""
-        seen_BST = (self.key_T[None] <= self.query_S[:, None])[None]
-        if self.query_document_BS is not None and self.key_document_BT is not None:
-            seen_BST = seen_BST & (self.query_document_BS[:, :, None] == self.key_document_BT[:, None])
-        return seen_BST
 
 
 Mask = torch.Tensor | Places | BlockMask | None
@@ -56,22 +40,10 @@ def mask_for(kernel: str, places: Places, whole: bool) -> Mask:
         else:
             kernel = "documents" if whole else "plain"
     if kernel == "flex":
-        return _block_mask(places)
+        return block_mask(places)
     if kernel == "plain" or not whole:
         return places
     return documents.cpu() if documents is not None else None
-
-
-def _block_mask(places: Places) -> BlockMask:
-    query_S, key_T = places.query_S, places.key_T
-    query_BS, key_BT = places.query_document_BS, places.key_document_BT
-
-    def seen(b: torch.Tensor, h: torch.Tensor, i: torch.Tensor, j: torch.Tensor) -> torch.Tensor:
-        causal = key_T[j] <= query_S[i]
-        return causal if query_BS is None or key_BT is None else causal & (query_BS[b, i] == key_BT[b, j])
-
-    rows = None if query_BS is None else len(query_BS)
-    return create_block_mask(seen, rows, None, len(query_S), len(key_T), device=query_S.device)
 
 
 def attend(q_BNSD: torch.Tensor, k_BKTD: torch.Tensor, v_BKTD: torch.Tensor, mask: Mask, scale: float) -> torch.Tensor:
@@ -80,7 +52,9 @@ def attend(q_BNSD: torch.Tensor, k_BKTD: torch.Tensor, v_BKTD: torch.Tensor, mas
     if isinstance(mask, Places):
         return _plain(q_BNSD, k_BKTD, v_BKTD, mask.visible(), scale)
     if isinstance(mask, BlockMask):
-        out = flex_attention(q_BNSD, k_BKTD, v_BKTD, block_mask=mask, scale=scale, enable_gqa=shared)
+        # Outside of a compiled block, by itself: as written it would hold all scores.
+        flex = flex_attention if torch.compiler.is_compiling() or not q_BNSD.is_cuda else _compiled_flex
+        out = flex(q_BNSD, k_BKTD, v_BKTD, block_mask=mask, scale=scale, enable_gqa=shared)
         assert isinstance(out, torch.Tensor)
         return out
     if mask is not None and mask.dtype != torch.bool:
@@ -93,6 +67,9 @@ def attend(q_BNSD: torch.Tensor, k_BKTD: torch.Tensor, v_BKTD: torch.Tensor, mas
         return F.scaled_dot_product_attention(*arguments, scale=scale, enable_gqa=shared)
     with sdpa_kernel(BACKENDS, set_priority=True):
         return F.scaled_dot_product_attention(*arguments, scale=scale, enable_gqa=shared)
+
+
+_compiled_flex = torch.compile(flex_attention)
 
 
 def _plain(

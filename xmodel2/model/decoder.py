@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from xmodel2.model import fused_layout, tensor_program
-from xmodel2.model.attention import Gather, Mask, Places, attend, mask_for
+from xmodel2.model.attention import Gather, Mask, attend, mask_for
+from xmodel2.model.mask import Places
 from xmodel2.recipe import ModelSettings
 
 

@@ -307,6 +307,12 @@ class Recipe:
                 f"train.warmup_steps {self.train.warmup_steps} must not exceed the {self.stable_steps} steps of the stable"
                 " stage; lower it, or raise stages.stable.tokens"
             )
+        positions = self.train.micro_batch_size * self.data.sequence_length // self.parallel.context_parallel
+        if self.train.float8 and (positions % 16 or self.parallel.tensor_parallel > 1):
+            raise ValueError(
+                f"train.float8 needs a multiple of 16 positions a forward pass (here {positions}: train.micro_batch_size x"
+                " data.sequence_length) and parallel.tensor_parallel = 1"
+            )
         if self.train.keep_checkpoint_every % self.train.checkpoint_every:
             raise ValueError(
                 f"train.keep_checkpoint_every {self.train.keep_checkpoint_every} must be a multiple of"

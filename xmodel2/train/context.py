@@ -11,8 +11,9 @@ from torch.distributed import _functional_collectives as collectives
 from torch.nn.attention.flex_attention import BlockMask
 
 from xmodel2.model import Xmodel2
-from xmodel2.model.attention import Places, mask_for
+from xmodel2.model.attention import mask_for
 from xmodel2.model.decoder import Rows
+from xmodel2.model.mask import Places
 
 
 class ContextShard:

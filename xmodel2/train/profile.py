@@ -114,10 +114,13 @@ def _readable(key: str) -> str:
 
 
 def _table(rows: list[dict[str, Any]], title: str) -> Table:
-    table = Table("operation", "CPU, ms a step", "CUDA, ms a step", "share", "calls a step", title=title)
+    keys = {"self_cpu_ms": "CPU, ms a step"}
+    if any(row["self_cuda_ms"] for row in rows):
+        keys["self_cuda_ms"] = "CUDA, ms a step"
+    table = Table("operation", *keys.values(), "share", "calls a step", title=title)
     for column in table.columns[1:]:
         column.justify = "right"
     for row in rows:
-        times = (f"{row['self_cpu_ms']:,.2f}", f"{row['self_cuda_ms']:,.2f}")
+        times = (f"{row[key]:,.2f}" for key in keys)
         table.add_row(escape(row["operation"]), *times, f"{row['share']:.1%}", f"{row['calls']:,.0f}")
     return table
