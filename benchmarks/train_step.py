@@ -132,8 +132,8 @@ class Ours:
     """Our step, on rows of one document or of several (of 40 to 400 tokens)."""
 
     def __init__(self, recipe: Recipe, precision: str, device: torch.device) -> None:
-        torch.use_deterministic_algorithms(recipe.train.deterministic)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        self.deterministic = recipe.train.deterministic
         with torch.device("meta"):
             model = Xmodel2(recipe.model)
         self.steps = {
@@ -151,9 +151,11 @@ class Ours:
     def __call__(self, packed: bool) -> None:
         """Make one step."""
         step = self.steps[packed]
+        torch.use_deterministic_algorithms(self.deterministic)  # not for the peers
         _, norm = step.gradients(self.batch, self.batch.targets.size)
         float(norm)
         step.apply(self.optimizer, norm)
+        torch.use_deterministic_algorithms(False)
 
     def breakdown(self) -> str:
         """Return a table of the operations that a step's time goes to."""
