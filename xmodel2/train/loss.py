@@ -116,6 +116,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             loss, grad_TH[here], grad = chunk(hidden_TH[here], weight, target_T[here])
             nats += loss
             grad_VH += grad
+            del grad  # not beside the next one
         ctx.save_for_backward(grad_TH[: len(grad_TH) - missing], grad_VH, position_T)
         ctx.rows, ctx.dtype = len(hidden_NH), weight_VH.dtype
         return nats

@@ -184,15 +184,13 @@ class _Step:
         model, e, H = self.recipe.model, self.e, self.recipe.model.hidden_size
         V = model.vocab_size // self.layout.tensor
         C = chunk_positions(self.recipe.train.loss_chunk_tokens, self.tokens, V, "cuda" if self.cuda else "cpu")
-        chunks = -(-self.tokens // C)
         # Hidden states of the positions with a target, gathered, and their gradient.
-        product, positions = e * V * H, e * chunks * C * H
-        earlier = product if chunks > 1 else 0  # the table's gradient of the chunk before
+        product, positions = e * V * H, e * -(-self.tokens // C) * C * H
         if self.compiled and self.layout.tensor == 1:
-            making = e * C * V + e * C * H + product + earlier  # the logits become their own gradient
+            making = e * C * V + e * C * H + product  # the logits become their own gradient
         else:
             softmax = 16 * C * V  # logits, softmax, one-hot or product, and their difference, in fp32
-            making = max(softmax + earlier, (4 + e) * C * V + e * C * H + product + earlier)
+            making = max(softmax, (4 + e) * C * V + e * C * H + product)
         # A CPU casts the whole gradient before it adds it to the sum in fp32.
         adding = product + (4 * V * H if e == 2 and not self.cuda else 0)
         cast = product if e == 2 and not self.sharded else 0

@@ -25,6 +25,7 @@ from xmodel2.train.device import pick_device, pick_precision, set_determinism
 from xmodel2.train.guard import GUARD_FILE, Guard
 from xmodel2.train.loop import Loop, Parts, RunResult
 from xmodel2.train.optimizer import build_optimizer
+from xmodel2.train.out_of_memory import explained
 from xmodel2.train.run_dir import MIXTURE_FILE, RECIPE_FILE, check_data
 from xmodel2.train.sharding import draw_weights
 from xmodel2.train.step import TrainStep
@@ -50,8 +51,10 @@ def train(
     with open_world(recipe, device) as world:
         if branch_from:
             recipe = on_rank_0(partial(branched, recipe, branch_from))
-        loop, start = _prepare(recipe, Path(run_dir), resume, branch_from, profile, world, device)
-        return loop.run(start, stop_after)
+        with explained(recipe, world.size):
+            loop, start = _prepare(recipe, Path(run_dir), resume, branch_from, profile, world, device)
+        with explained(loop.recipe, world.size):  # its precision and device are known now
+            return loop.run(start, stop_after)
 
 
 def _prepare(

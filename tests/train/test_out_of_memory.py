@@ -1,0 +1,41 @@
+"""Memory that runs out in `xmodel2 train`: a real allocation that fails, one message, no traceback."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+CODE = """
+import resource, sys
+import xmodel2.train.run
+from xmodel2.cli import main
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (256 << 20),) * 2)
+main(sys.argv[1:])
+"""
+
+
+def test_a_run_without_room_says_which_setting_to_change(road: Path, tmp_path: Path) -> None:
+    larger = (
+        "model.hidden_size=256",
+        "model.num_hidden_layers=8",
+        "train.micro_batch_size=256",
+        "train.batch_tokens=16384",
+    )
+    longer = (
+        "stages.stable.tokens=65536",
+        "stages.decay.tokens=16384",
+        "train.heldout_every=0",
+        "train.async_checkpoint=false",
+    )
+    arguments = ["train", str(road / "run" / "recipe.toml"), "--out", str(tmp_path / "run")]
+    environment = {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1", "PYTHONPATH": ":".join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, *arguments, "--set", *larger, *longer],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    assert done.returncode == 1
+    assert "memory ran out on a cpu" in done.stderr
+    assert "run it again with --set train.micro_batch_size=" in done.stderr
+    assert "Traceback" not in done.stderr
