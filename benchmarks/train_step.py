@@ -27,7 +27,7 @@ from xmodel2.model import Xmodel2
 from xmodel2.model.convert import granite_config
 from xmodel2.model.count import flops_per_token
 from xmodel2.recipe import Recipe, recipe_from_dict, replace
-from xmodel2.train.device import DTYPES, matmul_rate, pick_device, pick_precision
+from xmodel2.train.device import DTYPES, matmul_rate, nominal_flops, pick_device, pick_precision
 from xmodel2.train.optimizer import build_optimizer
 from xmodel2.train.sharding import draw_weights
 from xmodel2.train.step import TrainStep
@@ -89,6 +89,8 @@ def main() -> None:
     best = max(median, key=lambda name: median[name])
     ratios = [a / b for a, b in zip(values["ours"], values[best], strict=True)]
     limit = peak / flops_per_token(recipe.model, options.sequence_length)
+    nominal, whole = nominal_flops(device), flops_per_token(recipe.model, options.sequence_length, causal=False)
+    usual = f"; MFU with full attention over the data sheet's rate {speed * whole / nominal:.1%}" if nominal else ""
     Result(
         name="train_step",
         machine=machine(),
@@ -101,7 +103,7 @@ def main() -> None:
         notes=f"{options.preset}, {recipe.model.num_hidden_layers} layers, vocabulary {options.vocab_size}, {options.rows} x"
         f" {options.sequence_length} tokens, {precision}, deterministic {recipe.train.deterministic}; packed documents"
         f" {packed:.0f} tokens/s; limit = GEMM of the same rounds, {peak / 1e9:.0f} GFLOP/s (best"
-        f" {max(values['gemm']) / 1e9:.0f}), over forward+backward FLOPs a token with causal attention",
+        f" {max(values['gemm']) / 1e9:.0f}), over forward+backward FLOPs a token with causal attention{usual}",
     ).show(options.json)
 
 
