@@ -82,7 +82,9 @@ def same_weights(a: Path, b: Path) -> bool:
     return all(torch.equal(mine[name], other[name]) for name in mine)
 
 
-def test_a_poisoned_batch_is_skipped_and_its_documents_are_named(recipe: Recipe, poison: Poison, tmp_path: Path) -> None:
+def test_a_poisoned_batch_is_skipped_and_its_documents_are_named(
+    recipe: Recipe, poison: Poison, tmp_path: Path
+) -> None:
     poison({7})
     result = train(recipe, tmp_path / "run")
     assert result.finished
@@ -109,13 +111,17 @@ def test_several_in_a_row_roll_back_and_a_stop_anywhere_changes_nothing(
         assert same_weights(tmp_path / "whole", parts)
 
 
-def test_trouble_that_comes_back_ends_the_run_with_the_documents(recipe: Recipe, poison: Poison, tmp_path: Path) -> None:
+def test_trouble_that_comes_back_ends_the_run_with_the_documents(
+    recipe: Recipe, poison: Poison, tmp_path: Path
+) -> None:
     poison(set(range(10, 21)))
     with pytest.raises(XmodelError, match=r"step 13, 14, 15: bad again.*documents of these steps: text"):
         train(recipe, tmp_path / "run")
 
 
-def test_memory_that_runs_out_names_the_setting(recipe: Recipe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_memory_that_runs_out_names_the_setting(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def full(self: LossModule, batch: MicroBatch) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 

@@ -9,6 +9,7 @@ import torch
 from xmodel2.data.loader import Batch, Loader
 from xmodel2.data.shards import open_shards
 from xmodel2.data.synthetic import write_random_shards
+from xmodel2.errors import XmodelError
 from xmodel2.model import Xmodel2
 from xmodel2.recipe import Recipe, recipe_from_dict
 from xmodel2.train.device import can_compile
@@ -87,6 +88,14 @@ def test_how_attention_is_computed_and_what_is_kept_do_not_change_the_step(
     usual, other = two_steps(batch), two_steps(batch, **changed)
     assert usual[0] == pytest.approx(other[0], abs=1e-5)
     assert all(torch.allclose(usual[1][name], other[1][name], atol=1e-4) for name in usual[1])
+
+
+@pytest.mark.parametrize(
+    ("kernel", "message"), [("flex", "has no backward pass on a CPU"), ("sdpa", "can't keep packed documents apart")]
+)
+def test_a_kernel_that_cannot_be_used_is_named(batch: Batch, kernel: str, message: str) -> None:
+    with pytest.raises(XmodelError, match=f"train.attention = '{kernel}' {message}"):
+        two_steps(batch, attention=kernel)
 
 
 def test_without_a_compiler_a_cpu_runs_eager(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -194,7 +194,7 @@ class TrainSettings:
     compile_mode: Literal["default", "max-autotune-no-cudagraphs", "reduce-overhead"] = "default"
     """Mode of torch.compile; `reduce-overhead` uses CUDA graphs, for models so small that launching kernels is what takes time."""
     attention: Literal["auto", "plain", "documents", "sdpa", "flex"] = "auto"
-    """How attention is computed (docs/training.md); auto: by device, row length and document mask."""
+    """How attention is computed (docs/training.md); auto: by device and document mask."""
     loss_chunk_tokens: NotNegative = 0
     """Positions whose logits are held at once; 0: chosen by the device."""
     activation_memory_budget: Share = 1.0

@@ -16,6 +16,7 @@ from xmodel2.errors import XmodelError
 from xmodel2.files import file_record, replaced_folder, write_json_atomic, write_text_atomic
 from xmodel2.recipe import load_recipe, recipe_to_toml
 from xmodel2.train.checkpoint import (
+    FORMAT,
     MANIFEST_FILE,
     MODEL,
     RECIPE_FILE,
@@ -87,7 +88,7 @@ def average_checkpoints(
         files |= {name: file_record(beside / name) for name in (STATE_FILE, RECIPE_FILE)}
         if (run_dir / "tokenizer").is_dir():
             shutil.copytree(run_dir / "tokenizer", beside / "tokenizer")
-        write_json_atomic(beside / MANIFEST_FILE, {"format": 1, "files": files})
+        write_json_atomic(beside / MANIFEST_FILE, {"format": FORMAT, "files": files})
     return averaged
 
 

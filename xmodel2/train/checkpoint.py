@@ -26,6 +26,8 @@ from xmodel2.train.tensor_files import TensorFiles
 
 MODEL, OPTIMIZER = "model", "optimizer"
 STATE_FILE, MANIFEST_FILE, RECIPE_FILE = "state.json", "manifest.json", "recipe.toml"
+FORMAT = 2
+"""Of the manifest; in format 1 the rows of fused tensors lay in another order."""
 
 
 def set_aside(run_dir: Path, above: int) -> None:
@@ -52,13 +54,19 @@ def checkpoint_steps(run_dir: Path) -> list[int]:
 def check_files(checkpoint: Path) -> None:
     """Raise `XmodelError` naming the first file that is missing, truncated or changed."""
     try:
-        manifest = json.loads((checkpoint / MANIFEST_FILE).read_text())["files"]
+        manifest = json.loads((checkpoint / MANIFEST_FILE).read_text())
+        files, written = manifest["files"], manifest["format"]
     except (OSError, ValueError, KeyError) as error:
         raise XmodelError(
             f"{checkpoint / MANIFEST_FILE}: cannot be read ({error}); the checkpoint is not usable"
         ) from None
+    if written != FORMAT:
+        raise XmodelError(
+            f"{checkpoint}: was written in format {written}, this version reads format {FORMAT}; use the version that wrote"
+            " it, or train again"
+        )
     with ThreadPoolExecutor() as pool:
-        for problem in pool.map(partial(_problem, checkpoint), manifest.items()):
+        for problem in pool.map(partial(_problem, checkpoint), files.items()):
             if problem:
                 raise XmodelError(f"{problem}; the checkpoint is damaged")
 

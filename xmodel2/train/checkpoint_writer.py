@@ -23,7 +23,7 @@ from xmodel2.errors import XmodelError
 from xmodel2.files import file_record, publish_folder, write_json_atomic, write_text_atomic
 from xmodel2.recipe import Recipe, recipe_to_toml
 from xmodel2.train.agreement import on_rank_0, rank, together, world_size
-from xmodel2.train.checkpoint import MANIFEST_FILE, MODEL, OPTIMIZER, RECIPE_FILE, STATE_FILE
+from xmodel2.train.checkpoint import FORMAT, MANIFEST_FILE, MODEL, OPTIMIZER, RECIPE_FILE, STATE_FILE
 from xmodel2.train.retention import prune_checkpoints, remove_unfinished
 from xmodel2.train.tensor_files import Piece, file_name, piece_of, write_tensors
 
@@ -144,7 +144,7 @@ class CheckpointWriter:
         write_text_atomic(beside / RECIPE_FILE, recipe_to_toml(self.recipe))
         files = {name: record for own in records for name, record in own.items()}
         files |= {name: file_record(beside / name) for name in (STATE_FILE, RECIPE_FILE)}
-        write_json_atomic(beside / MANIFEST_FILE, {"format": 1, "files": files})
+        write_json_atomic(beside / MANIFEST_FILE, {"format": FORMAT, "files": files})
         publish_folder(beside, final)
         train = self.recipe.train
         prune_checkpoints(self.run_dir, train.keep_checkpoints, train.keep_checkpoint_every, self.always)

@@ -15,11 +15,17 @@ BRANCHES = "branches"
 
 
 def prune_checkpoints(run_dir: Path, keep: int, every: int, always: Collection[int]) -> None:
-    """Delete all but the newest ``keep``, those at multiples of ``every`` (0: none), ``always``, and what branches need."""
+    """Delete all but the newest ``keep``, those at multiples of ``every`` (0: none), ``always``, and what branches need;
+    and those that were set aside when the run went back, once it has come past them.
+    """
     kept = {*always, *branched_steps(run_dir)}
-    for step in checkpoint_steps(run_dir)[:-keep]:
+    steps = checkpoint_steps(run_dir)
+    for step in steps[:-keep]:
         if step not in kept and not (every and step % every == 0):
             remove_folder(run_dir / "checkpoints" / f"step-{step}")
+    for folder in (run_dir / "checkpoints").glob("unused-step-*"):
+        if steps and int(folder.name.rpartition("-")[2]) <= steps[-1]:
+            remove_folder(folder)
 
 
 def remove_folder(checkpoint: Path) -> None:
@@ -31,7 +37,7 @@ def remove_folder(checkpoint: Path) -> None:
 
 def remove_unfinished(run_dir: Path) -> None:
     """Delete what a kill left of a checkpoint that was being written or deleted."""
-    for folder in (run_dir / "checkpoints").glob(".step-*"):
+    for folder in (run_dir / "checkpoints").glob(".*step-*"):
         shutil.rmtree(folder, ignore_errors=True)
 
 

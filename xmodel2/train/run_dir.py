@@ -6,7 +6,7 @@ from typing import Any
 from xmodel2.data.shards import ShardSet
 from xmodel2.errors import XmodelError
 from xmodel2.recipe import Recipe, load_recipe, replace
-from xmodel2.recipe.settings import ParallelSettings
+from xmodel2.recipe.settings import GuardSettings, ParallelSettings
 from xmodel2.train.checkpoint import checkpoint_steps, newest_valid, read_state, report_passed_over
 
 RECIPE_FILE = "recipe.toml"
@@ -37,9 +37,9 @@ FREE = {
     "train.heldout_rows",
     "train.norms_every",
     "train.trackers",
-    "guard.hang_seconds",
+    *(f"guard.{name}" for name in GuardSettings.__dataclass_fields__),
 }
-"""Keys that may differ between a run and its continuation without changing what is learnt."""
+"""Keys that may differ between a run and its continuation: they change how it is made or watched, not what it is to learn."""
 
 
 def check_data(recipe: Recipe, shards: ShardSet) -> None:

@@ -14,6 +14,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from xmodel2.data.batch import IGNORED, Batch
+from xmodel2.errors import XmodelError
 from xmodel2.model import Xmodel2
 from xmodel2.recipe import Recipe
 from xmodel2.train.context import ContextShard
@@ -50,6 +51,7 @@ class LossModule(nn.Module):
     def __init__(self, model: Xmodel2, recipe: Recipe, precision: str, world: World, device: torch.device) -> None:
         super().__init__()
         self.model, self.kernel, self.dtype = model, recipe.train.attention, DTYPES[precision]
+        _check_attention(recipe, device)
         positions = recipe.train.micro_batch_size * recipe.data.sequence_length
         self.context = None
         if world.mesh is not None and world.axis("context")[1] > 1:
@@ -83,6 +85,20 @@ class LossModule(nn.Module):
         return linear_cross_entropy(
             hidden.flatten(0, 1), weight, batch.target_T, batch.position_T, self.chunk, self.cross_entropy
         )
+
+
+def _check_attention(recipe: Recipe, device: torch.device) -> None:
+    """Raise `XmodelError` for a kernel that the device lacks, or that can't keep packed documents apart."""
+    kernel, masked = recipe.train.attention, recipe.data.mask_documents
+    why = ""
+    if kernel == "flex" and device.type == "cpu":
+        why = "has no backward pass on a CPU"
+    elif kernel == "documents" and device.type != "cpu":
+        why = f"runs on a CPU only, not on {device.type}"
+    elif kernel == "sdpa" and masked:
+        why = "can't keep packed documents apart (data.mask_documents)"
+    if why:
+        raise XmodelError(f"train.attention = '{kernel}' {why}; use 'auto'")
 
 
 def micro_batches(
