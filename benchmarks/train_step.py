@@ -27,7 +27,7 @@ from xmodel2.model import Xmodel2
 from xmodel2.model.convert import granite_config
 from xmodel2.model.count import flops_per_token
 from xmodel2.recipe import Recipe, recipe_from_dict, replace
-from xmodel2.train.device import DTYPES, matmul_rate, nominal_flops, pick_device, pick_precision
+from xmodel2.train.device import DTYPES, matmul_rate, nominal_flops, pick_device, pick_precision, set_determinism
 from xmodel2.train.optimizer import build_optimizer
 from xmodel2.train.sharding import draw_weights
 from xmodel2.train.step import TrainStep
@@ -63,6 +63,7 @@ def main() -> None:
         }
     )
     device = pick_device("auto")
+    set_determinism(recipe.train.deterministic, device)
     precision, _ = pick_precision(recipe.train.precision, device, tokens, recipe.model)
     ours = Ours(recipe, precision, device)
     if options.breakdown:

@@ -222,7 +222,7 @@ def test_a_missing_shard_falls_back(saved: Path, tmp_path: Path, capsys: pytest.
     assert str(missing) in complaints[0]
     assert load_model(run_dir)[2]["step"] == 1
     assert str(missing) in capsys.readouterr().err
-    (run_dir / "checkpoints/step-2/manifest.json").write_text('{"files": {}}')
+    (run_dir / "checkpoints/step-2/manifest.json").write_text('{"format": 2, "files": {}}')
     with pytest.raises(XmodelError, match=r"pieces of .* are missing|another architecture"):
         load_model(run_dir / "checkpoints" / "step-2")
 

@@ -11,8 +11,8 @@
 Letters: B rows, S positions of the queries, T of the keys, N query heads, K key/value heads, D head width.
 """
 
+import functools
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +21,8 @@ from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from xmodel2.model.mask import Places, block_mask
 
-Kernel = Literal["plain", "documents", "sdpa", "flex"]
+Gather = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+"""Keys and values [B, K, S, D] of this rank's positions to those of all positions [B, K, T, D]."""
 BACKENDS = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 """In the order in which a Hopper GPU runs heads of 64 fastest (PyTorch passes over those that cannot run)."""
 
@@ -53,10 +54,9 @@ def attend(q_BNSD: torch.Tensor, k_BKTD: torch.Tensor, v_BKTD: torch.Tensor, mas
         return _plain(q_BNSD, k_BKTD, v_BKTD, mask.visible(), scale)
     if isinstance(mask, BlockMask):
         # Outside of a compiled block, by itself: as written it would hold all scores.
-        flex = flex_attention if torch.compiler.is_compiling() or not q_BNSD.is_cuda else _compiled_flex
-        out = flex(q_BNSD, k_BKTD, v_BKTD, block_mask=mask, scale=scale, enable_gqa=shared)
-        assert isinstance(out, torch.Tensor)
-        return out
+        written = torch.compiler.is_compiling() or not q_BNSD.is_cuda
+        flex: Callable[..., torch.Tensor] = flex_attention if written else _compiled_flex()  # type: ignore[assignment]
+        return flex(q_BNSD, k_BKTD, v_BKTD, block_mask=mask, scale=scale, enable_gqa=shared)
     if mask is not None and mask.dtype != torch.bool:
         out_BNSD: torch.Tensor = torch.ops.xmodel2.document_attention(q_BNSD, k_BKTD, v_BKTD, mask, scale)[0]
         return out_BNSD
@@ -69,7 +69,9 @@ def attend(q_BNSD: torch.Tensor, k_BKTD: torch.Tensor, v_BKTD: torch.Tensor, mas
         return F.scaled_dot_product_attention(*arguments, scale=scale, enable_gqa=shared)
 
 
-_compiled_flex = torch.compile(flex_attention)
+@functools.cache
+def _compiled_flex() -> Callable[..., torch.Tensor]:
+    return torch.compile(flex_attention)
 
 
 def _plain(
@@ -180,6 +182,3 @@ def _backward(ctx, grad, _):  # type: ignore[no-untyped-def]
 
 
 _document_attention.register_autograd(_backward, setup_context=_keep)
-
-Gather = Callable[[torch.Tensor], torch.Tensor]
-"""Keys or values [B, K, S, D] of this rank's positions to those of all positions [B, K, T, D]."""

@@ -90,7 +90,7 @@ class Attention(nn.Module):
         if rows.cache is not None:
             k_BKTD, v_BKTD = rows.cache.extend(layer, k_BKTD, v_BKTD)
         if rows.gather is not None:
-            k_BKTD, v_BKTD = rows.gather(k_BKTD), rows.gather(v_BKTD)
+            k_BKTD, v_BKTD = rows.gather(k_BKTD, v_BKTD)
         out_BNSD = attend(q_BNSD, k_BKTD, v_BKTD, rows.mask, self.scale)
         return self.o_proj(out_BNSD.transpose(1, 2).flatten(2))
 

@@ -313,6 +313,16 @@ class Recipe:
                 f"train.float8 needs a multiple of 16 positions a forward pass (here {positions}: train.micro_batch_size x"
                 " data.sequence_length) and parallel.tensor_parallel = 1"
             )
+        if self.train.deterministic and self.train.compile_mode == "max-autotune-no-cudagraphs":
+            raise ValueError(
+                "train.compile_mode max-autotune-no-cudagraphs picks kernels by timing, so not the same each time; set"
+                " train.deterministic = false with it"
+            )
+        if self.train.compile_mode == "reduce-overhead" and self.batch_rows > self.train.micro_batch_size:
+            raise ValueError(
+                "train.compile_mode reduce-overhead (CUDA graphs) can't add up gradients: set train.micro_batch_size to the"
+                f" {self.batch_rows} rows of a batch"
+            )
         if self.train.keep_checkpoint_every % self.train.checkpoint_every:
             raise ValueError(
                 f"train.keep_checkpoint_every {self.train.keep_checkpoint_every} must be a multiple of"

@@ -45,6 +45,7 @@ class CheckpointWriter:
         """``always``: steps whose checkpoints are never pruned. The folder must be one that all ranks see."""
         self.run_dir, self.recipe, self.model, self.optimizer = run_dir, recipe, model, optimizer
         self.always = always
+        self._named = list(model.named_parameters())  # as they lie between steps: in the midst of one FSDP shows others
         # The background's own group: its messages must not mix with the loop's, and gloo leaves the GPU alone.
         several = world_size() > 1
         self._group = dist.new_group(backend="gloo", timeout=timedelta(hours=2)) if several else None
@@ -86,12 +87,13 @@ class CheckpointWriter:
 
     def _own_pieces(self, final: Path) -> dict[str, list[Piece]]:
         """Return what this rank is to write: of a part that several ranks hold, one writes it. Raises if the disk is too full."""
-        named = list(self.model.named_parameters())
         moments = (
-            (f"{name}/{key}", value) for name, p in named for key, value in self.optimizer.state.get(p, {}).items()
+            (f"{name}/{key}", value)
+            for name, p in self._named
+            for key, value in self.optimizer.state.get(p, {}).items()
         )
         pieces = {
-            MODEL: [piece_of(name, parameter) for name, parameter in named],
+            MODEL: [piece_of(name, parameter) for name, parameter in self._named],
             OPTIMIZER: [piece_of(name, value) for name, value in moments],
         }
         here = [chunk_of(piece) for own in pieces.values() for piece in own if piece.tensor.numel()]
@@ -124,9 +126,7 @@ class CheckpointWriter:
         beside = final.with_name(f".{final.name}.tmp")
         try:
             self._on_rank_0(lambda: _fresh(beside))
-            if copied is not None:
-                copied.synchronize()
-            records = together(partial(_write_files, beside, pieces), self._group)
+            records = together(partial(_write_files, beside, pieces, copied), self._group)
             self._on_rank_0(lambda: self._publish(beside, final, state, records))
         except Exception as error:
             if rank() == 0:
@@ -179,7 +179,9 @@ def _fresh(folder: Path) -> None:
     folder.mkdir(parents=True)
 
 
-def _write_files(folder: Path, pieces: dict[str, list[Piece]]) -> dict[str, Any]:
+def _write_files(folder: Path, pieces: dict[str, list[Piece]], copied: torch.cuda.Event | None) -> dict[str, Any]:
+    if copied is not None:
+        copied.synchronize()
     files = {file_name(kind, rank(), world_size()): own for kind, own in pieces.items() if own or world_size() == 1}
     return {name: write_tensors(folder / name, own) for name, own in files.items()}
 

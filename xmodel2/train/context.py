@@ -40,7 +40,7 @@ class ContextShard:
         assert isinstance(mask, Places | BlockMask)
         return Rows(model.rotation(self._query_S[None]), mask, gather=self.gather)
 
-    def gather(self, x_BKSD: torch.Tensor) -> torch.Tensor:
-        """Return the keys or values of all ranks' positions [B, K, T, D], in order of rank."""
-        whole: torch.Tensor = collectives.all_gather_tensor_autograd(x_BKSD.contiguous(), 2, self.group)
-        return whole
+    def gather(self, k_BKSD: torch.Tensor, v_BKSD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return keys and values of all ranks' positions [B, K, T, D], in order of rank."""
+        whole = collectives.all_gather_tensor_autograd(torch.stack((k_BKSD, v_BKSD)), 3, self.group)
+        return whole[0], whole[1]

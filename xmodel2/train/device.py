@@ -3,6 +3,7 @@
 import os
 import resource
 import shutil
+import sys
 import time
 
 import torch
@@ -25,7 +26,7 @@ def pick_device(name: str) -> torch.device:
 
 def set_determinism(on: bool, device: torch.device) -> None:
     """Allow only algorithms that give the same bits each time, or any. To be called before the device's first product."""
-    if on and device.type == "cuda":
+    if device.type == "cuda":  # in any case: a later run of this process may want it, and cuBLAS looks once
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(on)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -35,7 +36,8 @@ def memory_in_use(device: torch.device) -> int:
     """Return the most bytes that were ever in use: of the GPU's memory by tensors, or of the process's on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
 
 
 def nominal_flops(device: torch.device) -> float | None:

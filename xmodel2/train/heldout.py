@@ -10,7 +10,8 @@ import torch
 from xmodel2.data.loader import IGNORED, Batch, heldout_rows
 from xmodel2.data.shards import ShardSet, SourceSplit
 from xmodel2.model import Xmodel2
-from xmodel2.recipe import Recipe
+from xmodel2.recipe import Recipe, replace
+from xmodel2.train.sharding import reshard
 from xmodel2.train.step import LossModule, micro_batches
 from xmodel2.train.world import World
 
@@ -21,6 +22,7 @@ def heldout_losses(
 ) -> dict[str, dict[str, Any]]:
     """Return {source: {loss, perplexity, tokens, bits_per_byte}}; bits a byte only for text, where every token counts."""
     device = next(model.parameters()).device
+    recipe = replace(recipe, {"train.attention": "auto"})  # the device may be another than it was trained on
     module = LossModule(model, recipe, precision, World(), device)
     return measure_heldout(module, shards, recipe, World(), device, max_rows)
 
@@ -33,13 +35,16 @@ def measure_heldout(
     was_training = module.training
     module.eval()
     # On a CPU, blocks that training compiled run as written here: a shape seen once is not worth compiling for.
-    with torch.compiler.set_stance("force_eager" if device.type == "cpu" else "default"):
+    # CUDA graphs of blocks without a backward pass would overwrite each other's input.
+    eager = device.type == "cpu" or recipe.train.compile_mode == "reduce-overhead"
+    with torch.compiler.set_stance("force_eager" if eager else "default"):
         losses = {
             name: _loss(module, source.heldout, source.kind, recipe, world, device, max_rows)
             for name, source in shards.sources.items()
             if source.heldout is not None and source.heldout.tokens > 0
         }
     module.train(was_training)
+    reshard(module)
     return {name: loss for name, loss in losses.items() if loss}
 
 

@@ -19,10 +19,12 @@ import torch
 
 from xmodel2.data.loader import IGNORED, Batch, Loader, prefetch
 from xmodel2.data.shards import ShardSet
+from xmodel2.errors import XmodelError
 from xmodel2.files import write_json_atomic
+from xmodel2.model import tensor_program
 from xmodel2.model.count import flops_per_token
 from xmodel2.recipe import Recipe
-from xmodel2.train.agreement import on_rank_0
+from xmodel2.train.agreement import on_rank_0, together
 from xmodel2.train.branch import origin_checkpoint
 from xmodel2.train.checkpoint import load_training_state, newest_valid, set_aside
 from xmodel2.train.checkpoint_writer import CheckpointWriter
@@ -36,8 +38,8 @@ from xmodel2.train.profile import StepProfiler
 from xmodel2.train.progress import TrainProgress
 from xmodel2.train.run_dir import MIXTURE_FILE
 from xmodel2.train.schedule import rate_at, stage_of
-from xmodel2.train.sharding import draw_weights
-from xmodel2.train.step import TrainStep
+from xmodel2.train.sharding import write
+from xmodel2.train.step import Stopped, TrainStep
 from xmodel2.train.watchdog import Watchdog
 from xmodel2.train.world import World
 
@@ -78,6 +80,7 @@ class Loop:
         self._norms = LayerNorms(parts.step.model)
         self._stop = threading.Event()
         self._loss: float | None = None
+        self._problem: Exception | None = None
 
     def run(self, start: int, stop_after: int | None = None) -> RunResult:
         """Make the steps after ``start``; returns early, saved, on SIGINT or SIGTERM."""
@@ -87,8 +90,7 @@ class Loop:
             stack.enter_context(self._signals())
             self.progress = stack.enter_context(TrainProgress(recipe, start, world.is_main))
             self.dog = stack.enter_context(Watchdog(world.rank, world.size, world.store(), recipe.guard.hang_seconds))
-            trackers = MetricsWriter(parts.run_dir, start, recipe.train.trackers, recipe, world.rank)
-            self.metrics = stack.enter_context(closing(trackers))
+            self.metrics = stack.enter_context(closing(self._metrics(start)))
             writer = CheckpointWriter(
                 parts.run_dir, recipe, parts.step.model, parts.optimizer, always={recipe.stable_steps}
             )
@@ -98,74 +100,118 @@ class Loop:
                 self.progress.say(f"{parts.run_dir}: going on from step {start}")
             while step < recipe.total_steps and not stopped:
                 step, stopped = self._steps(step, stop_after)
+            self._together(0.0)
         return RunResult(parts.run_dir, step, step >= recipe.total_steps, self._loss)
 
     def _steps(self, start: int, stop_after: int | None) -> tuple[int, bool]:
         """Make steps from ``start`` on; return where it is now, and whether it was told to stop."""
         recipe, world = self.recipe, self.parts.world
         batches = prefetch(self.parts.loader, start, recipe.total_steps, world.part(recipe.batch_rows))
+        saved = start
         with closing(batches):
-            for step, batch, waited in self._timed(batches, start):
-                tokens, stop = world.sum([float((batch.targets != IGNORED).sum()), float(self._stop.is_set())])
+            for step in range(start + 1, recipe.total_steps + 1):
+                batch, tokens = self._next(step, batches)
+                verdict = "go"
                 if step in self.guard.passed_over:
-                    self.metrics.write(passed_over_record(step, stage_of(recipe, step)))
-                elif self._step(step, batch, tokens * world.data[1] / world.size, waited) == "roll back":
+                    self._write(passed_over_record(step, stage_of(recipe, step)))
+                else:
+                    verdict = self._step(step, batch, tokens * world.data[1] / world.size)
+                if verdict == "roll back":
                     return self._roll_back(), False
-                stopping = stop > 0 or step == stop_after
+                if verdict == "stopped":
+                    return self._stopped(step - 1, saved)
                 if self._due(step, recipe.train.heldout_every):
                     self._heldout(step)
-                if (
-                    stopping
-                    or step in self._ends
-                    or not (step % recipe.train.checkpoint_every or self.guard.in_trouble)
-                ):
+                due = step % recipe.train.checkpoint_every == 0 and not self.guard.in_trouble
+                if due or step in self._ends:
                     self._save(step)
-                if stopping and step < recipe.total_steps:
-                    self.progress.say(f"stopped at step {step}, saved; go on with --resume")
-                    return step, True
+                    saved = step
+                if step == stop_after and step < recipe.total_steps:
+                    return self._stopped(step, saved)
         return recipe.total_steps, False
 
-    def _timed(self, batches: Generator[Batch, None, None], start: int) -> Iterator[tuple[int, Batch, float]]:
-        """Yield step, batch, and the seconds that the loop waited for it."""
-        for step in range(start + 1, self.recipe.total_steps + 1):
-            self.dog.beat(step, "waiting for data")
-            self._clock = time.perf_counter()
+    def _next(self, step: int, batches: Generator[Batch, None, None]) -> tuple[Batch, float]:
+        """Return this rank's rows of a step, and the loss tokens of all ranks' (of those that read the same, each)."""
+        self.dog.beat(step, "waiting for data")
+        self._clock = time.perf_counter()
+        batch = None
+        try:
             batch = next(batches)
-            yield step, batch, time.perf_counter() - self._clock
+        except Exception as error:
+            self._problem = self._problem or error
+        tokens = self._together(float((batch.targets != IGNORED).sum()) if batch is not None else 0.0)
+        self._waited = time.perf_counter() - self._clock
+        assert batch is not None
+        return batch, tokens
 
-    def _step(self, step: int, batch: Batch, loss_tokens: float, waited: float) -> str:
-        """Make one step, as far as the guard lets it; return the guard's verdict."""
+    def _together(self, value: float) -> float:
+        """Return the sum of a value over all ranks; raises on every rank what went wrong on any since the last call."""
+        total, failed = self.parts.world.sum([value, float(self._problem is not None)])
+        if failed:
+            raise self._problem or XmodelError("another rank could not go on; its message says why")
+        return total
+
+    def _step(self, step: int, batch: Batch, loss_tokens: float) -> str:
+        """Make one step, as far as the guard lets it; return the guard's verdict, or "stopped" if a signal came before."""
         recipe, optimizer, train = self.recipe, self.parts.optimizer, self.parts.step
         rate, stage = rate_at(recipe, step), stage_of(recipe, step)
         set_rate(optimizer, rate)
         self.dog.beat(step, "forward and backward")
-        loss, norm = train.gradients(batch, loss_tokens)
+        try:
+            loss, norm = train.gradients(batch, loss_tokens, self._told_to_stop)
+        except Stopped:
+            train.discard(optimizer)
+            return "stopped"
         grad_norm = float(norm)
         verdict = self.guard.judge(step, stage, loss, grad_norm)
         if verdict.action != "go":
             train.discard(optimizer)
             documents = batch_documents(self.parts.loader, step)
-            self.metrics.write(skip_record(step, stage, verdict.reason, loss, grad_norm, documents))
+            self._write(skip_record(step, stage, verdict.reason, loss, grad_norm, documents))
             self.progress.say(f"step {step} skipped: {verdict.reason}")
             return verdict.action
         measured = bool(recipe.train.norms_every) and step % recipe.train.norms_every == 0
         if measured:
-            self._norms.before_step()
+            self._norms.before_step(train.gradient_scale)
         self.dog.beat(step, "update")
         train.apply(optimizer, norm)
         seconds = time.perf_counter() - self._clock
         if measured:
-            self.metrics.write(norms_record(step, self._norms.after_step()))
-        line = self._line(step, stage, loss, rate, grad_norm, seconds, waited)
-        self.metrics.write(line)
+            self._write(norms_record(step, self._norms.after_step()))
+        line = self._line(step, stage, loss, rate, grad_norm, seconds)
+        self._write(line)
         self.progress.update(step, stage, loss, rate, line["tokens_per_second"], line["mfu"])
         self.profiler.step()
         self._loss = loss
         return verdict.action
 
-    def _line(
-        self, step: int, stage: str, loss: float, rate: float, norm: float, seconds: float, waited: float
-    ) -> dict[str, Any]:
+    def _told_to_stop(self) -> bool:
+        return self.parts.world.sum([float(self._stop.is_set())])[0] > 0
+
+    def _stopped(self, step: int, saved: int) -> tuple[int, bool]:
+        if step > saved:
+            self._save(step)
+        self.progress.say(f"stopped at step {step}, saved; go on with --resume")
+        return step, True
+
+    def _metrics(self, start: int) -> MetricsWriter:
+        parts = self.parts
+        opened: list[MetricsWriter] = []
+        together(
+            lambda: opened.append(
+                MetricsWriter(parts.run_dir, start, self.recipe.train.trackers, self.recipe, parts.world.rank)
+            )
+        )
+        return opened[0]
+
+    def _write(self, line: dict[str, Any]) -> None:
+        """Write a line of metrics; if that fails, the next `_together` says so to all ranks."""
+        try:
+            self.metrics.write(line)
+        except XmodelError as error:
+            self._problem = self._problem or error
+
+    def _line(self, step: int, stage: str, loss: float, rate: float, norm: float, seconds: float) -> dict[str, Any]:
         recipe, world = self.recipe, self.parts.world
         speed, length = recipe.train.batch_tokens / seconds, recipe.data.sequence_length
         nominal = nominal_flops(self.parts.device)
@@ -179,7 +225,7 @@ class Loop:
             "tokens_per_second": speed,
             "mfu": speed * flops_per_token(recipe.model, length) / (self.parts.peak_flops * world.size),
             "seconds": seconds,
-            "loader_wait": waited,
+            "loader_wait": self._waited,
             "memory_bytes": memory_in_use(self.parts.device),
         }
         if nominal:
@@ -196,10 +242,11 @@ class Loop:
         checkpoint = on_rank_0(lambda: _checkpoint_before(parts.run_dir, first))
         if checkpoint is None:
             state: dict[str, Any] = {"step": 0}
-            draw_weights(parts.step.model, parts.device, recipe.seed)
+            tensor_program.initialise(parts.step.model, recipe.seed, write)  # in place: FSDP holds on to the storage
             parts.optimizer.state.clear()
         else:
-            state = load_training_state(checkpoint, recipe, parts.step.model, parts.optimizer)
+            model, optimizer = parts.step.model, parts.optimizer
+            state = together(lambda: load_training_state(checkpoint, recipe, model, optimizer))[parts.world.rank]
         step: int = state["step"]
         self.guard = self.guard.gone_back(step, state.get("guard"), lambda n: batch_documents(parts.loader, n))
         # In this order: a run that is killed in between rolls back again.
@@ -219,7 +266,7 @@ class Loop:
             parts.step.module, parts.shards, recipe, parts.world, parts.device, recipe.train.heldout_rows
         )
         tokens = step * recipe.train.batch_tokens
-        self.metrics.write({"step": step, "kind": "heldout", "tokens": tokens, "heldout": losses})
+        self._write({"step": step, "kind": "heldout", "tokens": tokens, "heldout": losses})
 
     def _save(self, step: int) -> None:
         parts, recipe = self.parts, self.recipe
@@ -232,8 +279,7 @@ class Loop:
             "loader": {"seed": recipe.seed, "rows": rows},
             "guard": self.guard.state(),
         }
-        if parts.world.is_main:
-            write_json_atomic(parts.run_dir / MIXTURE_FILE, parts.loader.report(rows))
+        on_rank_0(lambda: write_json_atomic(parts.run_dir / MIXTURE_FILE, parts.loader.report(rows)))
         self.writer.save(step, state)
 
     @contextmanager
@@ -244,6 +290,8 @@ class Loop:
 
         def stop(number: int, frame: FrameType | None) -> None:
             self._stop.set()
+            if number == signal.SIGINT and self.parts.world.size == 1:
+                signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C does not wait for the save
 
         previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

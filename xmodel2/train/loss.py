@@ -19,8 +19,8 @@ from xmodel2.data.batch import IGNORED
 CHUNK_BYTES = {"cpu": 32 << 20, "cuda": 512 << 20}
 """Logits held at once, in fp32, if the recipe does not say: the products are busy, and a block's activations weigh more."""
 
-Chunk = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
-"""hidden [C, H], table [V, H], targets [C] to summed nats and their gradients by hidden and table."""
+Chunk = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]
+"""Summed nats of a chunk, and their gradients by hidden states and by table."""
 
 
 def chunk_positions(asked: int, positions: int, vocab_size: int, device: str = "cpu") -> int:
@@ -49,47 +49,37 @@ class VocabShard:
 
 
 def cross_entropy_chunk(
-    hidden_CH: torch.Tensor, weight_VH: torch.Tensor, target_C: torch.Tensor, multiplier: float
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return a chunk's summed nats, and their gradient by hidden states and by table (of one rank with all pieces)."""
-    logits_CV = (F.linear(hidden_CH, weight_VH) * multiplier).float()
-    kept_C = target_C != IGNORED
-    index_C1 = target_C.clamp_min(0)[:, None]
-    lse_C = torch.logsumexp(logits_CV, dim=-1)
-    nats = ((lse_C - logits_CV.gather(1, index_C1)[:, 0]) * kept_C).sum()
-    grad_CV = _gradient(logits_CV, lse_C, index_C1, kept_C, multiplier, hidden_CH.dtype)
-    return nats, grad_CV @ weight_VH, grad_CV.t() @ hidden_CH
-
-
-def _gradient(
-    logits_CV: torch.Tensor,
-    lse_C: torch.Tensor,
-    index_C1: torch.Tensor,
-    kept_C: torch.Tensor,
+    hidden_CH: torch.Tensor,
+    weight_VH: torch.Tensor,
+    target_C: torch.Tensor,
+    gradients: bool,
     multiplier: float,
-    dtype: torch.dtype,
-) -> torch.Tensor:
-    piece_V = torch.arange(logits_CV.shape[1], device=logits_CV.device)
-    softmax_CV = torch.exp(logits_CV - lse_C[:, None])
-    return ((softmax_CV - (piece_V[None] == index_C1).float()) * (kept_C * multiplier)[:, None]).to(dtype)
+    shard: VocabShard | None = None,
+) -> Chunk:
+    """Return a chunk's summed nats and, if asked for, their gradients by hidden states [C, H] and by table [V, H].
 
-
-def sharded_cross_entropy_chunk(
-    hidden_CH: torch.Tensor, weight_VH: torch.Tensor, target_C: torch.Tensor, multiplier: float, shard: VocabShard
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """As `cross_entropy_chunk`, each rank of a group with its own pieces, in order of rank."""
+    With ``shard`` each rank of a group has its own pieces, in order of rank.
+    """
     V = len(weight_VH)
     logits_CV = (F.linear(hidden_CH, weight_VH) * multiplier).float()
     kept_C = target_C != IGNORED
-    local_C = target_C - shard.rank * V
+    local_C = target_C if shard is None else target_C - shard.rank * V
     here_C = (local_C >= 0) & (local_C < V)
-    top_C = shard.max(logits_CV.amax(dim=-1))
-    lse_C = top_C + shard.sum(torch.exp(logits_CV - top_C[:, None]).sum(dim=-1)).log()
-    chosen_C = logits_CV.gather(1, local_C.clamp(0, V - 1)[:, None])[:, 0]
-    nats = ((lse_C - shard.sum(torch.where(here_C, chosen_C, 0.0))) * kept_C).sum()
-    index_C1 = torch.where(here_C, local_C, V)[:, None]
-    grad_CV = _gradient(logits_CV, lse_C, index_C1, kept_C, multiplier, hidden_CH.dtype)
-    return nats, shard.sum(grad_CV @ weight_VH), grad_CV.t() @ hidden_CH
+    chosen_C = torch.where(here_C, logits_CV.gather(1, local_C.clamp(0, V - 1)[:, None])[:, 0], 0.0)
+    if shard is None:
+        lse_C = torch.logsumexp(logits_CV, dim=-1)
+    else:
+        top_C = shard.max(logits_CV.amax(dim=-1))
+        lse_C = top_C + shard.sum(torch.exp(logits_CV - top_C[:, None]).sum(dim=-1)).log()
+        chosen_C = shard.sum(chosen_C)
+    nats = ((lse_C - chosen_C) * kept_C).sum()
+    if not gradients:
+        return nats, None, None
+    piece_V = torch.arange(V, device=logits_CV.device)
+    error_CV = torch.exp(logits_CV - lse_C[:, None]) - (piece_V[None] == local_C[:, None]).float()
+    grad_CV = (error_CV * (kept_C * multiplier)[:, None]).to(hidden_CH.dtype)
+    grad_CH = grad_CV @ weight_VH
+    return nats, grad_CH if shard is None else shard.sum(grad_CH), grad_CV.t() @ hidden_CH
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -101,33 +91,49 @@ class _LinearCrossEntropy(torch.autograd.Function):
         target_T: torch.Tensor,
         position_T: torch.Tensor | None,
         size: int,
-        chunk: Chunk,
+        chunk: Callable[..., Chunk],
     ) -> torch.Tensor:
-        hidden_TH = hidden_NH if position_T is None else hidden_NH.index_select(0, position_T)
-        missing = -len(hidden_TH) % size
-        if missing:
-            hidden_TH = F.pad(hidden_TH, (0, 0, 0, missing))
-            target_T = F.pad(target_T, (0, missing), value=IGNORED)
-        nats = torch.zeros((), device=hidden_NH.device)
-        grad_TH, grad_VH = torch.empty_like(hidden_TH), torch.zeros_like(weight_VH, dtype=torch.float32)
-        weight = weight_VH.to(hidden_NH.dtype)
-        for start in range(0, len(target_T), size):
-            here = slice(start, start + size)
-            loss, grad_TH[here], grad = chunk(hidden_TH[here], weight, target_T[here])
-            nats += loss
-            grad_VH += grad
-            del grad  # not beside the next one
-        ctx.save_for_backward(grad_TH[: len(grad_TH) - missing], grad_VH, position_T)
+        nats, grad_TH, grad_VH = _chunks(hidden_NH, weight_VH, target_T, position_T, size, chunk, gradients=True)
+        ctx.save_for_backward(grad_TH, grad_VH, position_T)
         ctx.rows, ctx.dtype = len(hidden_NH), weight_VH.dtype
         return nats
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         grad_TH, grad_VH, position_T = ctx.saved_tensors
-        grad_NH = grad_TH.mul_(grads[0].to(grad_TH.dtype))
         if position_T is not None:
-            grad_NH = grad_TH.new_zeros(ctx.rows, grad_TH.shape[1]).index_copy_(0, position_T, grad_TH)
-        return grad_NH, grad_VH.mul_(grads[0]).to(ctx.dtype), None, None, None, None
+            grad_TH = grad_TH.new_zeros(ctx.rows, grad_TH.shape[1]).index_copy_(0, position_T, grad_TH)
+        return grad_TH, grad_VH.to(ctx.dtype), None, None, None, None
+
+
+def _chunks(
+    hidden_NH: torch.Tensor,
+    weight_VH: torch.Tensor,
+    target_T: torch.Tensor,
+    position_T: torch.Tensor | None,
+    size: int,
+    chunk: Callable[..., Chunk],
+    gradients: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the summed nats and, filled if asked for, their gradients by gathered hidden states [T, H] and table [V, H]."""
+    hidden_TH = hidden_NH if position_T is None else hidden_NH.index_select(0, position_T)
+    T = len(hidden_TH)
+    if missing := -T % size:
+        hidden_TH = F.pad(hidden_TH, (0, 0, 0, missing))
+        target_T = F.pad(target_T, (0, missing), value=IGNORED)
+    nats = torch.zeros((), device=hidden_NH.device)
+    grad_TH = torch.empty_like(hidden_TH) if gradients else hidden_TH
+    grad_VH = torch.zeros_like(weight_VH, dtype=torch.float32) if gradients else weight_VH
+    weight = weight_VH.to(hidden_NH.dtype)
+    for start in range(0, len(target_T), size):
+        here = slice(start, start + size)
+        loss, by_hidden, by_table = chunk(hidden_TH[here], weight, target_T[here], gradients)
+        nats += loss
+        if by_hidden is not None and by_table is not None:
+            grad_TH[here] = by_hidden
+            grad_VH += by_table
+            del by_table  # not beside the next one
+    return nats, grad_TH[:T], grad_VH
 
 
 def linear_cross_entropy(
@@ -136,12 +142,14 @@ def linear_cross_entropy(
     target_T: torch.Tensor,
     position_T: torch.Tensor | None,
     size: int,
-    chunk: Chunk,
+    chunk: Callable[..., Chunk],
 ) -> torch.Tensor:
     """Return the summed nats of T of N positions (all, if ``position`` is None), ``size`` at a time; -100 counts nothing.
 
-    ``chunk`` is `cross_entropy_chunk` with its multiplier, perhaps compiled, or `sharded_cross_entropy_chunk` with its group.
-    To be differentiated once.
+    ``chunk`` is `cross_entropy_chunk` with its multiplier and shard, perhaps compiled. ``backward`` is to be called on the sum
+    itself: what would multiply it afterwards is left out, since it would cost a pass over both gradients, and bits of them.
     """
+    if not torch.is_grad_enabled():
+        return _chunks(hidden_NH, weight_VH, target_T, position_T, size, chunk, gradients=False)[0]
     nats: torch.Tensor = _LinearCrossEntropy.apply(hidden_NH, weight_VH, target_T, position_T, size, chunk)
     return nats

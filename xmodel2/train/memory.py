@@ -186,7 +186,7 @@ class _Step:
         C = chunk_positions(self.recipe.train.loss_chunk_tokens, self.tokens, V, "cuda" if self.cuda else "cpu")
         # Hidden states of the positions with a target, gathered, and their gradient.
         product, positions = e * V * H, e * -(-self.tokens // C) * C * H
-        if self.compiled and self.layout.tensor == 1:
+        if self.compiled:
             making = e * C * V + e * C * H + product  # the logits become their own gradient
         else:
             softmax = 16 * C * V  # logits, softmax, one-hot or product, and their difference, in fp32

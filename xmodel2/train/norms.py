@@ -36,13 +36,14 @@ class LayerNorms:
         self._counts = [sum(parameter.numel() for parameter in group) for group in self._classes.values()]
 
     @torch.no_grad()
-    def before_step(self) -> None:
-        """Measure weights and gradients, and keep a copy of this rank's weights until `after_step`.
+    def before_step(self, gradient_scale: float = 1.0) -> None:
+        """Measure weights and gradients (times ``gradient_scale``), and keep a copy of this rank's weights until `after_step`.
 
         To be called on every rank, after the backward pass and before gradients are clipped.
         """
         gradients = [[p.grad for p in group if p.grad is not None] for group in self._classes.values()]
         self._sums = global_square_sums([*self._classes.values(), *gradients])
+        self._sums[len(self._classes) :] *= gradient_scale**2
         self._copies = [parameter.detach().clone() for parameter in self._parameters]
 
     @torch.no_grad()

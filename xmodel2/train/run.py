@@ -67,13 +67,13 @@ def _prepare(
     device: torch.device,
 ) -> tuple[Loop, int]:
     """Return the loop, and the step after which it begins."""
+    set_determinism(recipe.train.deterministic, device)  # before the first product: cuBLAS decides once
     shards = _open_data(recipe)
     loader = make_loader(recipe, shards)
     checkpoint, recipe = on_rank_0(partial(open_run, recipe, run_dir, resume, shards.fingerprint, branch_from))
     rows = recipe.train.micro_batch_size * recipe.data.sequence_length
     precision, peak = on_rank_0(partial(pick_precision, recipe.train.precision, device, rows, recipe.model))
     recipe = replace(recipe, {"train.precision": precision, "train.device": device.type})
-    set_determinism(recipe.train.deterministic, device)
 
     with torch.device("meta"):
         model = Xmodel2(recipe.model)
@@ -83,7 +83,8 @@ def _prepare(
     optimizer = build_optimizer(model.named_parameters(), recipe.model, recipe.train)
     state: dict[str, Any] = {"step": 0}
     if checkpoint is not None:
-        state = load_training_state(checkpoint, recipe, model, optimizer)
+        found = checkpoint
+        state = together(lambda: load_training_state(found, recipe, model, optimizer))[world.rank]
     start: int = state["step"]
     guard = Guard(recipe.guard, state.get("guard"), on_rank_0(lambda: read_json(run_dir / GUARD_FILE)))
     on_rank_0(partial(_fill_run_dir, run_dir, recipe, shards, loader, start))

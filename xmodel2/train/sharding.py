@@ -35,14 +35,18 @@ def shard(root: nn.Module, blocks: nn.ModuleList, world: World, dtype: torch.dty
     mesh = world.mesh
     if mesh is None or world.size == world.axis("tensor")[1]:
         return
-    name = "shard"
+    name, over = "shard", mesh["shard"]
     if world.axis("context")[1] > 1:
         name = "shard_context"
-        mesh["shard", "context"]._flatten(name)
-    over = mesh[name] if world.axis("replicate")[1] == 1 else mesh["replicate", name]
+        over = mesh["shard", "context"]._flatten(name)
+    if world.axis("replicate")[1] > 1:
+        over = mesh["replicate", name]
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
-    for module in (*blocks, root):
-        fully_shard(module, mesh=over, mp_policy=policy)
+    for block in blocks:
+        fully_shard(block, mesh=over, mp_policy=policy)
+    # Embedding and last norm stay fp32, as in one process: the one is scaled up before it is cast, the other is near 1.
+    policy = MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False)
+    fully_shard(root, mesh=over, mp_policy=policy)
     for module in root.modules():
         if isinstance(module, FSDPModule):  # losses are divided by the tokens of the whole batch: gradients add up
             module.set_gradient_divide_factor(1.0)
@@ -53,6 +57,12 @@ def sync_gradients(root: nn.Module, on: bool) -> None:
     """Say whether the next backward pass is a step's last: only then do gradients go over the ranks."""
     if isinstance(root, FSDPModule):
         root.set_requires_gradient_sync(on)
+
+
+def reshard(root: nn.Module) -> None:
+    """Give back the weights that a forward pass without a backward pass left gathered."""
+    if isinstance(root, FSDPModule):
+        root.reshard()
 
 
 def draw_weights(model: Xmodel2, device: torch.device, seed: int) -> None:

@@ -21,11 +21,11 @@ from xmodel2.train.context import ContextShard
 from xmodel2.train.device import DTYPES, can_compile
 from xmodel2.train.float8 import apply_float8
 from xmodel2.train.loss import (
+    Chunk,
     VocabShard,
     chunk_positions,
     cross_entropy_chunk,
     linear_cross_entropy,
-    sharded_cross_entropy_chunk,
 )
 from xmodel2.train.recompute import keep_activations
 from xmodel2.train.sharding import cut_tensors, shard, sync_gradients
@@ -57,23 +57,23 @@ class LossModule(nn.Module):
         if world.mesh is not None and world.axis("context")[1] > 1:
             self.context = ContextShard(world.mesh.get_group("context"), recipe.data.sequence_length, device)
             positions = recipe.train.micro_batch_size * len(self.context.positions)
-        self.tensor_parallel = world.axis("tensor")[1]
-        vocab_size = recipe.model.vocab_size // self.tensor_parallel
+        tensor_parallel = world.axis("tensor")[1]
+        vocab_size = recipe.model.vocab_size // tensor_parallel
         self.chunk = chunk_positions(recipe.train.loss_chunk_tokens, positions, vocab_size, device.type)
-        self.cross_entropy: Callable = partial(cross_entropy_chunk, multiplier=model.logit_multiplier)
-        if world.mesh is not None and self.tensor_parallel > 1:
-            vocab = VocabShard(world.mesh.get_group("tensor"))
-            self.cross_entropy = partial(sharded_cross_entropy_chunk, multiplier=model.logit_multiplier, shard=vocab)
+        shard = VocabShard(world.mesh.get_group("tensor")) if world.mesh and tensor_parallel > 1 else None
+        self.cross_entropy: Callable[..., Chunk] = partial(
+            cross_entropy_chunk, multiplier=model.logit_multiplier, shard=shard
+        )
 
     def compile(self, mode: str) -> None:  # type: ignore[override]
         """Compile by region: one block's code serves all blocks, so that compile time does not grow with depth."""
         for block in (*self.model.layers, self.model.norm):
             block.compile(dynamic=False, mode=mode)
-        if self.tensor_parallel == 1:
-            self.cross_entropy = torch.compile(self.cross_entropy, dynamic=False, mode=mode)
+        self.cross_entropy = torch.compile(self.cross_entropy, dynamic=False, mode=mode)
 
     def forward(self, batch: MicroBatch) -> torch.Tensor:
-        """Return the summed nats of a micro-batch, a scalar."""
+        """Return the summed nats of a micro-batch, a scalar; `backward` is to be called on it as it is."""
+        torch.compiler.cudagraph_mark_step_begin()
         if self.context is None:
             hidden = self.model.hidden(batch.inputs_BS, batch.documents_BT, dtype=self.dtype, kernel=self.kernel)
         else:
@@ -122,6 +122,10 @@ def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
+class Stopped(Exception):  # noqa: N818
+    """The step was left unmade, because the run is to stop."""
+
+
 class TrainStep:
     """Forward, backward, clip and update for one global batch, or for a rank's rows of it."""
 
@@ -140,28 +144,38 @@ class TrainStep:
             self.module.compile(recipe.train.compile_mode)
         shard(self.module, model.layers, self.world, DTYPES[precision])
 
-    def gradients(self, batch: Batch, loss_tokens: float) -> tuple[float, torch.Tensor]:
-        """Make the gradients of this rank's rows; return the loss (nats a loss token) and the norm, over all ranks.
+    def gradients(
+        self, batch: Batch, loss_tokens: float, stopping: Callable[[], bool] = lambda: False
+    ) -> tuple[float, torch.Tensor]:
+        """Make the gradients of this rank's rows; return the loss (nats a loss token) and its gradient's norm, over all ranks.
 
-        ``loss_tokens`` are those of the whole batch.
+        ``loss_tokens`` are those of the whole batch. Raises `Stopped` if ``stopping`` says so, on all ranks alike, before a
+        micro-batch.
         """
         total = torch.zeros((), device=self.device)
-        rows, count = self.recipe.train.micro_batch_size, max(1.0, loss_tokens)
+        rows, self._count = self.recipe.train.micro_batch_size, max(1.0, loss_tokens)
         last = len(batch.inputs) - rows
         parts = micro_batches(batch, rows, self.recipe.data.mask_documents, self.module, self.device)
         for number, part in enumerate(parts):
+            if stopping():
+                raise Stopped
             sync_gradients(self.module, number * rows >= last)
             loss = self.module(part)
-            (loss / count).backward()
+            loss.backward()
             total += loss.detach()
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        norm = global_square_sum(gradients).sqrt()
+        norm = global_square_sum(gradients).sqrt() / self._count
         copies = self.world.size // (self.world.data[1] * self.world.axis("context")[1])
-        return self.world.sum([float(total)])[0] / copies / count, norm
+        return self.world.sum([float(total)])[0] / copies / self._count, norm
+
+    @property
+    def gradient_scale(self) -> float:
+        """What the gradients are yet to be multiplied by: they are those of the sum, not of the mean."""
+        return 1 / self._count
 
     def apply(self, optimizer: torch.optim.Optimizer, norm: torch.Tensor) -> None:
-        """Clip the gradients to ``max_grad_norm`` by their norm, and update the weights."""
-        clip_(self.model.parameters(), norm, self.recipe.train.max_grad_norm)
+        """Make the gradients those of the mean, clip them to ``max_grad_norm`` by their norm, and update the weights."""
+        clip_(self.model.parameters(), norm, self.recipe.train.max_grad_norm, self.gradient_scale)
         optimizer.step()
         self.discard(optimizer)
 

@@ -32,10 +32,13 @@ def global_square_sums(groups: Sequence[Sequence[torch.Tensor]]) -> torch.Tensor
 
 
 @torch.no_grad()
-def clip_(parameters: Iterable[nn.Parameter], norm: torch.Tensor, max_norm: float) -> None:
-    """Scale the gradients in place by max_norm / norm where that is below 1; ``norm`` is a scalar on their device."""
+def clip_(parameters: Iterable[nn.Parameter], norm: torch.Tensor, max_norm: float, factor: float = 1.0) -> None:
+    """Scale the gradients in place by ``factor``, and by max_norm / norm where that is below 1.
+
+    ``norm``, a scalar on their device, is theirs once they are multiplied by ``factor``.
+    """
     gradients = [local_part(p.grad) for p in parameters if p.grad is not None]
-    scale = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+    scale = (max_norm / (norm + 1e-6)).clamp(max=1.0) * factor
     torch._foreach_mul_(gradients, scale.to(gradients[0].dtype))  # always: a condition would wait for the device
 
 

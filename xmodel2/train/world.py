@@ -83,17 +83,19 @@ def open_world(recipe: Recipe, device: torch.device) -> Iterator[World]:
         yield World()
         return
     if device.type == "cuda":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        local, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if local >= gpus:
+            raise XmodelError(
+                f"more processes than GPUs: this machine has {gpus}; start torchrun --nproc-per-node {gpus}"
+            )
+        torch.cuda.set_device(local)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    # Later than the watchdog, which can say who hangs.
-    seconds = recipe.guard.hang_seconds + 60 if recipe.guard.hang_seconds else 10**6
     if mine := not dist.is_initialized():
-        dist.init_process_group(backend, timeout=timedelta(seconds=seconds))
-    try:
-        yield World(dist.get_rank(), size, init_device_mesh(device.type, shape, mesh_dim_names=AXES))
-    finally:
-        if mine:
-            dist.destroy_process_group()
+        # Long: in the loop the watchdog looks, which can say who hangs; before it, rank 0 may read all data.
+        dist.init_process_group(backend, timeout=timedelta(days=2))
+    yield World(dist.get_rank(), size, init_device_mesh(device.type, shape, mesh_dim_names=AXES))
+    if mine:  # not after an error: others may be in a collective, and taking the group down would wait for them
+        dist.destroy_process_group()
 
 
 def mesh_shape(recipe: Recipe, size: int) -> tuple[int, int, int, int]:
@@ -107,6 +109,8 @@ def mesh_shape(recipe: Recipe, size: int) -> tuple[int, int, int, int]:
             f" context_parallel {layout.context_parallel} x tensor_parallel {layout.tensor_parallel} is {rest * shard}, but"
             f" there are {size} processes; change the keys, or start with torchrun --nproc-per-node {rest * shard}"
         )
+    if size > 1 and recipe.train.compile_mode == "reduce-overhead":
+        raise XmodelError("train.compile_mode = 'reduce-overhead' (CUDA graphs) is for one process; use 'default'")
     groups = fused_layout.groups(model)
     if groups % layout.tensor_parallel:
         possible = [n for n in range(1, groups + 1) if groups % n == 0]
