@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
 from xmodel2.model import Xmodel2
 from xmodel2.model.attention import attend, mask_for
@@ -99,13 +100,26 @@ def test_a_block_mask_shows_what_plain_products_see(S: int, part: slice) -> None
         assert torch.allclose(flex, plain, atol=2e-5)
 
 
-def test_blocks_of_other_documents_are_left_out() -> None:
-    index = torch.arange(512)
-    documents = (index[None] >= 256).int()
-    mask = block_mask(Places(index, index, documents, documents))
-    assert mask.kv_num_blocks.tolist() == [[[1, 1, 1, 1]]]  # on the diagonal
+@pytest.mark.parametrize("S", [256, 300, 512])
+def test_blocks_are_those_that_the_whole_mask_needs(S: int) -> None:
+    documents = torch.randint(0, 3, (2, S), generator=torch.Generator().manual_seed(1)).sort(1).values.int()
+    index = torch.arange(S)
+    halves = torch.cat([index[: S // 4], index[-(S // 4) :]])  # as a context-parallel rank holds them
+    for query in (index, halves):
+        mask = block_mask(Places(query, index, documents[:, query], documents))
+        whole = create_block_mask(mask.mask_mod, 2, None, len(query), S, device="cpu")
+        assert torch.equal(mask.to_dense() > 0, whole.to_dense() > 0)
+        assert torch.equal(full_blocks(mask), full_blocks(whole))
+
+
+def full_blocks(mask: BlockMask) -> torch.Tensor:
+    """Return which blocks are seen whole: bool [B, query blocks, key blocks]."""
     assert mask.full_kv_num_blocks is not None
-    assert mask.full_kv_num_blocks.tolist() == [[[0, 1, 0, 1]]]
+    assert mask.full_kv_indices is not None
+    place = torch.arange(mask.full_kv_indices.shape[-1])
+    taken = place < mask.full_kv_num_blocks[..., None]
+    full = torch.zeros(mask.full_kv_indices.shape, dtype=torch.bool)
+    return full.scatter(-1, mask.full_kv_indices.long(), taken)[:, 0]
 
 
 @torch.no_grad()

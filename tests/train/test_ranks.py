@@ -13,16 +13,26 @@ import torch
 
 from xmodel2.data.synthetic import write_random_shards
 from xmodel2.errors import XmodelError
-from xmodel2.files import write_text_atomic
+from xmodel2.files import read_json, write_text_atomic
 from xmodel2.recipe import Recipe, load_recipe, recipe_from_dict, recipe_to_toml, replace
 from xmodel2.train import load_model, read_metrics, train
-from xmodel2.train.checkpoint import checkpoint_steps
+from xmodel2.train.checkpoint import MODEL, OPTIMIZER, checkpoint_steps
+from xmodel2.train.guard import GUARD_FILE
+from xmodel2.train.tensor_files import TensorFiles
 from xmodel2.train.world import mesh_shape
 
 LAYOUTS = {
-    2: ["data_parallel_shard=2", "data_parallel_replicate=2", "tensor_parallel=2", "context_parallel=2", "stopped"],
+    2: [
+        "data_parallel_shard=2",
+        "data_parallel_replicate=2",
+        "tensor_parallel=2",
+        "context_parallel=2",
+        "compiled,tensor_parallel=2",
+        "stopped",
+        "bf16",
+        "poisoned",
+    ],
     4: [
-        "data_parallel_shard=4",
         "data_parallel_replicate=2,data_parallel_shard=2",
         "data_parallel_shard=2,tensor_parallel=2",
         "data_parallel_shard=2,context_parallel=2",
@@ -107,6 +117,29 @@ def test_every_layout_learns_the_same(runs: Path, layout: str) -> None:
     assert many == pytest.approx(one, rel=2e-5)
     expected, got = (dict(load_model(runs / name)[0].named_parameters()) for name in ("one", layout))
     assert all(torch.allclose(expected[name], got[name], atol=2e-5) for name in expected)
+
+
+def test_a_checkpoint_after_a_held_out_loss_is_whole(runs: Path) -> None:
+    for step in (6, 10):
+        tensors = {
+            kind: TensorFiles(runs / "bf16" / "checkpoints" / f"step-{step}", kind) for kind in (MODEL, OPTIMIZER)
+        }
+        names = tensors[MODEL].shapes.keys()
+        assert {name.rpartition("/")[0] for name in tensors[OPTIMIZER].shapes} == names
+        for name, shape in tensors[MODEL].shapes.items():
+            tensors[MODEL].read_into(name, torch.empty(shape, dtype=torch.float32))
+    assert figures(runs / "bf16") == pytest.approx(figures(runs / "one"), rel=0.02)
+
+
+def test_ranks_roll_back_to_the_beginning_together(runs: Path) -> None:
+    passed_over = read_json(runs / "poisoned" / GUARD_FILE)["passed_over"]
+    assert passed_over == [1, 2, 3, 4]
+    lines = [line for line in read_metrics(runs / "poisoned") if "kind" not in line]
+    assert [line["step"] for line in lines] == [5, 6, 7, 8, 9, 10]
+    start = train(replace(load_recipe(runs / "recipe.toml"), {"guard.window": 0}), runs / "start", stop_after=1)
+    assert start.loss is not None
+    assert lines[0]["loss"] == pytest.approx(start.loss, abs=0.1)  # untrained
+    assert lines[-1]["loss"] < lines[0]["loss"] - 0.05
 
 
 def test_a_run_of_two_ranks_goes_on_with_one(runs: Path) -> None:
