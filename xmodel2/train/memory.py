@@ -193,9 +193,8 @@ class _Step:
             making = max(softmax, (4 + e) * C * V + e * C * H + product)
         # A CPU casts the whole gradient before it adds it to the sum in fp32.
         adding = product + (4 * V * H if e == 2 and not self.cuda else 0)
-        cast = product if e == 2 and not self.sharded else 0
-        backward = 4 * V * H + (product if e == 2 and self.sharded else 0)
-        return 4 * V * H + cast + 2 * positions + max(making, adding), backward + 2 * positions
+        cast = product if e == 2 else 0
+        return 4 * V * H + cast + 2 * positions + max(making, adding), 4 * V * H + 2 * positions
 
     def _workspace(self) -> int:
         """Bytes in flight in a block's backward pass: the residual's gradient, those of the feed-forward, one matrix's."""
@@ -207,7 +206,7 @@ class _Step:
         """Bytes of weights that FSDP holds whole, and of gradients on their way to the shards."""
         if not self.sharded or phase == "update":
             return 0
-        root = self.e * self.table
+        root = 4 * self.table  # the table stays fp32
         # The block at work, the next one's weights, and the buffer that they arrive in.
         block = 3 * self.e * self.block
         if phase == "backward of the embedding":
