@@ -10,48 +10,16 @@ from safetensors.torch import load_file
 
 from xmodel2.data.synthetic import write_random_shards
 from xmodel2.errors import XmodelError
-from xmodel2.recipe import Recipe, load_recipe, recipe_from_dict, replace
+from xmodel2.recipe import Recipe, load_recipe, replace
 from xmodel2.train import read_metrics, train
 from xmodel2.train.branch import origin_checkpoint
 from xmodel2.train.checkpoint import checkpoint_steps
 
 
 @pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
-    data = tmp_path_factory.mktemp("data")
-    write_random_shards(data, vocab_size=60, seed=0)
-    return recipe_from_dict(
-        {
-            "model": {
-                "hidden_size": 32,
-                "intermediate_size": 48,
-                "num_hidden_layers": 1,
-                "num_attention_heads": 2,
-                "num_key_value_heads": 1,
-                "vocab_size": 60,
-            },
-            "data": {"dir": str(data), "sequence_length": 16},
-            "stages": {
-                "stable": {"tokens": 12 * 64, "mixture": {"text": 1.0}},
-                "decay": {"tokens": 6 * 64, "sft_mixture": {"sft": 1.0}},
-            },
-            "train": {
-                "batch_tokens": 64,
-                "micro_batch_size": 2,
-                "warmup_steps": 3,
-                "decay_half_life_steps": 2,
-                "precision": "fp32",
-                "compile": False,
-                "checkpoint_every": 2,
-                "keep_checkpoints": 2,
-                "keep_checkpoint_every": 4,
-                "heldout_every": 0,
-                "heldout_rows": 2,
-                "device": "cpu",
-                "trackers": [],
-            },
-        }
-    )
+def recipe(small_recipe: Recipe) -> Recipe:
+    kept = {"train.checkpoint_every": 2, "train.keep_checkpoints": 2, "train.keep_checkpoint_every": 4}
+    return replace(small_recipe, {"stages.decay.tokens": 6 * 64, **kept})
 
 
 @pytest.fixture(scope="module")

@@ -15,41 +15,16 @@ from safetensors.torch import load_file
 
 from xmodel2.data.synthetic import write_random_shards
 from xmodel2.errors import XmodelError
-from xmodel2.recipe import Recipe, recipe_from_dict, replace
+from xmodel2.recipe import Recipe, replace
 from xmodel2.train import load_model, read_metrics, train
 from xmodel2.train.checkpoint import checkpoint_steps
 
 
 @pytest.fixture
-def recipe(tmp_path: Path) -> Recipe:
-    write_random_shards(tmp_path / "data", vocab_size=60, seed=0)
-    return recipe_from_dict(
-        {
-            "model": {
-                "hidden_size": 32,
-                "intermediate_size": 48,
-                "num_hidden_layers": 2,
-                "num_attention_heads": 2,
-                "num_key_value_heads": 1,
-                "vocab_size": 60,
-            },
-            "data": {"dir": str(tmp_path / "data"), "sequence_length": 16},
-            "stages": {
-                "stable": {"tokens": 12 * 64, "mixture": {"text": 1.0}},
-                "decay": {"tokens": 8 * 64, "sft_mixture": {"sft": 1.0}},
-            },
-            "train": {
-                "batch_tokens": 64,
-                "micro_batch_size": 2,
-                "warmup_steps": 3,
-                "decay_half_life_steps": 2,
-                "precision": "fp32",
-                "compile": False,
-                "checkpoint_every": 4,
-                "heldout_every": 10,
-                "device": "cpu",
-            },
-        }
+def recipe(small_recipe: Recipe, tmp_path: Path) -> Recipe:
+    write_random_shards(tmp_path / "data", vocab_size=60, seed=0)  # tests write into it
+    return replace(
+        small_recipe, {"model.num_hidden_layers": 2, "data.dir": str(tmp_path / "data"), "train.heldout_every": 10}
     )
 
 
