@@ -109,9 +109,9 @@ def test_tokenizer_commands(road: Path, tmp_path: Path, capsys: pytest.CaptureFi
 def test_plan_of_the_published_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("plan", Path(__file__).parents[1] / "recipes" / "xmodel2-1.2b.toml", "--json") == 0
     plan = json.loads(capsys.readouterr().out)
-    assert plan["parameters"] == 1_251_755_520
-    assert plan["rows a step"] == 960
-    assert plan["FLOPs a token"] == pytest.approx(9.32e9, rel=0.001)
+    assert plan["model"]["parameters"] == 1_251_755_520
+    assert plan["model"]["FLOPs a token"] == pytest.approx(9.32e9, rel=0.001)
+    assert plan["stages"]["stable"]["tokens"] == pytest.approx(1.5e12, rel=0.001)
 
 
 def test_check_prints_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,7 +32,7 @@ class Device:
 
 NOMINAL_MFU = 0.45
 """An assumption for a GPU, not a measurement: full-attention FLOPs over nominal ones."""
-CPU_MFU = 0.59
+CPU_MFU = 0.62
 """Measured: causal FLOPs over those of a matrix product, nano on two cores (benchmarks/README.md, `train_step`)."""
 
 DEVICES = {
