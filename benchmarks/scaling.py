@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     options = parser.parse_args()
     device = pick_device("auto")
+    torch._dynamo.config.recompile_limit = 64  # every shape compiles the same functions
     doublings = 2 if options.quick else None
     shapes = [
         {**BASE, axis: BASE[axis] * 2**n} for axis, most in DOUBLINGS.items() for n in range((doublings or most) + 1)
