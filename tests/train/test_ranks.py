@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from xmodel2.data.synthetic import write_random_shards
 from xmodel2.errors import XmodelError
 from xmodel2.files import read_json, write_text_atomic
-from xmodel2.recipe import Recipe, load_recipe, recipe_from_dict, recipe_to_toml, replace
+from xmodel2.recipe import Recipe, load_recipe, recipe_to_toml, replace
 from xmodel2.train import load_model, read_metrics, train
 from xmodel2.train.checkpoint import MODEL, OPTIMIZER, checkpoint_steps
 from xmodel2.train.guard import GUARD_FILE
@@ -42,38 +41,22 @@ LAYOUTS = {
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
 
-def recipe_of(data: Path, **train_settings: Any) -> Recipe:
-    return recipe_from_dict(
+def recipe_of(small_recipe: Recipe, **changed: Any) -> Recipe:
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "dim_model_base": 32}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    train_settings = {"batch_tokens": 256, "micro_batch_size": 1, "warmup_steps": 2, "checkpoint_every": 100}
+    return replace(
+        small_recipe,
         {
-            "model": {
-                "hidden_size": 64,
-                "intermediate_size": 96,
-                "num_hidden_layers": 2,
-                "num_attention_heads": 4,
-                "num_key_value_heads": 2,
-                "vocab_size": 60,
-                "dim_model_base": 32,
-            },
-            "data": {"dir": str(data), "sequence_length": 32},
-            "stages": {
-                "stable": {"tokens": 6 * 256, "mixture": {"text": 1.0}},
-                "decay": {"tokens": 4 * 256, "sft_mixture": {"sft": 1.0}},
-            },
-            "train": {
-                "batch_tokens": 256,
-                "micro_batch_size": 1,
-                "warmup_steps": 2,
-                "decay_half_life_steps": 2,
-                "precision": "fp32",
-                "compile": False,
-                "checkpoint_every": 100,
-                "heldout_every": 0,
-                "norms_every": 5,
-                "trackers": [],
-                "device": "cpu",
-                **train_settings,
-            },
-        }
+            **{f"model.{key}": value for key, value in {**sizes, **heads}.items()},
+            "data.sequence_length": 32,
+            "stages.stable.tokens": 6 * 256,
+            "stages.decay.tokens": 4 * 256,
+            **{f"train.{key}": value for key, value in train_settings.items()},
+            "train.heldout_rows": 64,
+            "train.norms_every": 5,
+            **changed,
+        },
     )
 
 
@@ -83,11 +66,10 @@ def torchrun(ranks: int, *arguments: str) -> subprocess.Popen[str]:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(small_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same run by one rank, in `one`, and in a folder a layout by two and by four."""
     root = tmp_path_factory.mktemp("ranks")
-    write_random_shards(root / "data", vocab_size=60, seed=0)
-    recipe = recipe_of(root / "data")
+    recipe = recipe_of(small_recipe)
     write_text_atomic(root / "recipe.toml", recipe_to_toml(recipe))
     train(recipe, root / "one")
     for ranks, layouts in LAYOUTS.items():
@@ -163,10 +145,8 @@ def ranks_of(launcher: int) -> list[int]:
     return [pid for pid in map(int, children) if b"xmodel2.cli" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
-def test_a_signal_stops_all_ranks_saved_and_a_killed_rank_ends_the_run(tmp_path: Path) -> None:
-    write_random_shards(tmp_path / "data", vocab_size=60, seed=0)
-    recipe = recipe_of(tmp_path / "data", checkpoint_every=5)
-    recipe = replace(recipe, {"stages.stable.tokens": 4000 * 256})
+def test_a_signal_stops_all_ranks_saved_and_a_killed_rank_ends_the_run(small_recipe: Recipe, tmp_path: Path) -> None:
+    recipe = recipe_of(small_recipe, **{"train.checkpoint_every": 5, "stages.stable.tokens": 4000 * 256})
     write_text_atomic(tmp_path / "recipe.toml", recipe_to_toml(recipe))
     run = tmp_path / "run"
     command = ["-m", "xmodel2.cli", "train", str(tmp_path / "recipe.toml"), "--out", str(run), "--resume"]
@@ -202,7 +182,7 @@ def test_a_signal_stops_all_ranks_saved_and_a_killed_rank_ends_the_run(tmp_path:
         (2, {"parallel.context_parallel": 2, "data.sequence_length": 2}, "must be a multiple of 4"),
     ],
 )
-def test_a_layout_that_does_not_fit(tmp_path: Path, ranks: int, changed: dict[str, Any], message: str) -> None:
-    recipe = replace(recipe_of(tmp_path), changed)
+def test_a_layout_that_does_not_fit(small_recipe: Recipe, ranks: int, changed: dict[str, Any], message: str) -> None:
+    recipe = replace(recipe_of(small_recipe), changed)
     with pytest.raises(XmodelError, match=message):
         mesh_shape(recipe, ranks)

@@ -44,6 +44,13 @@ def together(work: Callable[[], T], group: dist.ProcessGroup | None = None) -> l
     return [value for value, _ in outcomes]
 
 
+def on_each_rank(work: Callable[[], T]) -> T:
+    """Call ``work`` on every rank and return this rank's own value, which goes nowhere else; errors as in `together`."""
+    own: list[T] = []
+    together(lambda: own.append(work()))
+    return own[0]
+
+
 def on_rank_0(work: Callable[[], T]) -> T:
     """Call ``work`` on rank 0 alone and return its value, or raise its error, on every rank; a collective."""
     return together(lambda: work() if rank() == 0 else None)[0]  # type: ignore[return-value]

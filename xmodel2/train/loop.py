@@ -24,7 +24,7 @@ from xmodel2.files import write_json_atomic
 from xmodel2.model import tensor_program
 from xmodel2.model.count import flops_per_token
 from xmodel2.recipe import Recipe
-from xmodel2.train.agreement import on_rank_0, together
+from xmodel2.train.agreement import on_each_rank, on_rank_0
 from xmodel2.train.branch import origin_checkpoint
 from xmodel2.train.checkpoint import load_training_state, newest_valid, set_aside
 from xmodel2.train.checkpoint_writer import CheckpointWriter
@@ -196,13 +196,8 @@ class Loop:
 
     def _metrics(self, start: int) -> MetricsWriter:
         parts = self.parts
-        opened: list[MetricsWriter] = []
-        together(
-            lambda: opened.append(
-                MetricsWriter(parts.run_dir, start, self.recipe.train.trackers, self.recipe, parts.world.rank)
-            )
-        )
-        return opened[0]
+        trackers = self.recipe.train.trackers
+        return on_each_rank(lambda: MetricsWriter(parts.run_dir, start, trackers, self.recipe, parts.world.rank))
 
     def _write(self, line: dict[str, Any]) -> None:
         """Write a line of metrics; if that fails, the next `_together` says so to all ranks."""
@@ -246,7 +241,7 @@ class Loop:
             parts.optimizer.state.clear()
         else:
             model, optimizer = parts.step.model, parts.optimizer
-            state = together(lambda: load_training_state(checkpoint, recipe, model, optimizer))[parts.world.rank]
+            state = on_each_rank(lambda: load_training_state(checkpoint, recipe, model, optimizer))
         step: int = state["step"]
         self.guard = self.guard.gone_back(step, state.get("guard"), lambda n: batch_documents(parts.loader, n))
         # In this order: a run that is killed in between rolls back again.

@@ -1,7 +1,7 @@
 """Cross-entropy from hidden states without ever holding the logits of a batch.
 
 Positions with a target are gathered, and go through the head a chunk at a time; each chunk's gradient is made at once, while
-its logits are there, so that the backward pass only scales it. Under tensor parallelism each rank holds some of the pieces
+its logits are there, so that the backward pass only hands it on. Under tensor parallelism each rank holds some of the pieces
 (rows of the table), and maxima, sums and the hidden states' gradient go over the group.
 
 Letters: N positions, T of them with a target, C positions of a chunk, H hidden, V pieces of this rank.
@@ -85,15 +85,9 @@ def cross_entropy_chunk(
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        hidden_NH: torch.Tensor,
-        weight_VH: torch.Tensor,
-        target_T: torch.Tensor,
-        position_T: torch.Tensor | None,
-        size: int,
-        chunk: Callable[..., Chunk],
+        ctx: Any, hidden_NH: torch.Tensor, weight_VH: torch.Tensor, position_T: torch.Tensor | None, *chunks: Any
     ) -> torch.Tensor:
-        nats, grad_TH, grad_VH = _chunks(hidden_NH, weight_VH, target_T, position_T, size, chunk, gradients=True)
+        nats, grad_TH, grad_VH = _chunks(hidden_NH, weight_VH, position_T, *chunks, gradients=True)
         ctx.save_for_backward(grad_TH, grad_VH, position_T)
         ctx.rows, ctx.dtype = len(hidden_NH), weight_VH.dtype
         return nats
@@ -109,10 +103,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
 def _chunks(
     hidden_NH: torch.Tensor,
     weight_VH: torch.Tensor,
-    target_T: torch.Tensor,
     position_T: torch.Tensor | None,
+    target_T: torch.Tensor,
     size: int,
     chunk: Callable[..., Chunk],
+    *,
     gradients: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return the summed nats and, filled if asked for, their gradients by gathered hidden states [T, H] and table [V, H]."""
@@ -149,7 +144,8 @@ def linear_cross_entropy(
     ``chunk`` is `cross_entropy_chunk` with its multiplier and shard, perhaps compiled. ``backward`` is to be called on the sum
     itself: what would multiply it afterwards is left out, since it would cost a pass over both gradients, and bits of them.
     """
+    inputs = hidden_NH, weight_VH, position_T, target_T, size, chunk
     if not torch.is_grad_enabled():
-        return _chunks(hidden_NH, weight_VH, target_T, position_T, size, chunk, gradients=False)[0]
-    nats: torch.Tensor = _LinearCrossEntropy.apply(hidden_NH, weight_VH, target_T, position_T, size, chunk)
+        return _chunks(*inputs, gradients=False)[0]
+    nats: torch.Tensor = _LinearCrossEntropy.apply(*inputs)
     return nats

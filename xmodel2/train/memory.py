@@ -14,7 +14,7 @@ element in the products' precision (fp32 4, bf16 2).
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from xmodel2.model.count import block_parameter_count, parameter_count
+from xmodel2.model.count import block_parameter_count
 from xmodel2.recipe import ModelSettings, Recipe
 from xmodel2.train.loss import chunk_positions
 from xmodel2.train.muon import CHUNK_ELEMENTS
@@ -106,7 +106,8 @@ class _Step:
         # Parameters of a rank before FSDP cuts them: matrices and table are cut by tensor parallelism, norms are not.
         norms = (2 * model.num_hidden_layers + 1) * model.hidden_size
         self.table = model.vocab_size * model.hidden_size // layout.tensor
-        self.matrices = (parameter_count(model) - norms - model.vocab_size * model.hidden_size) // layout.tensor
+        self.whole_matrices = block_parameter_count(model) - norms
+        self.matrices = self.whole_matrices // layout.tensor
         self.block = self.matrices // model.num_hidden_layers
         self.parameters = self.table + self.matrices + norms
         self.shards = layout.shard * layout.context if self.sharded else 1
@@ -225,13 +226,9 @@ class _Step:
         largest = 2 * model.hidden_size * model.intermediate_size // self.layout.tensor
         chunk = min(max(CHUNK_ELEMENTS, largest), self.matrices)
         # Averages, whole, and of the largest batch of equal shapes (gate and up) two iterates, and two squares of H x H.
-        share = 2 * model.intermediate_size * model.hidden_size * model.num_hidden_layers / self._matrix_elements()
+        share = 2 * model.intermediate_size * model.hidden_size * model.num_hidden_layers / self.whole_matrices
         batch = chunk * share
         squares = 2 * batch * min(1.0, model.hidden_size / model.intermediate_size)
         element = 2 if self.cuda else 4
         cast = 2 * batch if self.cuda else 0
         return copy + round(4 * chunk + element * (2 * batch + squares) + cast)
-
-    def _matrix_elements(self) -> int:
-        model = self.recipe.model
-        return block_parameter_count(model) - (2 * model.num_hidden_layers + 1) * model.hidden_size

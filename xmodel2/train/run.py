@@ -18,7 +18,7 @@ from xmodel2.data.shards import ShardSet, open_shards
 from xmodel2.files import read_json, write_json_atomic, write_text_atomic
 from xmodel2.model import Xmodel2
 from xmodel2.recipe import Recipe, recipe_to_toml, replace
-from xmodel2.train.agreement import on_rank_0, rank, together
+from xmodel2.train.agreement import on_each_rank, on_rank_0, rank
 from xmodel2.train.branch import branched, open_run
 from xmodel2.train.checkpoint import load_training_state, set_aside
 from xmodel2.train.device import pick_device, pick_precision, set_determinism
@@ -83,8 +83,7 @@ def _prepare(
     optimizer = build_optimizer(model.named_parameters(), recipe.model, recipe.train)
     state: dict[str, Any] = {"step": 0}
     if checkpoint is not None:
-        found = checkpoint
-        state = together(lambda: load_training_state(found, recipe, model, optimizer))[world.rank]
+        state = on_each_rank(partial(load_training_state, checkpoint, recipe, model, optimizer))
     start: int = state["step"]
     guard = Guard(recipe.guard, state.get("guard"), on_rank_0(lambda: read_json(run_dir / GUARD_FILE)))
     on_rank_0(partial(_fill_run_dir, run_dir, recipe, shards, loader, start))
@@ -101,9 +100,7 @@ def _open_data(recipe: Recipe) -> ShardSet:
         check_data(recipe, shards)
         return shards
 
-    here: list[ShardSet] = []
-    together(lambda: here.append(opened()))
-    return here[0]
+    return on_each_rank(opened)
 
 
 def _fill_run_dir(run_dir: Path, recipe: Recipe, shards: ShardSet, loader: Loader, start: int) -> None:

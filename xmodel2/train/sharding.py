@@ -48,7 +48,7 @@ def shard(root: nn.Module, blocks: nn.ModuleList, world: World, dtype: torch.dty
     policy = MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False)
     fully_shard(root, mesh=over, mp_policy=policy)
     for module in root.modules():
-        if isinstance(module, FSDPModule):  # losses are divided by the tokens of the whole batch: gradients add up
+        if isinstance(module, FSDPModule):  # losses are sums: gradients add up
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)
 
