@@ -6,7 +6,8 @@
     initialisation      matrix-like tensors: std = init_std / sqrt(m); the embedding: 0.1; norm weights: 1
     learning rate       matrix-like tensors: lr / m; all others: lr
 
-`parametrization = "standard"` switches all of them off (std 0.02, every multiplier 1), for comparison.
+`parametrization = "standard"` switches all of them off (std 0.02, every multiplier 1), for comparison; `rules_off` names single
+ones: their multiplier is then 1, or their division by m is left out.
 """
 
 import math
@@ -23,17 +24,17 @@ STANDARD_STD = 0.02
 
 def embedding_multiplier(settings: ModelSettings) -> float:
     """Factor on the embedding's output."""
-    return settings.scale_emb if _on(settings) else 1.0
+    return settings.scale_emb if _on(settings, "embedding") else 1.0
 
 
 def residual_multiplier(settings: ModelSettings) -> float:
     """Factor on each block's output before it is added."""
-    return settings.scale_depth / math.sqrt(settings.num_hidden_layers) if _on(settings) else 1.0
+    return settings.scale_depth / math.sqrt(settings.num_hidden_layers) if _on(settings, "residual") else 1.0
 
 
 def logit_multiplier(settings: ModelSettings) -> float:
     """Factor on the logits."""
-    return 1.0 / settings.width_multiplier if _on(settings) else 1.0
+    return 1.0 / settings.width_multiplier if _on(settings, "head") else 1.0
 
 
 def attention_multiplier(settings: ModelSettings) -> float:
@@ -51,14 +52,18 @@ def is_matrix_like(name: str, tensor: torch.Tensor) -> bool:
 
 def initial_std(name: str, tensor: torch.Tensor, settings: ModelSettings) -> float:
     """Standard deviation of a two-dimensional tensor at the start."""
-    if not _on(settings):
+    if settings.parametrization == "standard":
         return STANDARD_STD
-    return settings.init_std / math.sqrt(settings.width_multiplier) if is_matrix_like(name, tensor) else EMBEDDING_STD
+    if not is_matrix_like(name, tensor):
+        return EMBEDDING_STD
+    m = settings.width_multiplier if _on(settings, "initialisation") else 1.0
+    return settings.init_std / math.sqrt(m)
 
 
 def learning_rate_scale(name: str, tensor: torch.Tensor, settings: ModelSettings) -> float:
     """Factor on the learning rate of one tensor."""
-    return 1.0 / settings.width_multiplier if _on(settings) and is_matrix_like(name, tensor) else 1.0
+    scaled = _on(settings, "learning_rate") and is_matrix_like(name, tensor)
+    return 1.0 / settings.width_multiplier if scaled else 1.0
 
 
 @torch.no_grad()
@@ -79,5 +84,5 @@ def initialise(
             write(tensor, noise * initial_std(name, tensor, settings))
 
 
-def _on(settings: ModelSettings) -> bool:
-    return settings.parametrization == "tensor_program"
+def _on(settings: ModelSettings, rule: str) -> bool:
+    return settings.parametrization == "tensor_program" and rule not in settings.rules_off

@@ -1,24 +1,20 @@
 """Typed settings of a whole run: what a recipe file may say, with units, bounds and the report's values as defaults.
 
-A recipe is a tree: `model`, `data`, `stages` (stable, decay), `train`, `parallel` and `guard`. Every key is checked by type and
-range (pydantic); nothing is read from the environment. Symbols of the report keep their names.
+A recipe is a tree: `model`, `data`, `stages` (stable, decay), `train`, `parallel`, `guard` and `search`. Every key is checked by
+type and range (pydantic); nothing is read from the environment. Symbols of the report keep their names.
 """
 
 from dataclasses import field
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
-_CONFIG = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-Positive = Annotated[int, Field(gt=0)]
-NotNegative = Annotated[int, Field(ge=0)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+from xmodel2.recipe.bounds import CONFIG, NotNegative, Positive, PositiveFloat, Share
+from xmodel2.recipe.search import SearchSettings
 
 
-@dataclass(frozen=True, config=_CONFIG, kw_only=True)
+@dataclass(frozen=True, config=CONFIG, kw_only=True)
 class ModelSettings:
     """The decoder and its tensor-program constants (Tables 1, 5 and 6)."""
 
@@ -54,6 +50,10 @@ class ModelSettings:
     """Standard deviation of two-dimensional tensors at width dim_model_base."""
     parametrization: Literal["tensor_program", "standard"] = "tensor_program"
     """`standard` switches every rule of Table 6 off, for comparison."""
+    rules_off: list[Literal["embedding", "residual", "initialisation", "learning_rate", "head"]] = field(
+        default_factory=list
+    )
+    """Rules of Table 6 that are switched off one by one, to see what each is for (`xmodel2 transfer --check rules`)."""
 
     @property
     def head_dim(self) -> int:
@@ -83,7 +83,7 @@ class ModelSettings:
         return self
 
 
-@dataclass(frozen=True, config=_CONFIG, kw_only=True)
+@dataclass(frozen=True, config=CONFIG, kw_only=True)
 class SourceSettings:
     """Where one source of the mixture comes from."""
 
@@ -99,7 +99,7 @@ class SourceSettings:
     """SPDX name where known."""
 
 
-@dataclass(frozen=True, config=_CONFIG, kw_only=True)
+@dataclass(frozen=True, config=CONFIG, kw_only=True)
 class DataSettings:
     """Token shards and how rows are cut from them."""
 
@@ -121,7 +121,7 @@ class DataSettings:
     """Origin of each source, for preparation and for the model card."""
 
 
-@dataclass(frozen=True, config=_CONFIG, kw_only=True)
+@dataclass(frozen=True, config=CONFIG, kw_only=True)
 class StableSettings:
     """Pretraining at the peak rate."""
 
@@ -131,7 +131,7 @@ class StableSettings:
     """Share of tokens by source; sums to 1."""
 
 
-@dataclass(frozen=True, config=_CONFIG, kw_only=True)
+@dataclass(frozen=True, config=CONFIG, kw_only=True)
 class DecaySettings:
     """Annealing on pretraining kinds mixed with instruction data."""
 
@@ -143,7 +143,7 @@ class DecaySettings:
     """Share of the instruction tokens by source; sums to 1."""
 
 
-@dataclass(frozen=True, config=_CONFIG, kw_only=True)
+@dataclass(frozen=True, config=CONFIG, kw_only=True)
 class StagesSettings:
     """The two stages of Warmup-Stable-Decay."""
 
@@ -151,7 +151,7 @@ class StagesSettings:
     decay: DecaySettings = field(default_factory=DecaySettings)
 
 
-@dataclass(frozen=True, config=_CONFIG, kw_only=True)
+@dataclass(frozen=True, config=CONFIG, kw_only=True)
 class TrainSettings:
     """Optimizer, schedule, and what is written when."""
 
@@ -159,8 +159,14 @@ class TrainSettings:
     """Peak rate at width dim_model_base."""
     warmup_steps: NotNegative = 2000
     """Steps of linear warm-up."""
+    schedule: Literal["wsd", "cosine"] = "wsd"
+    """Warmup-Stable-Decay, or one cosine over both stages after the warm-up, for comparison."""
+    decay_shape: Literal["exponential", "linear", "cosine", "1-sqrt"] = "exponential"
+    """How the rate falls in the decay stage; all but `exponential` reach final_learning_rate_share at its end."""
     decay_half_life_steps: Positive = 5000
-    """T in f(t) = 0.5 ** (t / T): steps in which the rate halves during decay."""
+    """T in f(t) = 0.5 ** (t / T): steps in which the rate halves during an exponential decay."""
+    final_learning_rate_share: Share = 0.0
+    """Share of the peak rate that is left at the end of a linear, cosine or 1-sqrt decay, and of the cosine schedule."""
     batch_tokens: Positive = 3_932_160
     """Tokens an optimizer step, over all ranks and accumulation; a multiple of sequence_length."""
     micro_batch_size: Positive = 4
@@ -219,7 +225,7 @@ class TrainSettings:
     """Where metrics go beside metrics.jsonl."""
 
 
-@dataclass(frozen=True, config=_CONFIG, kw_only=True)
+@dataclass(frozen=True, config=CONFIG, kw_only=True)
 class ParallelSettings:
     """How a run is laid out over the processes of `torchrun`; their number is the product of the four."""
 
@@ -233,7 +239,7 @@ class ParallelSettings:
     """Ranks over which the positions of a row are cut."""
 
 
-@dataclass(frozen=True, config=_CONFIG, kw_only=True)
+@dataclass(frozen=True, config=CONFIG, kw_only=True)
 class GuardSettings:
     """What is done about a loss or gradient that is not finite or spikes, and about a rank that hangs."""
 
@@ -247,7 +253,7 @@ class GuardSettings:
     """Seconds without a step after which the run is stopped, naming the rank that hangs; 0 waits for ever."""
 
 
-@dataclass(frozen=True, config=_CONFIG, kw_only=True)
+@dataclass(frozen=True, config=CONFIG, kw_only=True)
 class Recipe:
     """Everything needed to repeat a run."""
 
@@ -261,6 +267,7 @@ class Recipe:
     train: TrainSettings = field(default_factory=TrainSettings)
     parallel: ParallelSettings = field(default_factory=ParallelSettings)
     guard: GuardSettings = field(default_factory=GuardSettings)
+    search: SearchSettings = field(default_factory=SearchSettings)
 
     @property
     def batch_rows(self) -> int:

@@ -18,7 +18,12 @@ from xmodel2.train.run_dir import FREE, RECIPE_FILE, differences, open_run_dir
 BRANCH_FILE = "branch.json"
 """Where a branch comes from: run, step, SHA-256 of the checkpoint's manifest."""
 
-_DECAY = {"stages.stable.tokens", "train.decay_half_life_steps"}
+_DECAY = {
+    "stages.stable.tokens",
+    "train.decay_shape",
+    "train.decay_half_life_steps",
+    "train.final_learning_rate_share",
+}
 
 
 @dataclass(frozen=True)

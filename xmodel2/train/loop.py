@@ -8,7 +8,7 @@ Every rank goes through the same calls with the same figures, so that all decide
 import signal
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +53,12 @@ class RunResult:
     finished: bool
     loss: float | None
     """Training loss of the last step, nats a token; None if no step was made."""
+    ended: bool = False
+    """Whether ``watch`` ended it."""
+
+
+Watch = Callable[[int, dict[str, dict[str, Any]]], bool]
+"""Called on every rank with (step, held-out losses by source) at each measurement; True ends the run, unsaved."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +80,13 @@ class Parts:
 class Loop:
     """Makes steps until the run ends, a signal comes, or an error."""
 
-    def __init__(self, parts: Parts, guard: Guard, profile: bool = False) -> None:
-        self.parts, self.recipe, self.guard, self.profile = parts, parts.recipe, guard, profile
+    def __init__(self, parts: Parts, guard: Guard, profile: bool = False, watch: Watch | None = None) -> None:
+        self.parts, self.recipe, self.guard, self.profile, self.watch = parts, parts.recipe, guard, profile, watch
         self._ends = {self.recipe.stable_steps, self.recipe.total_steps}
         self._norms = LayerNorms(parts.step.model)
         self._stop = threading.Event()
         self._loss: float | None = None
+        self._ended = False
         self._problem: Exception | None = None
 
     def run(self, start: int, stop_after: int | None = None) -> RunResult:
@@ -101,7 +108,7 @@ class Loop:
             while step < recipe.total_steps and not stopped:
                 step, stopped = self._steps(step, stop_after)
             self._together(0.0)
-        return RunResult(parts.run_dir, step, step >= recipe.total_steps, self._loss)
+        return RunResult(parts.run_dir, step, step >= recipe.total_steps, self._loss, self._ended)
 
     def _steps(self, start: int, stop_after: int | None) -> tuple[int, bool]:
         """Make steps from ``start`` on; return where it is now, and whether it was told to stop."""
@@ -122,6 +129,8 @@ class Loop:
                     return self._stopped(step - 1, saved)
                 if self._due(step, recipe.train.heldout_every):
                     self._heldout(step)
+                    if self._ended and step < recipe.total_steps:
+                        return step, True
                 due = step % recipe.train.checkpoint_every == 0 and not self.guard.in_trouble
                 if due or step in self._ends:
                     self._save(step)
@@ -262,6 +271,7 @@ class Loop:
         )
         tokens = step * recipe.train.batch_tokens
         self._write({"step": step, "kind": "heldout", "tokens": tokens, "heldout": losses})
+        self._ended = self.watch is not None and self.watch(step, losses)
 
     def _save(self, step: int) -> None:
         parts, recipe = self.parts, self.recipe

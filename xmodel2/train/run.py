@@ -7,6 +7,7 @@ rate are pure functions of it. So a run that was killed and resumed repeats the 
 """
 
 import shutil
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from xmodel2.train.branch import branched, open_run
 from xmodel2.train.checkpoint import load_training_state, set_aside
 from xmodel2.train.device import pick_device, pick_precision, set_determinism
 from xmodel2.train.guard import GUARD_FILE, Guard
-from xmodel2.train.loop import Loop, Parts, RunResult
+from xmodel2.train.loop import Loop, Parts, RunResult, Watch
 from xmodel2.train.optimizer import build_optimizer
 from xmodel2.train.out_of_memory import explained
 from xmodel2.train.run_dir import MIXTURE_FILE, RECIPE_FILE, check_data
@@ -39,11 +40,13 @@ def train(
     stop_after: int | None = None,
     branch_from: str | None = None,
     profile: bool = False,
+    watch: Watch | None = None,
 ) -> RunResult:
     """Train a recipe's two stages, alone or as one of the ranks that `torchrun` started.
 
     With ``resume``, go on from the newest valid checkpoint; ``stop_after`` saves and returns after that step, as a signal
-    would; ``branch_from`` ("RUN@STEP") begins with the decay, at that checkpoint; ``profile`` traces a few steps. Raises
+    would; ``branch_from`` ("RUN@STEP") begins with the decay, at that checkpoint; ``profile`` traces a few steps; ``watch`` sees
+    each held-out measurement and may end the run. Raises
     `XmodelError` if the run directory exists (without resume), the data or the layout does not fit, memory runs out, or a
     checkpoint cannot be written.
     """
@@ -52,7 +55,9 @@ def train(
         if branch_from:
             recipe = on_rank_0(partial(branched, recipe, branch_from))
         with explained(recipe, world.size):
-            loop, start = _prepare(recipe, Path(run_dir), resume, branch_from, profile, world, device)
+            loop, start = _prepare(
+                recipe, Path(run_dir), resume, branch_from, world, device, partial(Loop, profile=profile, watch=watch)
+            )
         with explained(loop.recipe, world.size):  # its precision and device are known now
             return loop.run(start, stop_after)
 
@@ -62,9 +67,9 @@ def _prepare(
     run_dir: Path,
     resume: bool,
     branch_from: str | None,
-    profile: bool,
     world: World,
     device: torch.device,
+    loop: Callable[[Parts, Guard], Loop],
 ) -> tuple[Loop, int]:
     """Return the loop, and the step after which it begins."""
     set_determinism(recipe.train.deterministic, device)  # before the first product: cuBLAS decides once
@@ -88,7 +93,7 @@ def _prepare(
     guard = Guard(recipe.guard, state.get("guard"), on_rank_0(lambda: read_json(run_dir / GUARD_FILE)))
     on_rank_0(partial(_fill_run_dir, run_dir, recipe, shards, loader, start))
     parts = Parts(recipe, run_dir, shards, loader, world, device, step, optimizer, peak)
-    return Loop(parts, guard, profile), start
+    return loop(parts, guard), start
 
 
 def _open_data(recipe: Recipe) -> ShardSet:
