@@ -1,0 +1,113 @@
+"""Several workers on one machine: processes that join one study, its threads or GPUs divided between them."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import torch
+
+from xmodel2.errors import XmodelError
+from xmodel2.recipe import Recipe
+from xmodel2.search.claims import Worker
+from xmodel2.search.identity import identity, settle
+from xmodel2.search.storage import open_storage, open_study
+from xmodel2.search.study_trials import Search, Trainer
+from xmodel2.search.trials import train_trials
+
+FOLDER = "workers"
+"""In the study's directory: a lock file for each worker that lives, and what spawned ones say."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker of one command is told."""
+
+    recipe: Recipe
+    out: Path
+    goal: int
+    """Trials that the study is to have."""
+    storage: str | None
+    """URL of a database, path of a journal, or None for the journal in ``out``."""
+    at_once: int
+    """Trials trained together."""
+
+
+def join_study(job: Job, worker: Worker, train: Trainer = train_trials, accept_code: bool = False) -> Search:
+    """Open the study, made if it is not there. Raises `XmodelError` if it has another recipe, code or data."""
+    mine = identity(job.recipe)
+    storage = open_storage(job.storage, job.out)
+    study, made = open_study(storage, job.recipe.name, job.recipe)
+    settle(study, mine, made, accept_code)
+    repeats, _ = open_study(storage, f"{job.recipe.name}, other seeds", job.recipe)
+    return Search(job.recipe, study, repeats, mine, job.out, worker, train, job.at_once)
+
+
+def run_workers(job: Job, count: int) -> None:
+    """Make the job's trials with ``count`` processes; one that is killed leaves its trial to the others.
+
+    Raises `XmodelError` if none of them came to the end.
+    """
+    context = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads half-way
+    devices = _devices()
+    processes = [
+        context.Process(target=_work, args=(job, number, count, devices[number % len(devices)]))
+        for number in range(count)
+    ]
+    for process in processes:
+        process.start()
+    try:
+        for process in processes:
+            process.join()
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join()
+    if all(process.exitcode for process in processes):
+        raise XmodelError("\n".join(_last_words(job.out, n, process) for n, process in enumerate(processes)))
+
+
+def _devices() -> list[str]:
+    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; one empty name if there are none."""
+    everyone = ",".join(map(str, range(torch.cuda.device_count())))
+    return os.environ.get("CUDA_VISIBLE_DEVICES", everyone).split(",")
+
+
+def _last_words(out: Path, number: int, process: BaseProcess) -> str:
+    path = _log(out, number)
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    if process.exitcode and process.exitcode < 0:
+        return f"worker {number} was killed (signal {-process.exitcode}); give the command again to go on"
+    return f"worker {number}: {lines[-1] if lines else 'failed'} ({path})"
+
+
+def _log(out: Path, number: int) -> Path:
+    return out / FOLDER / f"worker-{number}.log"
+
+
+def _work(job: Job, number: int, count: int, device: str) -> None:
+    """Be one of the workers: in a process of its own, which ends when its parent does."""
+    if device:
+        os.environ["CUDA_VISIBLE_DEVICES"] = device
+    torch.set_num_threads(max(1, torch.get_num_threads() // count))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _log(job.out, number).parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout = sys.stderr = open(_log(job.out, number), "w", encoding="utf-8", buffering=1)
+    try:
+        with Worker(job.out / FOLDER) as worker:
+            join_study(job, worker).make_trials(job.goal)
+    except XmodelError as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit("stopped")
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
