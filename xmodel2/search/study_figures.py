@@ -18,7 +18,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from scipy.interpolate import griddata
@@ -58,6 +57,8 @@ def importance(study: Study, keys: Sequence[str]) -> dict[str, float]:
 
     The best are a tenth, or four if that is more: of fewer no density can be told.
     """
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances  # brings scikit-learn: seconds
+
     share = max(0.1, LEAST_TRIALS / len(_complete(study)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
