@@ -90,8 +90,8 @@ def test_trials_is_the_number_that_the_study_is_to_have(recipe: Recipe, tmp_path
 
 
 def test_in_pieces_it_draws_what_it_draws_in_one_go(recipe: Recipe, tmp_path: Path) -> None:
-    run_search(recipe, 14, tmp_path / "one", train=bowl)
-    for trials in (5, 12, 14):
+    run_search(recipe, 13, tmp_path / "one", train=bowl)
+    for trials in (5, 13):
         run_search(recipe, trials, tmp_path / "pieces", train=bowl)
     assert [t["values"] for t in rows(tmp_path / "pieces")] == [t["values"] for t in rows(tmp_path / "one")]
 
@@ -263,10 +263,10 @@ def test_high_rates_that_diverge_are_left_alone(recipe: Recipe, tmp_path: Path) 
         rate = recipe.train.learning_rate
         return math.nan if rate > 0.05 else abs(math.log(rate / 0.04))
 
-    run_search(recipe, 60, tmp_path, train=trainer(cliff))
+    run_search(recipe, 32, tmp_path, train=trainer(cliff))
     trials = rows(tmp_path)
-    early, late = ([t["state"] == "diverged" for t in part] for part in (trials[:10], trials[-30:]))
-    assert sum(late) / 30 < sum(early) / 10 / 2
+    early, late = ([t["state"] == "diverged" for t in part] for part in (trials[:10], trials[-16:]))
+    assert sum(late) / 16 < sum(early) / 10 / 2
 
 
 def test_a_bad_trial_is_pruned_on_the_way(recipe: Recipe, tmp_path: Path) -> None:
@@ -277,15 +277,15 @@ def test_a_bad_trial_is_pruned_on_the_way(recipe: Recipe, tmp_path: Path) -> Non
         return [TrialResult(loss, step=ended or 20, ended="pruned" if ended else "")]
 
     recipe = replace(recipe, {"search.startup_trials": 4})
-    run_search(recipe, 16, tmp_path, train=watched)
+    run_search(recipe, 12, tmp_path, train=watched)
     trials = rows(tmp_path)
     pruned = [trial for trial in trials if trial["state"] == "pruned"]
     assert pruned
     assert all(trial["loss"] is None and max(map(int, trial["curve"])) < 20 * 64 for trial in pruned)
     assert all(trial["state"] == "complete" for trial in trials[:4])
-    run_search(replace(recipe, {"search.pruner": "none"}), 16, tmp_path / "none", train=watched)
+    run_search(replace(recipe, {"search.pruner": "none"}), 6, tmp_path / "none", train=watched)
     assert {trial["state"] for trial in rows(tmp_path / "none")} == {"complete"}
-    run_search(replace(recipe, {"search.pruner": "hyperband"}), 16, tmp_path / "hyperband", train=watched)
+    run_search(replace(recipe, {"search.pruner": "hyperband"}), 12, tmp_path / "hyperband", train=watched)
     assert "pruned" in {trial["state"] for trial in rows(tmp_path / "hyperband")}
 
 

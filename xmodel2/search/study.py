@@ -8,6 +8,7 @@ from typing import Any
 
 from optuna.exceptions import StorageInternalError
 
+from xmodel2.data.shards import open_shards
 from xmodel2.errors import XmodelError
 from xmodel2.files import write_text_atomic
 from xmodel2.recipe import Recipe, load_recipe, recipe_to_toml
@@ -20,6 +21,8 @@ from xmodel2.search.study_table import StudyTable
 from xmodel2.search.study_trials import Trainer
 from xmodel2.search.trials import train_trials
 from xmodel2.search.workers import FOLDER, Job, join_study, run_workers
+from xmodel2.train.run import make_loader
+from xmodel2.train.run_dir import check_data
 
 RECIPE_FILE = "recipe.toml"
 """The recipe that the study began with."""
@@ -44,21 +47,32 @@ def run_search(
     """
     out = Path(out)
     check_space(recipe)
+    _check_data(recipe)
     _same_recipe(recipe, out / RECIPE_FILE)
     job = Job(recipe, out, trials, storage, at_once)
+    lost: list[str] = []
     with Worker(out / FOLDER) as worker:
         try:
             search = join_study(job, worker, train, accept_code)
             with StudyTable(search.study, search.repeats, trials):
                 if workers > 1:
-                    run_workers(job, workers)
+                    lost = run_workers(job, workers)
                 else:
                     search.make_trials(trials)
             answer = write_report(recipe, search.study, search.repeats, out)
             write_figures(search.study, out / "figures")
         except StorageInternalError as error:
             raise XmodelError(f"--storage: the database does not answer: {error}; give the command again") from None
-    return answer
+    return answer | ({"lost_workers": lost} if lost else {})
+
+
+def _check_data(recipe: Recipe) -> None:
+    """Raise `XmodelError` for what the first trial would: once a study has begun, its recipe can no longer be mended."""
+    shards = open_shards(recipe.data.dir, cache_dir=recipe.data.cache_dir)
+    check_data(recipe, shards)
+    make_loader(recipe, shards)
+    if all(source.heldout is None or not source.heldout.tokens for source in shards.sources.values()):
+        raise XmodelError(f"{recipe.data.dir}: no source has held-out text, which trials are judged by")
 
 
 def _same_recipe(recipe: Recipe, path: Path) -> None:

@@ -79,7 +79,7 @@ def outcome(trial: FrozenTrial) -> str:
 
 
 def _row(trial: FrozenTrial) -> dict[str, Any]:
-    kept = ("seed", "step", "seconds", "heldout", "ended", "again_of", "worker")
+    kept = ("seed", "step", "seconds", "heldout", "ended", "again_of")
     return {
         "number": trial.number,
         "state": outcome(trial),

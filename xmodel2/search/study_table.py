@@ -3,8 +3,10 @@
 import sys
 import threading
 import time
+from contextlib import suppress
 from types import TracebackType
 
+from optuna.exceptions import StorageInternalError
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console, Group
@@ -55,7 +57,8 @@ class StudyTable:
 
     def _watch(self) -> None:
         while not self._stop.wait(SECONDS):
-            self._show()
+            with suppress(StorageInternalError):  # a database that is away: the workers will say so
+                self._show()
 
     def _trials(self) -> list[tuple[str, FrozenTrial]]:
         return [("", trial) for trial in self._study.get_trials(deepcopy=False)] + [

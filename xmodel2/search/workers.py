@@ -47,10 +47,10 @@ def join_study(job: Job, worker: Worker, train: Trainer = train_trials, accept_c
     return Search(job.recipe, study, repeats, mine, job.out, worker, train, job.at_once)
 
 
-def run_workers(job: Job, count: int) -> None:
-    """Make the job's trials with ``count`` processes; one that is killed leaves its trial to the others.
+def run_workers(job: Job, count: int) -> list[str]:
+    """Make the job's trials with ``count`` processes; return what became of those that did not come to the end.
 
-    Raises `XmodelError` if none of them came to the end.
+    The trial of one that is killed is made again by the others. Raises `XmodelError` if none of them came to the end.
     """
     context = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads half-way
     devices = _devices()
@@ -67,8 +67,10 @@ def run_workers(job: Job, count: int) -> None:
         for process in processes:
             process.terminate()
             process.join()
-    if all(process.exitcode for process in processes):
-        raise XmodelError("\n".join(_last_words(job.out, n, process) for n, process in enumerate(processes)))
+    lost = [_last_words(job.out, number, process) for number, process in enumerate(processes) if process.exitcode]
+    if len(lost) == count:
+        raise XmodelError("\n".join(lost))
+    return lost
 
 
 def _devices() -> list[str]:
@@ -81,7 +83,7 @@ def _last_words(out: Path, number: int, process: BaseProcess) -> str:
     path = _log(out, number)
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
     if process.exitcode and process.exitcode < 0:
-        return f"worker {number} was killed (signal {-process.exitcode}); give the command again to go on"
+        return f"worker {number} was killed (signal {-process.exitcode}); the same command goes on where it was"
     return f"worker {number}: {lines[-1] if lines else 'failed'} ({path})"
 
 
