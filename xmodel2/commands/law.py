@@ -26,6 +26,7 @@ def law(
     """Loss as a function of parameters and tokens: train small sizes, fit, predict the next size up, then train it; resumable.
 
     Example: xmodel2 law recipes/wind-tunnel.toml --widths 64,96,128 --then 192 --tokens 200_000,400_000,800_000 --out runs/law
+
     Points of other runs: xmodel2 law --points runs/law/results.jsonl --budgets 1e15,1e18
 
     Args:
@@ -41,9 +42,10 @@ def law(
         set: override a key of the recipe; may be repeated
         json: print law.json as one object
     """
-    from xmodel2.output import print_dict, print_json
+    from xmodel2.output import print_json
     from xmodel2.recipe import load_recipe
     from xmodel2.search.law import LawPlan, fit_points, run_law
+    from xmodel2.search.law_table import print_law
 
     spent = tuple(_numbers("budgets", budgets, float))
     if (recipe is None) == (points is None):
@@ -58,7 +60,7 @@ def law(
         result = run_law(load_recipe(recipe, set), plan, out, spent, draws, _say)
     else:
         raise XmodelError("law: give --out DIR to train into")
-    print_json(result) if json else print_dict(_summary(result, out), False)
+    print_json(result) if json else print_law(result)
 
 
 def _say(line: str) -> None:
@@ -75,46 +77,3 @@ def _numbers(option: str, text: str, kind: Any) -> list[Any]:
     if any(number <= 0 for number in numbers):
         raise XmodelError(f"--{option} {text!r}: numbers must be above 0")
     return numbers
-
-
-def _summary(result: dict[str, Any], out: Path | None) -> dict[str, Any]:
-    """Return what a person wants to know first, a row a figure."""
-    rows: dict[str, Any] = {
-        "points": f"{result['points']}, {result['diverged']} diverged",
-        "intervals over": result["drawn"],
-    }
-    for counting, fitted in result["laws"].items():
-        rows[counting] = {
-            **{name: _with_interval(fitted["huber"][name], ".4g") for name in ("E", "A", "alpha", "B", "beta")},
-            "by least squares": ", ".join(f"{name} {value:.4g}" for name, value in fitted["squares"].items()),
-            "off by (rms)": f"{fitted['fitted_rms_percent']:.2f}%",
-            **{
-                f"{what} left out, off by": f"{error['mean_nats']:.4f} nats, at most {error['largest_percent']:.2f}%"
-                for what, error in fitted["left_out"].items()
-            },
-        }
-        if fitted["huber"]["undetermined"]:
-            rows[counting]["not determined by these points"] = ", ".join(fitted["huber"]["undetermined"])
-        for best in fitted["optimum"]:
-            rows[counting][f"best for {best['flops']:.1e} FLOPs"] = (
-                f"{best['parameters']['value']:.3g} parameters, {best['tokens']['value']:.3g} tokens, tokens a parameter"
-                f" {_with_interval(best['tokens_per_parameter'], '.3g')}{'' if best['within_points'] else '; extrapolated'}"
-            )
-    for length in result.get("prediction", {}).get("lengths", ()):
-        for counting in result["laws"]:
-            said = length[counting]
-            text = f"{_with_interval({'value': said['loss'], **said}, '.4f')}"
-            if "measured" in said:
-                text += (
-                    f", measured {said['measured']:.4f}: off by {said['nats']:+.4f} nats ({said['percent']:+.2f}%),"
-                    f" {'covered' if said['covered'] else 'not covered'}"
-                )
-            rows[f"{result['prediction']['size']}, {length['tokens']:,} tokens, {counting}"] = text
-    if result["cost"]:
-        share = result["cost"]["tokens_trained"] / result["cost"]["tokens_from_the_beginning"]
-        rows["tokens trained on"] = f"{result['cost']['tokens_trained']:,}, {share:.0%} of runs from the beginning"
-    return rows | ({"written to": str(out)} if out else {})
-
-
-def _with_interval(value: dict[str, float], form: str) -> str:
-    return f"{value['value']:{form}} ({value['low']:{form}} to {value['high']:{form}})"

@@ -17,7 +17,7 @@ from xmodel2.errors import XmodelError
 from xmodel2.files import read_json, write_json_atomic, write_text_atomic
 from xmodel2.recipe import Recipe, load_recipe, recipe_to_toml
 from xmodel2.search.law_figure import law_figures
-from xmodel2.search.law_fit import LEVEL, check_enough
+from xmodel2.search.law_fit import LEVEL, check_enough, fit_with_intervals
 from xmodel2.search.law_points import Row, append_row, points_of, read_rows
 from xmodel2.search.law_report import LawReport, constants, error_of, report_on
 from xmodel2.search.law_runs import Job, jobs_of, run_job
@@ -78,8 +78,8 @@ def run_law(
     value = report.to_dict()
     if prediction:
         value["prediction"] = _compared(prediction, _rows_of(results, large))
-        together = report_on(_rows_of(results, [*small, *large]), budgets, draws, recipe.seed)
-        value["with_the_predicted_size"] = constants(together.main.fit)
+        every = points_of(_rows_of(results, [*small, *large]))
+        value["with_the_predicted_size"] = constants(fit_with_intervals(every, draws=draws, seed=recipe.seed))
     _write(value, report, out)
     return value
 

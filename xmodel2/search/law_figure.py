@@ -10,11 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, FormatStrFormatter, NullFormatter
 
-from xmodel2.plots import GREY, ORANGE, PALETTE, colors, svg
-from xmodel2.search.law_report import LawReport
+from xmodel2.plots import GREY, ORANGE, PALETTE, svg
+from xmodel2.search.law_report import LawReport, error_of
 
 Prediction = dict[str, Any]
 COUNTING = "without embeddings"
+ENDS = ("low", "loss", "high")
 
 
 def law_figures(report: LawReport, prediction: Prediction | None = None) -> dict[str, str]:
@@ -64,26 +65,25 @@ def loss_by_parameters(report: LawReport, prediction: Prediction | None) -> str:
 
 
 def predicted(report: LawReport, prediction: Prediction | None) -> str:
-    """Return predicted against measured loss: points that were fitted, left out and predicted, or predicted before training."""
-    figure, axes = _figure("measured loss, nats a token", log=False)
-    axes.set_ylabel("predicted loss, nats a token")
+    """Return how far predictions are off: of points that were fitted, of those left out, and of the size predicted first."""
+    figure, axes = _figure("measured held-out loss, nats a token", log=False)
+    axes.set_ylabel("predicted loss is off by, %")
+    axes.axhline(0, color=GREY, linewidth=1, linestyle=":")
     law, points = report.main.fit.law, report.main.points
-    fitted = [(p.loss, float(law.loss(parameters=p.parameters, tokens=p.tokens))) for p in points]
+    fitted = [(p.loss, error_of(law.loss(parameters=p.parameters, tokens=p.tokens), p.loss)["percent"]) for p in points]
     axes.plot(*zip(*fitted, strict=True), "o", color=GREY, markersize=4, label="fitted")
     for (what, rows), color in zip(report.main.left_out.items(), (PALETTE[2], PALETTE[4]), strict=True):
         if rows:
-            pairs = [(row["measured"], row["loss"]) for row in rows]
+            pairs = [(row["measured"], row["percent"]) for row in rows]
             axes.plot(*zip(*pairs, strict=True), "s", color=color, mfc="none", label=f"{what} left out of the fit")
-    rows = [row[COUNTING] for row in prediction["lengths"]] if prediction else []
-    rows = [row for row in rows if "measured" in row]
-    if rows and prediction:
-        middle = np.array([row["loss"] for row in rows])
-        ends = np.abs(np.array([[row["low"], row["high"]] for row in rows]).T - middle)
-        measured = [row["measured"] for row in rows]
+    said = [row[COUNTING] for row in prediction["lengths"]] if prediction else []
+    ends = [[error_of(row[end], row["measured"])["percent"] for row in said if "measured" in row] for end in ENDS]
+    if prediction and ends[0]:
+        low, middle, high = np.array(ends)
         label = f"{prediction['size']}, predicted before training, {prediction['interval']:.0%} interval"
-        axes.errorbar(measured, middle, yerr=ends, fmt="D", color=ORANGE, markersize=5, capsize=3, label=label)
-    low, high = axes.get_xlim()
-    axes.plot([low, high], [low, high], color=GREY, linewidth=1, linestyle=":")
+        measured = [row["measured"] for row in said if "measured" in row]
+        bars = [middle - low, high - middle]
+        axes.errorbar(measured, middle, yerr=bars, fmt="D", color=ORANGE, markersize=5, capsize=3, label=label)
     axes.legend(frameon=False, fontsize=9)
     return svg(figure)
 
@@ -91,30 +91,26 @@ def predicted(report: LawReport, prediction: Prediction | None) -> str:
 def optimum(report: LawReport) -> str:
     """Return loss by parameters at each compute budget, thick where sizes and lengths were trained, and the line of optima."""
     fit, points = report.main.fit, report.main.points
-    figure, axes = _figure("parameters, without embeddings, at 6 N D = budget")
+    figure, axes = _figure("parameters, without embeddings; tokens are what 6 N D leaves")
     sizes, lengths = [p.parameters for p in points], [p.tokens for p in points]
-    best = [fit.law.optimum(flops) for flops in report.budgets]
-    grid = np.geomspace(min(*sizes, *(n for n, _ in best)) / 3, max(*sizes, *(n for n, _ in best)) * 3, 300)
-    lowest = min(float(fit.law.loss(parameters=n, tokens=d)) for n, d in best)
-    for flops, color in zip(report.budgets, colors([str(b) for b in report.budgets]).values(), strict=True):
+    spent = [6.0 * p.parameters * p.tokens for p in points]
+    budgets = np.geomspace(min(spent), max(*report.budgets, *spent), 5)
+    best = [fit.law.optimum(flops) for flops in budgets]
+    sizes_shown = [*sizes, *(n for n, _ in best)]
+    grid = np.geomspace(min(sizes_shown) / 2, max(sizes_shown) * 2, 300)
+    for flops, (n, d), color in zip(budgets, best, _shades(len(budgets)), strict=True):
         tokens = flops / 6 / grid
         loss = fit.law.loss(parameters=grid, tokens=tokens)
         axes.plot(grid, loss, color=color, linewidth=1.2, label=f"{flops:.1e} FLOPs")
         trained = (grid >= min(sizes)) & (grid <= max(sizes)) & (tokens >= min(lengths)) & (tokens <= max(lengths))
-        axes.plot(grid, np.where(trained, loss, np.nan), color=color, linewidth=4, alpha=0.45)
-        n, d = fit.law.optimum(flops)
+        axes.plot(grid, np.where(trained, loss, np.nan), color=color, linewidth=5, alpha=0.4)
         low, high = fit.interval(lambda law, flops=flops: law.optimum(flops)[0])  # type: ignore[misc]
-        axes.hlines(float(fit.law.loss(parameters=n, tokens=d)), low, high, color=color, linewidth=1, linestyle=":")
-    axes.plot(
-        [n for n, _ in best],
-        [fit.law.loss(parameters=n, tokens=d) for n, d in best],
-        "k--o",
-        linewidth=1,
-        label="optimum",
-    )
+        axes.hlines(fit.law.loss(parameters=n, tokens=d), low, high, color=color, linewidth=1.2, linestyle=":")
+    line = [(n, fit.law.loss(parameters=n, tokens=d)) for n, d in best]
+    axes.plot(*zip(*line, strict=True), "k--o", linewidth=1, markersize=4, label="optimum, dotted: its interval")
     axes.set_xlim(grid[0], grid[-1])
-    axes.set_ylim(lowest * 0.95, max(p.loss for p in points) * 1.1)
-    axes.legend(frameon=False)
+    axes.set_ylim(min(loss for _, loss in line) * 0.97, max(p.loss for p in points) * 1.15)
+    axes.legend(frameon=False, fontsize=9)
     return svg(figure)
 
 

@@ -104,9 +104,10 @@ class Fit:
 
     def predict(self, **values: Any) -> tuple[float, float, float]:
         """Return the loss of one new run and the ends of its interval, from the law's uncertainty and a run's noise."""
+        loss = float(self.law.loss(**values))
         drawn = np.array([law.loss(**values) for law in self.draws])
         low, high = _interval(drawn * np.exp(np.random.default_rng(0).choice(self.noise, len(drawn))))
-        return float(self.law.loss(**values)), float(low), float(high)
+        return loss, min(loss, float(low)), max(loss, float(high))
 
 
 def fit_law(points: Sequence[Point], variables: tuple[Variable, ...] = BOTH, estimator: Estimator = "huber") -> Law:

@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 
 from xmodel2.errors import XmodelError
-from xmodel2.search.law_fit import Fit, Law, Point, fit_law, fit_with_intervals
+from xmodel2.search.law_fit import LEVEL, Fit, Law, Point, Variable, fit_law, fit_with_intervals
 from xmodel2.search.law_points import Counting, Row, countings, points_of
+
+DRAWS_ALONE = 100
+"""Of the bootstrap of each law of one variable."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class LawReport:
         return {
             "points": len(self.main.points),
             "diverged": len(left_out),
+            "interval": LEVEL,
             "drawn": self.main.fit.unit,
             "laws": {counting: _counted_dict(counted, self.budgets) for counting, counted in self.counted.items()},
             "by_tokens": {f"{size:,} parameters": constants(fit) for size, fit in self.by_tokens.items()},
@@ -63,8 +67,8 @@ def report_on(rows: Sequence[Row], budgets: Sequence[float] = (), draws: int = 4
     return LawReport(
         list(rows),
         counted,
-        _alone(points, "parameters", "tokens", draws, seed),
-        _alone(points, "tokens", "parameters", draws, seed),
+        _alone(points, "parameters", "tokens", seed),
+        _alone(points, "tokens", "parameters", seed),
         tuple(budgets) or _budgets(points),
     )
 
@@ -154,8 +158,9 @@ def _counted_dict(counted: Counted, budgets: Sequence[float]) -> dict[str, Any]:
             "largest_percent": float(max(abs(row["percent"]) for row in rows)),
             "points": rows,
         }
-        for what, rows in counted.left_out.items()
         if rows
+        else None
+        for what, rows in counted.left_out.items()
     }
     relative = [p.loss / fit.law.loss(parameters=p.parameters, tokens=p.tokens) - 1 for p in points]
     return {
@@ -168,13 +173,13 @@ def _counted_dict(counted: Counted, budgets: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def _alone(points: list[Point], fixed: str, free: Any, draws: int, seed: int) -> dict[int, Fit]:
+def _alone(points: list[Point], fixed: Variable, free: Variable, seed: int) -> dict[int, Fit]:
     """Return the law by one variable at each value of the other that has enough points."""
     found = {}
     for value in sorted({getattr(point, fixed) for point in points}):
         try:
             found[value] = fit_with_intervals(
-                [p for p in points if getattr(p, fixed) == value], (free,), draws=draws, seed=seed
+                [p for p in points if getattr(p, fixed) == value], (free,), draws=DRAWS_ALONE, seed=seed
             )
         except XmodelError:
             continue
@@ -182,6 +187,6 @@ def _alone(points: list[Point], fixed: str, free: Any, draws: int, seed: int) ->
 
 
 def _budgets(points: Sequence[Point]) -> tuple[float, ...]:
-    """Return the smallest and largest 6 N D of the points, and ten times the largest, to two digits."""
+    """Return the middle (geometric) and the largest 6 N D of the points, and ten times the largest, to two digits."""
     spent = [6.0 * point.parameters * point.tokens for point in points]
-    return tuple(float(f"{flops:.1e}") for flops in (min(spent), max(spent), 10 * max(spent)))
+    return tuple(float(f"{flops:.1e}") for flops in (np.exp(np.mean(np.log(spent))), max(spent), 10 * max(spent)))
