@@ -17,6 +17,7 @@ from xmodel2.commands.data import data_inspect, data_prepare, data_starter, data
 from xmodel2.commands.demo import demo
 from xmodel2.commands.eval import evaluate
 from xmodel2.commands.law import law
+from xmodel2.commands.ratio import ratio
 from xmodel2.commands.release import chat, export, report
 from xmodel2.commands.search import search
 from xmodel2.commands.tokenizer import tokenizer_inspect, tokenizer_train
@@ -35,6 +36,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "average": average,
     "plan": plan,
     "search": search,
+    "ratio": ratio,
     "law": law,
     "eval": evaluate,
     "export": export,

@@ -1,0 +1,317 @@
+"""Decays to be compared: many ends of one stable stage, each a run directory and a line of results.jsonl.
+
+    stable run (seed, rate) --checkpoint--> decay (steps, shape, SFT share, mixture) --> losses, scores --> a line, appended
+    cosine run (seed, rate): both stages from the beginning under one cosine; the same tokens in the same order
+
+A branch has its stable run's seed (weights and order of the data are one draw), so another seed is another stable run. All
+decays are made in one process, which compiles the model once; several processes may work on one directory, each takes what no
+other has. A kill loses the decay in progress back to its last checkpoint.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+
+from xmodel2.errors import XmodelError
+from xmodel2.files import sha256_file, write_text_atomic
+from xmodel2.recipe import Recipe, load_recipe, recipe_to_toml, replace
+from xmodel2.search.trials import mean_text_loss
+from xmodel2.train import read_metrics, train
+from xmodel2.train.checkpoint import MANIFEST_FILE, checkpoint_steps
+from xmodel2.train.guard import DivergedError
+from xmodel2.train.run_dir import FREE, RECIPE_FILE, differences
+
+Shape = Literal["exponential", "linear", "cosine", "1-sqrt"]
+Row = dict[str, Any]
+Score = Callable[[Path], dict[str, Any]]
+"""Scores of a finished run, by name; `answers` and `accuracy` are known to the comparisons."""
+Say = Callable[[str], None]
+
+RESULTS_FILE = "results.jsonl"
+OWN = "own"
+"""The recipe's own mixture of instruction data; others are `only SOURCE` and `without SOURCE`."""
+
+
+@dataclass(frozen=True)
+class Decay:
+    """One end of a stable stage."""
+
+    seed: int
+    step: int
+    """Last step of the stable stage."""
+    steps: int
+    """Steps of the decay."""
+    share: float
+    """Of instruction data."""
+    mixture: str = OWN
+    """What that share is made of."""
+    shape: Shape = "exponential"
+    """How the rate falls; an exponential's half-life is stretched with ``steps``, so that all end at the same rate."""
+    rate: float = 1.0
+    """Peak rate, as a multiple of the recipe's."""
+    schedule: Literal["wsd", "cosine"] = "wsd"
+    """`cosine`: a run of its own."""
+
+    @property
+    def name(self) -> str:
+        """Name of the run directory."""
+        parts = [f"seed{self.seed}", f"{self.step}+{self.steps}"]
+        parts += [self.shape] if self.schedule == "wsd" else ["one-cosine"]
+        parts += [f"sft{self.share:g}"]
+        parts += [self.mixture.replace(" ", "-")] if self.mixture != OWN else []
+        parts += [f"rate{self.rate:g}"] if self.rate != 1 else []
+        return "_".join(parts)
+
+    def recipe(self, base: Recipe) -> Recipe:
+        """Return the recipe of its run."""
+        batch, half_life = base.train.batch_tokens, base.train.decay_half_life_steps
+        return replace(
+            base,
+            {
+                "name": self.name,
+                "seed": self.seed,
+                "stages.stable.tokens": self.step * batch,
+                "stages.decay.tokens": self.steps * batch,
+                "stages.decay.sft_share": self.share,
+                "stages.decay.sft_mixture": part_of(base.stages.decay.sft_mixture, self.mixture),
+                "train.schedule": self.schedule,
+                "train.decay_shape": self.shape,
+                "train.decay_half_life_steps": max(1, round(half_life * self.steps / base.decay_steps)),
+                "train.learning_rate": base.train.learning_rate * self.rate,
+                "train.keep_checkpoints": 1,
+                "train.keep_checkpoint_every": 0,
+            },
+        )
+
+
+def part_of(mixture: Mapping[str, float], name: str) -> dict[str, float]:
+    """Return what a mixture's name stands for, its shares adding up to 1.
+
+    >>> part_of({"a": 0.5, "b": 0.25, "c": 0.25}, "without a")
+    {'b': 0.5, 'c': 0.5}
+    """
+    how, _, source = name.partition(" ")
+    if how == "only":
+        return {source: 1.0}
+    kept = {other: share for other, share in mixture.items() if how != "without" or other != source}
+    total = sum(kept.values())
+    return {other: share / total for other, share in kept.items()}
+
+
+def base_decay(recipe: Recipe, seed: int) -> Decay:
+    """Return the recipe's own decay."""
+    share, shape = recipe.stages.decay.sft_share, recipe.train.decay_shape
+    return Decay(seed, recipe.stable_steps, recipe.decay_steps, share, shape=shape)
+
+
+def proportional(recipe: Recipe, step: int) -> int:
+    """Return the steps of a decay that is to a stable stage of ``step`` steps as the recipe's is to its own."""
+    return max(1, round(recipe.decay_steps * step / recipe.stable_steps))
+
+
+class DecayRuns:
+    """The directory of a comparison: recipe.toml, stable/, decays/, results.jsonl."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        out: Path,
+        every: int,
+        origins: Mapping[int, Path],
+        score: Score,
+        say: Say = lambda text: None,
+    ) -> None:
+        """``every``: steps between checkpoints that stable runs keep; ``origins``: stable runs that are there, by seed.
+
+        Raises `XmodelError` if the directory began with another recipe, or a checkpoint is not what its decays began with.
+        """
+        self.recipe, self.out, self.every, self.origins = recipe, Path(out), every, dict(origins)
+        self.score, self.say = score, say
+        self._seconds, self._steps = 0.0, 0
+        self._diverged: dict[Path, DivergedError] = {}
+        self._same_recipe()
+        self._same_checkpoints()
+
+    def rows(self) -> dict[str, Row]:
+        """Return the results so far by name of the decay; a line torn by a kill is passed over."""
+        path, rows = self.out / RESULTS_FILE, {}
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+            try:
+                row = json.loads(line)
+                rows[row["name"]] = row
+            except (ValueError, KeyError, TypeError):
+                continue
+        return rows
+
+    def make(self, decays: Sequence[Decay]) -> None:
+        """Make the decays that have no result yet; returns when all have one, those that other processes make too.
+
+        Raises KeyboardInterrupt, everything saved, after a signal.
+        """
+        left, wait = self._without_result(decays), 0.0
+        while left:
+            for decay in left:
+                with self._alone(decay.name, wait) as alone:
+                    if alone and decay.name not in self.rows():
+                        self._make(decay, self._without_result(left))
+            left, wait = self._without_result(left), 1.0
+
+    def stable_dir(self, decay: Decay) -> Path:
+        """Return the stable run that a decay begins with."""
+        own = f"seed{decay.seed}" + (f"_rate{decay.rate:g}" if decay.rate != 1 else "")
+        given = self.origins.get(decay.seed) if decay.rate == 1 else None
+        return given or self.out / "stable" / own
+
+    def _without_result(self, decays: Sequence[Decay]) -> list[Decay]:
+        rows = self.rows()
+        return [decay for decay in decays if decay.name not in rows]
+
+    def _make(self, decay: Decay, left: Sequence[Decay]) -> None:
+        begin, run_dir, ended = time.perf_counter(), self.out / "decays" / decay.name, ""
+        recipe, stable = decay.recipe(self.recipe), None
+        try:
+            if decay.schedule == "wsd":
+                stable = self._stable(decay)
+            branch_from = f"{stable}@{decay.step}" if stable else None
+            self._train(recipe, run_dir, branch_from)
+        except DivergedError as error:
+            ended = f"diverged: {error}"
+        self._seconds, self._steps = self._seconds + time.perf_counter() - begin, self._steps + decay.steps
+        row = self._row(decay, recipe, run_dir, ended)
+        row["origin"] = self._manifest(decay) if stable else None
+        self._append(row)
+        done = f"{decay.name}: {ended}" if ended else f"{decay.name}: " + ", ".join(_scores(row))
+        ahead = sum(other.steps for other in left) - decay.steps
+        pace = self._seconds / self._steps
+        self.say(f"{done}; {time.perf_counter() - begin:.0f} s, {len(left) - 1} left: about {ahead * pace:.0f} s")
+
+    def _stable(self, decay: Decay) -> Path:
+        """Return the run to branch from, trained to the end of its stable stage."""
+        run_dir = self.stable_dir(decay)
+        if run_dir in self._diverged:
+            raise self._diverged[run_dir]
+        if run_dir in self.origins.values() or self.recipe.stable_steps in checkpoint_steps(run_dir):
+            return run_dir
+        settings = {
+            "name": run_dir.name,
+            "seed": decay.seed,
+            "stages.decay.tokens": 0,
+            "train.learning_rate": self.recipe.train.learning_rate * decay.rate,
+            "train.checkpoint_every": self.every,
+            "train.keep_checkpoint_every": self.every,
+        }
+        with self._alone(run_dir.name):  # another process may be training it
+            begin = time.perf_counter()
+            self.say(f"stable stage, {run_dir.name}: {self.recipe.stable_steps} steps")
+            try:
+                self._train(replace(self.recipe, settings), run_dir, None)
+            except DivergedError as error:
+                self._diverged[run_dir] = error
+                raise
+            self._seconds -= time.perf_counter() - begin  # no part of what the next decays will take
+        return run_dir
+
+    def _train(self, recipe: Recipe, run_dir: Path, branch_from: str | None) -> None:
+        result = train(recipe, run_dir, resume=True, branch_from=branch_from)
+        if not result.finished:
+            raise KeyboardInterrupt
+        # What the first run measured holds for all; and once is enough to read all shards for their checksums.
+        precision = load_recipe(run_dir / RECIPE_FILE).train.precision
+        self.recipe = replace(self.recipe, {"train.precision": precision, "data.verify_checksums": False})
+
+    def _row(self, decay: Decay, recipe: Recipe, run_dir: Path, ended: str) -> Row:
+        row: Row = {
+            "name": decay.name,
+            **asdict(decay),
+            "tokens": recipe.total_steps * recipe.train.batch_tokens,
+            "learning_rate": recipe.train.learning_rate,
+            "ended": ended,
+        }
+        if ended:
+            return row
+        lines = read_metrics(run_dir)
+        heldout = [line["heldout"] for line in lines if line.get("kind") == "heldout"]
+        if not heldout or not heldout[-1]:
+            raise XmodelError(
+                f"{recipe.data.dir}: no source has held-out text, which decays are judged by; prepare it with some"
+            )
+        losses = {name: source["loss"] for name, source in heldout[-1].items()}
+        sft = [losses[name] for name in self.recipe.stages.decay.sft_mixture if name in losses]
+        return {
+            **row,
+            "text": mean_text_loss(heldout[-1]),
+            "sft": sum(sft) / len(sft) if sft else None,
+            "heldout": losses,
+            **self.score(run_dir),
+            "seconds": sum(line["seconds"] for line in lines if "seconds" in line),
+        }
+
+    def _append(self, row: Row) -> None:
+        path = self.out / RESULTS_FILE
+        with FileLock(path.with_name(f".{RESULTS_FILE}.lock")), open(path, "ab+") as handle:
+            handle.seek(0, os.SEEK_END)
+            if handle.tell():
+                handle.seek(-1, os.SEEK_END)
+                if handle.read(1) != b"\n":  # torn by a kill
+                    handle.write(b"\n")
+            handle.write((json.dumps(row) + "\n").encode())
+            handle.flush()
+            os.fsync(handle.fileno())
+
+    @contextmanager
+    def _alone(self, name: str, timeout: float = -1) -> Iterator[bool]:
+        """Yield whether this process has the work of that name to itself; the system frees it when a process ends."""
+        folder = self.out / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / f"{name}.lock")
+        try:
+            lock.acquire(timeout=timeout)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def _same_recipe(self) -> None:
+        path = self.out / RECIPE_FILE
+        if not path.exists():
+            write_text_atomic(path, recipe_to_toml(self.recipe))
+            return
+        changed = [
+            f"{key} was {a!r}, is {b!r}" for key, a, b in differences(load_recipe(path), self.recipe) if key not in FREE
+        ]
+        if changed:
+            raise XmodelError(
+                f"{path}: these decays began with another recipe ({'; '.join(changed)}); use that one, or choose another"
+                " --out"
+            )
+
+    def _same_checkpoints(self) -> None:
+        fields = Decay.__dataclass_fields__
+        for row in self.rows().values():
+            decay = Decay(**{key: row[key] for key in fields})
+            if row["origin"] and row["origin"] != self._manifest(decay):
+                raise XmodelError(
+                    f"{self._checkpoint(decay)}: is not the checkpoint that the decays in {self.out} began with (it was"
+                    " changed or removed); put it back, or choose another --out"
+                )
+
+    def _checkpoint(self, decay: Decay) -> Path:
+        return self.stable_dir(decay) / "checkpoints" / f"step-{decay.step}"
+
+    def _manifest(self, decay: Decay) -> str | None:
+        path = self._checkpoint(decay) / MANIFEST_FILE
+        return sha256_file(path) if path.exists() else None
+
+
+def _scores(row: Row) -> list[str]:
+    return [f"{key} {row[key]:.4g}" for key in ("text", "sft", "answers", "accuracy") if row.get(key) is not None]
