@@ -64,6 +64,9 @@ class Rows:
 
     rotation: tuple[torch.Tensor, torch.Tensor]
     """cos and sin [B or 1, 1, S, D / 2]."""
+    residual: torch.Tensor
+    """Factor on each block's output, fp32, a scalar; given, and not a constant of the block, so that all models of one shape
+    run the same compiled code."""
     mask: Mask
     cache: KVCache | None = None
     gather: Gather | None = None
@@ -119,12 +122,11 @@ class Block(nn.Module):
         self.self_attn = Attention(settings)
         self.post_attention_layernorm = RMSNorm(settings.hidden_size, settings.rms_norm_eps)
         self.mlp = FeedForward(settings)
-        self.residual_multiplier = tensor_program.residual_multiplier(settings)
 
     def forward(self, x_BSH: torch.Tensor, rows: Rows, layer: int) -> torch.Tensor:
         """[B, S, H] to [B, S, H]."""
-        x_BSH = x_BSH + self.residual_multiplier * self.self_attn(self.input_layernorm(x_BSH), rows, layer)
-        return x_BSH + self.residual_multiplier * self.mlp(self.post_attention_layernorm(x_BSH))
+        x_BSH = x_BSH + rows.residual * self.self_attn(self.input_layernorm(x_BSH), rows, layer)
+        return x_BSH + rows.residual * self.mlp(self.post_attention_layernorm(x_BSH))
 
 
 class Xmodel2(nn.Module):
@@ -136,6 +138,7 @@ class Xmodel2(nn.Module):
         self.embed_tokens = nn.Embedding(settings.vocab_size, settings.hidden_size)
         self.layers = nn.ModuleList(Block(settings) for _ in range(settings.num_hidden_layers))
         self.norm = RMSNorm(settings.hidden_size, settings.rms_norm_eps)
+        self.residual_multiplier = tensor_program.residual_multiplier(settings)
         self.embedding_multiplier = tensor_program.embedding_multiplier(settings)
         self.logit_multiplier = tensor_program.logit_multiplier(settings)
 
@@ -156,8 +159,7 @@ class Xmodel2(nn.Module):
             return self.run(input_ids_BS, self._after(cache, S), dtype)
         index_S = torch.arange(S, device=device)
         places = Places(index_S, index_S, document_ids_BS, document_ids_BS)
-        rows = Rows(self.rotation(index_S[None]), mask_for(kernel, places, whole=True))
-        return self.run(input_ids_BS, rows, dtype)
+        return self.run(input_ids_BS, self.rows(index_S[None], mask_for(kernel, places, whole=True)), dtype)
 
     def run(self, input_ids_BS: torch.Tensor, rows: Rows, dtype: torch.dtype | None = None) -> torch.Tensor:
         """Return the normed last hidden states [B, S, H] of rows whose positions and mask are given."""
@@ -169,9 +171,13 @@ class Xmodel2(nn.Module):
             rows.cache.length += input_ids_BS.shape[1]
         return self.norm(x_BSH)
 
-    def rotation(self, position_BS: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return cos and sin [B, 1, S, D / 2] of the rotary angles."""
-        return rotary(position_BS, self.settings.head_dim, self.settings.rope_theta)
+    def rows(
+        self, position_BS: torch.Tensor, mask: Mask, cache: KVCache | None = None, gather: Gather | None = None
+    ) -> Rows:
+        """Return what the blocks need to know of rows whose positions [B or 1, S] and mask are given."""
+        rotation = rotary(position_BS, self.settings.head_dim, self.settings.rope_theta)
+        residual = torch.full((), self.residual_multiplier, device=position_BS.device)
+        return Rows(rotation, residual, mask, cache, gather)
 
     def _after(self, cache: KVCache, S: int) -> Rows:
         index_T = torch.arange(cache.length + S, device=cache.pad_B.device)
@@ -181,7 +187,7 @@ class Xmodel2(nn.Module):
         # A padding position attends to itself, since a row of the mask without any key has no softmax.
         mask_BST = (causal_ST & real_BT[:, None]) | (index_T[None] == index_S[:, None])
         position_BS = (index_S[None] - cache.pad_B[:, None]).clamp_min(0)
-        return Rows(self.rotation(position_BS), mask_BST, cache)
+        return self.rows(position_BS, mask_BST, cache)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """[..., H] to [..., V]."""

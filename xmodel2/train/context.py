@@ -38,7 +38,7 @@ class ContextShard:
             query, key = document_ids_BT[:, self._query_S], document_ids_BT[:, self._key_T]
         mask = mask_for(kernel, Places(self._query_S, self._key_T, query, key), whole=False)
         assert isinstance(mask, Places | BlockMask)
-        return Rows(model.rotation(self._query_S[None]), mask, gather=self.gather)
+        return model.rows(self._query_S[None], mask, gather=self.gather)
 
     def gather(self, k_BKSD: torch.Tensor, v_BKSD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return keys and values of all ranks' positions [B, K, T, D], in order of rank."""

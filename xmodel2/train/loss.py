@@ -53,7 +53,7 @@ def cross_entropy_chunk(
     weight_VH: torch.Tensor,
     target_C: torch.Tensor,
     gradients: bool,
-    multiplier: float,
+    multiplier: float | torch.Tensor,
     shard: VocabShard | None = None,
 ) -> Chunk:
     """Return a chunk's summed nats and, if asked for, their gradients by hidden states [C, H] and by table [V, H].

@@ -61,9 +61,9 @@ class LossModule(nn.Module):
         vocab_size = recipe.model.vocab_size // tensor_parallel
         self.chunk = chunk_positions(recipe.train.loss_chunk_tokens, positions, vocab_size, device.type)
         shard = VocabShard(world.mesh.get_group("tensor")) if world.mesh and tensor_parallel > 1 else None
-        self.cross_entropy: Callable[..., Chunk] = partial(
-            cross_entropy_chunk, multiplier=model.logit_multiplier, shard=shard
-        )
+        # A tensor and no constant, so that all models of one shape run the same compiled code.
+        multiplier = torch.tensor(model.logit_multiplier, device=device)
+        self.cross_entropy: Callable[..., Chunk] = partial(cross_entropy_chunk, multiplier=multiplier, shard=shard)
 
     def compile(self, mode: str) -> None:  # type: ignore[override]
         """Compile by region: one block's code serves all blocks, so that compile time does not grow with depth."""
