@@ -186,7 +186,7 @@ def test_a_result_that_comes_after_all_is_passed_over(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker that slept wakes up: another took it for dead meanwhile."""
-    ended = []
+    ended: list[bool] = []
 
     def slept(recipes: Sequence[Recipe], out: Path, watch: Watch | None = None) -> list[TrialResult]:
         if not ended:
@@ -256,6 +256,17 @@ def test_diverged_trials_are_results_but_no_answer(recipe: Recipe, tmp_path: Pat
         run_search(recipe, 2, tmp_path, train=trainer(lambda _: math.nan))
     assert [(trial["state"], trial["loss"]) for trial in rows(tmp_path)] == [("diverged", None)] * 2
     assert math.isfinite(run_search(recipe, 5, tmp_path, train=bowl)["loss"])
+
+
+def test_a_combination_that_the_recipe_refuses_is_a_result_with_its_reason(recipe: Recipe, tmp_path: Path) -> None:
+    heads = {"model.hidden_size": {"choices": [32, 36]}, "model.num_attention_heads": {"choices": [2, 3]}}
+    run_search(replace(recipe, {"search.space": heads}), 12, tmp_path, at_once=4, train=bowl)
+    refused = [trial for trial in rows(tmp_path) if trial["state"] == "refused"]
+    assert refused
+    for trial in refused:
+        assert (trial["values"]["model.hidden_size"], trial["values"]["model.num_attention_heads"]) == (32, 3)
+        assert "must be a multiple of num_attention_heads" in trial["ended"]
+    assert sum(trial["state"] == "complete" for trial in rows(tmp_path)) == 12 - len(refused)
 
 
 def test_high_rates_that_diverge_are_left_alone(recipe: Recipe, tmp_path: Path) -> None:

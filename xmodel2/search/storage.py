@@ -1,6 +1,5 @@
 """Where a study is kept: a journal file, or any database that Optuna knows; and its sampler and pruner."""
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -94,11 +93,9 @@ class TrialSeededTPE(optuna.samplers.BaseSampler):
 
     def _seeded(self, place: int) -> optuna.samplers.TPESampler:
         seed = (self._seed * 1_000_003 + place) % 2**32
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # before Optuna 5
-            return optuna.samplers.TPESampler(
-                seed=seed, n_startup_trials=self._startup_trials, multivariate=True, constant_liar=True
-            )
+        return optuna.samplers.TPESampler(
+            seed=seed, n_startup_trials=self._startup_trials, multivariate=True, constant_liar=True
+        )
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Begin the trial's own stream of random numbers; trials that were cut short have no place."""

@@ -54,6 +54,8 @@ class StudyTable:
         if kind is None:
             self._show()
         self._live.stop()
+        if kind is KeyboardInterrupt:
+            self._console.print("stopped; the same command goes on where it was")
 
     def _watch(self) -> None:
         while not self._stop.wait(SECONDS):
@@ -62,7 +64,7 @@ class StudyTable:
 
     def _trials(self) -> list[tuple[str, FrozenTrial]]:
         return [("", trial) for trial in self._study.get_trials(deepcopy=False)] + [
-            ("seed ", trial) for trial in self._repeats.get_trials(deepcopy=False)
+            ("repeat", trial) for trial in self._repeats.get_trials(deepcopy=False)
         ]
 
     def _show(self) -> None:
@@ -74,7 +76,8 @@ class StudyTable:
         for kind, trial in trials:
             if trial.state in ENDED and (kind, trial.number) not in self._said:
                 self._said.add((kind, trial.number))
-                text = "  ".join((f"{kind}trial {trial.number}", _values(trial), _result(trial), summary))
+                values = "" if kind else _values(trial)
+                text = "  ".join(filter(None, (f"trial {_name(kind, trial)}", values, _result(trial), summary)))
                 self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _table(self, trials: list[tuple[str, FrozenTrial]]) -> Table:
@@ -87,12 +90,9 @@ class StudyTable:
         best = self._best(trials)
         for kind, trial in [*ended, *(row for row in trials if row[1].state == TrialState.RUNNING)]:
             values = of[trial.params["trial"]].params if kind and "trial" in trial.params else trial.params
-            name = (
-                f"{trial.params.get('trial', '')}, seed {trial.params.get('seed', '')}" if kind else f"{trial.number}"
-            )
             style = "bold green" if not kind and trial is best else "dim" if trial.state == TrialState.RUNNING else ""
             cells = (_short(values.get(key)) for key in keys)
-            table.add_row(name, *cells, _result(trial).partition(" ")[2], outcome(trial), style=style)
+            table.add_row(_name(kind, trial), *cells, _result(trial).partition(" ")[2], outcome(trial), style=style)
         return table
 
     def _best(self, trials: list[tuple[str, FrozenTrial]]) -> FrozenTrial | None:
@@ -104,11 +104,19 @@ class StudyTable:
         of_study = sum(trial.state in ENDED for kind, trial in trials if not kind)
         best, here = self._best(trials), ended - self._before
         text = f"{of_study}/{self._goal} trials"
+        if repeats := [trial.state for kind, trial in trials if kind and trial.state != TrialState.FAIL]:
+            text += f", {sum(state in ENDED for state in repeats)}/{len(repeats)} with other seeds"
         if best is not None:
             text += f", best {best.value:.4f} (trial {best.number})"
         if here and of_study < self._goal:
             text += f", {_time((time.monotonic() - self._begin) / here * (self._goal - of_study))} left"
         return text
+
+
+def _name(kind: str, trial: FrozenTrial) -> str:
+    if "seed" in trial.params and kind:  # of a trial that was just begun it may be missing
+        return f"{trial.params['trial']}, seed {trial.params['seed']}"
+    return str(trial.number)
 
 
 def _values(trial: FrozenTrial) -> str:
