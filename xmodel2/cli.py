@@ -22,6 +22,7 @@ from xmodel2.commands.release import chat, export, report
 from xmodel2.commands.search import search
 from xmodel2.commands.tokenizer import tokenizer_inspect, tokenizer_train
 from xmodel2.commands.train import average, plan, train
+from xmodel2.commands.transfer import transfer
 from xmodel2.errors import XmodelError
 
 COMMANDS: dict[str, Callable[..., int | None]] = {
@@ -36,6 +37,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "average": average,
     "plan": plan,
     "search": search,
+    "transfer": transfer,
     "ratio": ratio,
     "law": law,
     "eval": evaluate,

@@ -51,18 +51,34 @@ def mean_text_loss(heldout: dict[str, dict[str, Any]]) -> float:
 
 def train_trials(recipes: Sequence[Recipe], out: Path, watch: Watch | None = None) -> list[TrialResult]:
     """Train recipes, each in ``out/NAME``, and return their results in order; one that was interrupted goes on."""
-    return [_alone(recipe, Path(out) / recipe.name, number, watch) for number, recipe in enumerate(recipes)]
+    results = []
+    for number, recipe in enumerate(recipes):
+        _forget_other_shapes(recipe)
+        results.append(_alone(recipe, Path(out) / recipe.name, number, watch))
+    return results
+
+
+_compiled: list[tuple[object, ...]] = []
+
+
+def _forget_other_shapes(recipe: Recipe) -> None:
+    """Models of one shape share compiled code; that of other shapes must not add up to the compiler's limit."""
+    model, rows = recipe.model, recipe.train.micro_batch_size
+    sizes = (model.hidden_size, model.intermediate_size, model.num_attention_heads, model.num_key_value_heads)
+    shape = (*sizes, model.vocab_size, rows, recipe.data.sequence_length, recipe.train.precision)
+    if _compiled and shape != _compiled[-1]:
+        torch._dynamo.reset()
+    _compiled[:] = [shape]
 
 
 def _alone(recipe: Recipe, run_dir: Path, number: int, watch: Watch | None) -> TrialResult:
-    torch._dynamo.reset()  # each trial has its own constants; their compiled code must not add up
     begin = time.perf_counter()
 
     def watched(step: int, heldout: dict[str, dict[str, Any]]) -> bool:
         return watch is not None and watch(number, step, mean_text_loss(heldout))
 
     try:
-        result = train(recipe, run_dir, resume=True, watch=watched)
+        result = train(recipe, run_dir, resume=True, watch=watched, progress=False)
     except DivergedError as error:
         return TrialResult(math.nan, seconds=time.perf_counter() - begin, ended=f"diverged: {error}")
     lines = [line for line in read_metrics(run_dir) if line.get("kind") == "heldout"]

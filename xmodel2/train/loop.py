@@ -80,8 +80,11 @@ class Parts:
 class Loop:
     """Makes steps until the run ends, a signal comes, or an error."""
 
-    def __init__(self, parts: Parts, guard: Guard, profile: bool = False, watch: Watch | None = None) -> None:
+    def __init__(
+        self, parts: Parts, guard: Guard, profile: bool = False, watch: Watch | None = None, progress: bool = True
+    ) -> None:
         self.parts, self.recipe, self.guard, self.profile, self.watch = parts, parts.recipe, guard, profile, watch
+        self._shown = progress and parts.world.is_main
         self._ends = {self.recipe.stable_steps, self.recipe.total_steps}
         self._norms = LayerNorms(parts.step.model)
         self._stop = threading.Event()
@@ -95,7 +98,7 @@ class Loop:
         step, stopped = start, False
         with ExitStack() as stack:
             stack.enter_context(self._signals())
-            self.progress = stack.enter_context(TrainProgress(recipe, start, world.is_main))
+            self.progress = stack.enter_context(TrainProgress(recipe, start, self._shown))
             self.dog = stack.enter_context(Watchdog(world.rank, world.size, world.store(), recipe.guard.hang_seconds))
             self.metrics = stack.enter_context(closing(self._metrics(start)))
             writer = CheckpointWriter(

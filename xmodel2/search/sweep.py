@@ -1,0 +1,171 @@
+"""A sweep: one hyperparameter tried at several values, at several sizes of the model or of the run, to see whether its best
+value stays where it was.
+
+    sweep = key, values, axis, sizes   ->   cells (rules, size, value, seed)   ->   trials   ->   a row each in cells.jsonl
+
+Values are powers of two times the recipe's own, and go on outwards until the best is not at the edge.
+"""
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from xmodel2.errors import XmodelError
+from xmodel2.recipe import Recipe
+from xmodel2.recipe import replace as replace_keys
+from xmodel2.search.sizes import at_depth, at_width
+from xmodel2.search.trials import TrialResult
+
+Run = Callable[[Recipe], TrialResult]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """One hyperparameter over one axis."""
+
+    name: str
+    key: str
+    """Key of the recipe whose best value is looked for."""
+    axis: str
+    """What grows: width, depth, batch or length."""
+    sizes: tuple[int, ...]
+    """Hidden sizes, layers, tokens a batch, or tokens of both stages."""
+    parametrization: str = "tensor_program"
+    octaves: tuple[float, ...] = (-2, -1, 0, 1, 2)
+    """Values tried at first, as powers of two times the recipe's."""
+    most: int = 9
+    """Values at a size, at most: then the best one may stay at the edge, and the result says so."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One trial of a sweep, and what it gave."""
+
+    sweep: str
+    parametrization: str
+    size: int
+    octave: float
+    value: float
+    seed: int
+    loss: float = math.nan
+    seconds: float = 0.0
+
+    @property
+    def place(self) -> tuple[str, str, int, float, int]:
+        """What the trial is, without what it gave."""
+        return self.sweep, self.parametrization, self.size, self.octave, self.seed
+
+
+def resized(recipe: Recipe, axis: str, size: int) -> Recipe:
+    """Return the recipe at another size of an axis; stages keep their proportion. Raises `XmodelError`."""
+    if axis == "width":
+        return at_width(recipe, size)
+    if axis == "depth":
+        return at_depth(recipe, size)
+    if axis == "batch":
+        rows = max(1, size // recipe.data.sequence_length)
+        return replace_keys(
+            recipe,
+            {"train.batch_tokens": size, "train.micro_batch_size": math.gcd(rows, recipe.train.micro_batch_size)},
+        )
+    share = size / (recipe.stages.stable.tokens + recipe.stages.decay.tokens)
+    longer = {
+        "stages.stable.tokens": round(recipe.stages.stable.tokens * share),
+        "stages.decay.tokens": round(recipe.stages.decay.tokens * share),
+        "train.warmup_steps": max(1, round(recipe.train.warmup_steps * share)),
+        "train.decay_half_life_steps": max(1, round(recipe.train.decay_half_life_steps * share)),
+    }
+    return replace_keys(recipe, longer)
+
+
+def own_value(recipe: Recipe, key: str) -> float:
+    """Return what a recipe has for a dotted key."""
+    value: Any = recipe
+    for part in key.split("."):
+        value = getattr(value, part)
+    return float(value)
+
+
+def cell_recipe(recipe: Recipe, sweep: Sweep, cell: Cell) -> Recipe:
+    """Return the recipe of a cell."""
+    name = f"{sweep.name}-{cell.parametrization}-{cell.size}-{cell.octave:g}-{cell.seed}"
+    keys = {"name": name, "seed": cell.seed, "model.parametrization": cell.parametrization, sweep.key: cell.value}
+    return replace_keys(resized(recipe, sweep.axis, cell.size), keys)
+
+
+def read_cells(path: Path) -> list[Cell]:
+    """Read the cells that are done; a last line cut off by a kill is left out. Raises `XmodelError` for any other."""
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")
+    cells = []
+    for number, line in enumerate(lines[:-1], 1):  # what follows the last line end is empty, or half a line
+        try:
+            row = json.loads(line)
+            cells.append(Cell(**{**row, "loss": math.nan if row["loss"] is None else row["loss"]}))
+        except (ValueError, TypeError, KeyError) as error:
+            raise XmodelError(f"{path}, line {number}: not a finished cell ({error}); delete the line") from None
+    return cells
+
+
+def run_sweep(recipe: Recipe, sweep: Sweep, seeds: Sequence[int], out: Path, run: Run) -> Iterator[Cell]:
+    """Yield the cells of a sweep as they are done, those of earlier calls first; ``out/cells.jsonl`` keeps them.
+
+    A trial is run for each value with the first seed, until the best is bracketed; then the other seeds, for the best and its
+    neighbours.
+    """
+    path = Path(out) / "cells.jsonl"
+    done = {cell.place: cell for cell in read_cells(path)}
+    base = own_value(recipe, sweep.key)
+
+    def made(size: int, octave: float, seed: int) -> Cell:
+        cell = Cell(sweep.name, sweep.parametrization, size, octave, base * 2.0**octave, seed)
+        if cell.place not in done:
+            candidate = cell_recipe(recipe, sweep, cell)
+            result = run(candidate)
+            done[cell.place] = replace(cell, loss=result.loss, seconds=result.seconds)
+            _append(path, done[cell.place])
+            shutil.rmtree(Path(out) / "trials" / candidate.name / "checkpoints", ignore_errors=True)
+        return done[cell.place]
+
+    for size in sweep.sizes:
+        losses: dict[float, float] = {}
+        for octave in _outwards(sweep, losses):
+            cell = made(size, octave, seeds[0])
+            losses[octave] = cell.loss if math.isfinite(cell.loss) else math.inf
+            yield cell
+        best = min(losses, key=lambda octave: losses[octave])
+        near = sorted(losses, key=lambda octave: abs(octave - best))[:3]
+        for seed in seeds[1:]:
+            for octave in near:
+                yield made(size, octave, seed)
+
+
+def _outwards(sweep: Sweep, losses: dict[float, float]) -> Iterator[float]:
+    """Yield octaves: the sweep's first ones, then beyond the edge at which the best is, until it is inside."""
+    yield from sweep.octaves
+    step = sweep.octaves[1] - sweep.octaves[0] if len(sweep.octaves) > 1 else 1.0
+    while len(losses) < sweep.most:
+        best = min(losses, key=lambda octave: losses[octave])
+        low, high = min(losses), max(losses)
+        if math.isinf(losses[best]) or best == low:
+            yield low - step
+        elif best == high:
+            yield high + step
+        else:
+            return
+
+
+def _append(path: Path, cell: Cell) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    row = {**cell.__dict__, "loss": cell.loss if math.isfinite(cell.loss) else None}
+    torn = path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size
+    with path.open("r+b" if torn else "ab") as file:
+        if torn:
+            file.truncate(path.read_bytes().rfind(b"\n") + 1)
+            file.seek(0, 2)
+        file.write(json.dumps(row).encode() + b"\n")

@@ -1,0 +1,136 @@
+"""Do hyperparameters carry over? Sweeps over width, depth, batch and length, each optimum's drift, and what is not carried.
+
+recipe -> sweeps -> cells.jsonl -> drift of each optimum -> transfer.json, figures
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from xmodel2.data.shards import data_fingerprint
+from xmodel2.errors import XmodelError, nearest
+from xmodel2.files import read_json, write_json_atomic, write_text_atomic
+from xmodel2.recipe import Recipe, load_recipe, recipe_to_toml, replace
+from xmodel2.search.optimum import Drift, drift
+from xmodel2.search.sweep import Cell, Sweep, read_cells, resized, run_sweep
+from xmodel2.search.trials import TrialResult, train_trials
+from xmodel2.train.run_dir import FREE, differences
+
+RECIPE_FILE, CELLS_FILE, RESULT_FILE = "recipe.toml", "cells.jsonl", "transfer.json"
+
+HALF_AN_OCTAVE = 0.5
+"""Drift below which an optimum counts as carried over."""
+
+
+def sweeps_of(
+    widths: Sequence[int], depths: Sequence[int], batches: Sequence[int], lengths: Sequence[int]
+) -> dict[str, list[Sweep]]:
+    """Return the sweeps by name; each is made under tensor programs, those of the rate under the standard rules too."""
+    wide, deep = tuple(sorted(widths)), tuple(sorted(depths))
+    rate = "train.learning_rate"
+
+    def both(name: str, axis: str, sizes: tuple[int, ...]) -> list[Sweep]:
+        standard = Sweep(name, rate, axis, sizes, "standard", octaves=(-3, -2, -1, 0, 1))
+        return [Sweep(name, rate, axis, sizes), standard]
+
+    found = {
+        "learning_rate-width": both("learning_rate-width", "width", wide),
+        "learning_rate-depth": both("learning_rate-depth", "depth", deep),
+        "scale_emb-width": [Sweep("scale_emb-width", "model.scale_emb", "width", wide)],
+        "scale_depth-depth": [Sweep("scale_depth-depth", "model.scale_depth", "depth", deep)],
+        "learning_rate-batch": [Sweep("learning_rate-batch", rate, "batch", tuple(sorted(batches)))],
+        "learning_rate-length": [Sweep("learning_rate-length", rate, "length", tuple(sorted(lengths)))],
+    }
+    return {name: sweeps for name, sweeps in found.items() if len(sweeps[0].sizes) > 1}
+
+
+def pick(sweeps: dict[str, list[Sweep]], names: Sequence[str]) -> list[Sweep]:
+    """Return the sweeps that are asked for, all without names. Raises `XmodelError` for an unknown one."""
+    for name in names:
+        if name not in sweeps:
+            raise XmodelError(f"--sweeps {name!r}: allowed are {', '.join(sweeps)}.{nearest(name, list(sweeps))}")
+    return [sweep for name in (names or sweeps) for sweep in sweeps[name]]
+
+
+def run_transfer(
+    recipe: Recipe, sweeps: Sequence[Sweep], seeds: int, out: Path, say: Callable[[Cell], None] = lambda _: None
+) -> dict[str, Any]:
+    """Make the sweeps' trials that ``out`` does not have yet, and return (and write to ``out/transfer.json``) the drifts.
+
+    Raises `XmodelError` if ``out`` began with another recipe or other data, or a size does not fit the recipe.
+    """
+    out = Path(out)
+    for sweep in sweeps:
+        for size in sweep.sizes:
+            resized(recipe, sweep.axis, size)  # a size that does not fit is said before the first trial
+    _same(recipe, out)
+    recipe = replace(recipe, {"train.precision": _precision(recipe)})
+
+    def run(candidate: Recipe) -> TrialResult:
+        return train_trials([candidate], out / "trials")[0]
+
+    numbers = range(recipe.seed, recipe.seed + seeds)
+    for sweep in sweeps:
+        for cell in run_sweep(recipe, sweep, numbers, out, run):
+            say(cell)
+    return summarise(recipe, out)
+
+
+def summarise(recipe: Recipe, out: Path) -> dict[str, Any]:
+    """Return the drift of every sweep that ``out`` has cells of, and write it."""
+    groups: dict[tuple[str, str], list[Cell]] = {}
+    for cell in read_cells(Path(out) / CELLS_FILE):
+        groups.setdefault((cell.sweep, cell.parametrization), []).append(cell)
+    found = [
+        {"sweep": name, "parametrization": rules, **asdict(moved), "verdict": verdict(moved)}
+        for (name, rules), cells in groups.items()
+        for moved in [drift(cells)]
+    ]
+    trials = [cell for cells in groups.values() for cell in cells]
+    result = {
+        "recipe": recipe.name,
+        "trials": len(trials),
+        "seconds": sum(cell.seconds for cell in trials),
+        "sweeps": found,
+    }
+    write_json_atomic(Path(out) / RESULT_FILE, result)
+    return result
+
+
+def verdict(moved: Drift) -> str:
+    """Say whether an optimum carries over: "held", "not held", or "not told" if its interval has both or an edge hides it."""
+    if any(optimum.at_edge for optimum in moved.optima):
+        return "not told: a best value is at the edge of those tried"
+    low, high = moved.interval or (moved.octaves, moved.octaves)
+    if high <= HALF_AN_OCTAVE or (moved.octaves <= HALF_AN_OCTAVE and moved.interval is None):
+        return "held"
+    if low > HALF_AN_OCTAVE:
+        return "not held"
+    return (
+        "held, but the interval goes beyond" if moved.octaves <= HALF_AN_OCTAVE else "not told: the interval has both"
+    )
+
+
+def _precision(recipe: Recipe) -> str:
+    """Return one precision for all trials: those of one figure must not differ in it."""
+    if recipe.train.precision != "auto":
+        return recipe.train.precision
+    from xmodel2.train.device import pick_device, pick_precision
+
+    rows = recipe.train.micro_batch_size * recipe.data.sequence_length
+    return pick_precision("auto", pick_device(recipe.train.device), rows, recipe.model)[0]
+
+
+def _same(recipe: Recipe, out: Path) -> None:
+    """Write what the sweeps are made with, or raise `XmodelError` if they began with something else."""
+    data, before = data_fingerprint(recipe.data.dir), read_json(out / "data.json")
+    if before is None:
+        out.mkdir(parents=True, exist_ok=True)
+        write_text_atomic(out / RECIPE_FILE, recipe_to_toml(recipe))
+        write_json_atomic(out / "data.json", {"data": data})
+        return
+    changed = [key for key, _, _ in differences(load_recipe(out / RECIPE_FILE), recipe) if key not in FREE]
+    if changed or before["data"] != data:
+        what = f"differs in {', '.join(changed)}" if changed else "has other data (the index of its shards differs)"
+        raise XmodelError(f"{out}: began with a recipe that {what}; use that one, or choose another --out")
