@@ -320,6 +320,23 @@ def test_the_answer_is_the_best_mean_over_seeds(recipe: Recipe, tmp_path: Path) 
     assert len(seeds) == before
 
 
+def test_a_repeat_that_was_stopped_is_made_once_more(recipe: Recipe, tmp_path: Path) -> None:
+    stops = iter([False, False, True, False])
+    made: list[str] = []
+
+    def stopped(recipes: Sequence[Recipe], out: Path, watch: Watch | None = None) -> list[TrialResult]:
+        if next(stops):
+            raise KeyboardInterrupt
+        made.append(recipes[0].name)
+        return [TrialResult(1.0)]
+
+    recipe = replace(recipe, {"search.top_trials": 1, "search.top_seeds": 2})
+    with pytest.raises(KeyboardInterrupt):
+        run_search(recipe, 2, tmp_path, train=stopped)
+    assert run_search(recipe, 2, tmp_path, train=stopped)["repeats"] == 1
+    assert made == ["s-0000", "s-0001", "s-0000-seed-2"]
+
+
 def test_a_finalist_that_diverges_with_another_seed_is_not_the_answer(recipe: Recipe, tmp_path: Path) -> None:
     def fragile(recipe: Recipe) -> float:
         large = recipe.model.scale_emb > 10

@@ -112,11 +112,11 @@ def make_again(study: Study, worker: Worker, keys: set[str]) -> None:
         if trial.user_attrs.get("ended") != SURPLUS:
             attempts[first_attempt(trial)].append(trial)
     for number, trials in attempts.items():
-        whole = [trial for trial in trials if trial.params.keys() == keys]
+        whole = [values for trial in trials if (values := queued_values(trial) or trial.params).keys() == keys]
         if not whole or any(trial.state != TrialState.FAIL for trial in trials):
             continue
         if sum(trial.user_attrs.get("ended") != STOPPED for trial in trials) < MOST_TIMES:
-            study.enqueue_trial(whole[0].params, user_attrs={"again_of": number})
+            study.enqueue_trial(whole[0], user_attrs={"again_of": number})
 
 
 def first_attempt(trial: FrozenTrial | Trial) -> int:

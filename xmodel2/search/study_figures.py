@@ -79,9 +79,11 @@ def history(study: Study) -> str:
         axes.step(numbers, np.minimum.accumulate(losses), where="post", color=ORANGE, label="best so far")
         axes.set_ylim(min(losses) - 0.05 * (top - min(losses)) - 1e-6, top + 1e-6)
     early = study.get_trials(deepcopy=False, states=(TrialState.PRUNED,))
+    edge = {"off the scale": ("^", [trial.number for trial in complete if (trial.value or 0.0) > top])}
     for name, marker in (("diverged", "x"), ("refused", "+"), ("pruned", "|")):
-        at = [trial.number for trial in early if str(trial.user_attrs.get("ended", "pruned")).startswith(name)]
-        if at:  # along the upper edge: they have no loss
+        edge[name] = marker, [t.number for t in early if str(t.user_attrs.get("ended", "pruned")).startswith(name)]
+    for name, (marker, at) in edge.items():
+        if at:  # along the upper edge: they have no loss, or one that is too large
             place = axes.get_xaxis_transform()
             axes.scatter(at, [0.97] * len(at), s=24, marker=marker, color=GREY, label=name, transform=place)
     axes.set(xlabel="trial", ylabel="held-out loss (nats a token)", title="Search history")

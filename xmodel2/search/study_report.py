@@ -16,6 +16,7 @@ from xmodel2.search.identity import ATTRIBUTE
 from xmodel2.search.space import drawn, flat, rounded
 from xmodel2.search.study_trials import best_trials
 
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 STUDY_FILE, BEST_FILE = "study.json", "best.toml"
 
 
@@ -44,7 +45,7 @@ def write_report(recipe: Recipe, study: Study, repeats: Study, out: Path) -> dic
 
 def _finalists(recipe: Recipe, study: Study, repeats: Study) -> list[dict[str, Any]]:
     """Return the best trials with the losses of all their seeds, the lowest mean first; those that diverged once, last."""
-    again = [t for t in repeats.get_trials(deepcopy=False) if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    again = sorted(repeats.get_trials(deepcopy=False, states=ENDED), key=lambda t: int(t.params["seed"]))
     rows = []
     for trial in best_trials(study, max(1, recipe.search.top_trials)):
         assert trial.value is not None
@@ -91,13 +92,13 @@ def _row(trial: FrozenTrial) -> dict[str, Any]:
 
 
 def _totals(trials: Sequence[FrozenTrial], made: Sequence[FrozenTrial]) -> dict[str, Any]:
-    ended = [trial for trial in made if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    ended = [trial for trial in made if trial.state in ENDED]
     spans = ((t.datetime_start, t.datetime_complete) for t in ended)
     hours = _busy_seconds((a, b) for a, b in spans if a and b) / 3600
     names = [outcome(trial) for trial in trials]
     return {
         **{name: names.count(name) for name in ("complete", "pruned", "diverged", "refused")},
-        "repeats": len(made) - len(trials),
+        "repeats": len(ended) - sum(trial.state in ENDED for trial in trials),
         "hours": hours,
         "trials_per_hour": len(ended) / hours if hours else None,
     }

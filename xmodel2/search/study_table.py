@@ -14,13 +14,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from xmodel2.search.study_report import loss_of, outcome
+from xmodel2.search.study_report import ENDED, loss_of, outcome
 
 LATEST = 12
 """Rows shown of the trials that ended."""
 SECONDS = 1.0
 """Between looks at the study."""
-ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 class StudyTable:

@@ -134,7 +134,7 @@ class Search:
 
     def _queue_repeats(self) -> None:
         """Queue the best trials with other seeds. Another worker may do the same: `is_needed` sorts that out."""
-        known = [queued_values(t) for t in self.repeats.get_trials(deepcopy=False) if t.state != TrialState.FAIL]
+        known = [queued_values(trial) for trial in self.repeats.get_trials(deepcopy=False)]
         first = self.recipe.seed
         for trial in best_trials(self.study, self.recipe.search.top_trials):
             for seed in range(first + 1, first + self.recipe.search.top_seeds):
