@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from xmodel2.cli import main
+from xmodel2.commands.law import law
 from xmodel2.errors import XmodelError
 from xmodel2.recipe import Recipe, load_recipe, recipe_to_toml, replace
 from xmodel2.search.law import LawPlan, fit_points, run_law
@@ -115,6 +116,16 @@ def test_a_plan_that_gives_no_law_is_refused_before_training(small_recipe: Recip
     assert not list(tmp_path.iterdir())
 
 
+def test_two_at_once_in_one_folder_are_refused(small_recipe: Recipe, tmp_path: Path) -> None:
+    def meanwhile(job: Job, runs: Path) -> Row:
+        with pytest.raises(XmodelError, match="another `xmodel2 law` works in it"):
+            call(small_recipe, tmp_path)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        call(small_recipe, tmp_path, run=meanwhile)
+
+
 def test_a_run_that_diverged_is_a_result(small_recipe: Recipe, tmp_path: Path) -> None:
     def one_diverges(job: Job, runs: Path) -> Row:
         return job.row(ended="diverged: loss is not finite") if job.key == ("48x1", 640, 1) else by_law(job, runs)
@@ -208,3 +219,19 @@ def test_points_of_others_are_fitted(tmp_path: Path) -> None:
     assert [best["flops"] for best in law["optimum"]] == [1e12]
     assert found["cost"] is None
     assert (tmp_path / "out" / "figures" / "optimum.svg").read_text().startswith("<svg")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "give a recipe to train, or --points FILE"),
+        ({"recipe": Path("a.toml"), "points": Path("b.jsonl")}, "give a recipe to train, or --points FILE"),
+        ({"recipe": Path("a.toml")}, "give --out DIR"),
+        ({"points": Path("b.jsonl"), "budgets": "1e15;1e16"}, "--budgets '1e15;1e16': give numbers with commas"),
+        ({"points": Path("b.jsonl"), "budgets": "-1"}, "must be above 0"),
+        ({"points": Path("b.jsonl"), "draws": 3}, "--draws 3 must be 20 or more"),
+    ],
+)
+def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(XmodelError, match=message):
+        law(arguments.pop("recipe", None), **arguments)

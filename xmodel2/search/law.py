@@ -6,11 +6,14 @@ Every run that finishes is a line of results.jsonl; called again, what is there 
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from xmodel2.data.shards import data_fingerprint
 from xmodel2.errors import XmodelError
@@ -68,19 +71,19 @@ def run_law(
     check_enough(points_of([job.row(loss=1.0) for job in small]))
     if plan.then and plan.then <= max(plan.widths):
         raise XmodelError(f"--then {plan.then}: is not above the largest of --widths, {max(plan.widths)}")
-    _same_setting(recipe, out)
-    results = out / RESULTS_FILE
-    progress = _Progress([*small, *large], say)
-    _make(small, out, progress, run)
-    report = report_on(_rows_of(results, small), budgets, draws, recipe.seed)
-    prediction = _predict(report, large, out) if large else None
-    _make(large, out, progress, run)
-    value = report.to_dict()
-    if prediction:
-        value["prediction"] = _compared(prediction, _rows_of(results, large))
-        every = points_of(_rows_of(results, [*small, *large]))
-        value["with_the_predicted_size"] = constants(fit_with_intervals(every, draws=draws, seed=recipe.seed))
-    _write(value, report, out)
+    with _alone_in(out):
+        _same_setting(recipe, out)
+        results, progress = out / RESULTS_FILE, _Progress([*small, *large], say)
+        _make(small, out, progress, run)
+        report = report_on(_rows_of(results, small), budgets, draws, recipe.seed)
+        prediction = _predict(report, large, out) if large else None
+        _make(large, out, progress, run)
+        value = report.to_dict()
+        if prediction:
+            value["prediction"] = _compared(prediction, _rows_of(results, large))
+            every = points_of(_rows_of(results, [*small, *large]))
+            value["with_the_predicted_size"] = constants(fit_with_intervals(every, draws=draws, seed=recipe.seed))
+        _write(value, report, out)
     return value
 
 
@@ -182,6 +185,21 @@ def _write(value: dict[str, Any], report: LawReport, out: Path) -> None:
     write_json_atomic(out / "law.json", value)
     for name, figure in law_figures(report, value.get("prediction")).items():
         write_text_atomic(out / "figures" / f"{name}.svg", figure)
+
+
+@contextmanager
+def _alone_in(out: Path) -> Iterator[None]:
+    """Hold the folder's lock, which the kernel frees however this process ends. Raises `XmodelError` if another holds it."""
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise XmodelError(f"{out}: another `xmodel2 law` works in it; wait for it, or choose another --out") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _same_setting(recipe: Recipe, out: Path) -> None:

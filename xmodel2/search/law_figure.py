@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter, FormatStrFormatter, NullFormatter
+from matplotlib.ticker import EngFormatter, FormatStrFormatter, LogLocator, NullLocator
 
 from xmodel2.plots import GREY, ORANGE, PALETTE, svg
 from xmodel2.search.law_report import LawReport, error_of
@@ -32,7 +32,7 @@ def loss_by_tokens(report: LawReport, prediction: Prediction | None) -> str:
     """Return points and the law of each size by tokens; the predicted size dashed, what it came to as diamonds."""
     points = report.main.points
     sizes = sorted({point.parameters for point in points})
-    figure, axes = _figure("tokens")
+    figure, axes = _figure("tokens, decay included")
     grid = _grid([point.tokens for point in points])
     for size, color in zip(sizes, _shades(len(sizes)), strict=True):
         _curve(axes, report, grid, lambda law, size=size: law.loss(parameters=float(size), tokens=grid), color)
@@ -43,7 +43,7 @@ def loss_by_tokens(report: LawReport, prediction: Prediction | None) -> str:
         _measured(
             axes, [(row["tokens"], row) for row in prediction["lengths"]], f"{_parameters(large)}, predicted first"
         )
-    axes.legend(frameon=False, title="without embeddings", alignment="left")
+    figure.legend(frameon=False, loc="outside right upper", title="parameters", alignment="left")
     return svg(figure)
 
 
@@ -60,7 +60,7 @@ def loss_by_parameters(report: LawReport, prediction: Prediction | None) -> str:
         _dots(axes, [(p.parameters, p.loss) for p in points if p.tokens == length], color, label)
     if prediction:
         _measured(axes, [(ahead[0], row) for row in prediction["lengths"]], "predicted first")
-    axes.legend(frameon=False)
+    figure.legend(frameon=False, loc="outside right upper")
     return svg(figure)
 
 
@@ -140,7 +140,7 @@ def _measured(axes: Axes, rows: Sequence[tuple[float, dict[str, Any]]], label: s
 
 
 def _figure(x_label: str, log: bool = True) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+    figure = Figure(figsize=(8.0, 4.4), layout="constrained")
     axes = figure.subplots()
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
@@ -149,8 +149,9 @@ def _figure(x_label: str, log: bool = True) -> tuple[Figure, Axes]:
     if log:
         axes.set_xscale("log")
         axes.set_yscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.yaxis.set_major_formatter(FormatStrFormatter("%.2g"))
         axes.yaxis.set_minor_formatter(FormatStrFormatter("%.2g"))
     return figure, axes

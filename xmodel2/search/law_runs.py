@@ -120,7 +120,8 @@ def run_job(job: Job, runs: Path) -> Row:
 
     Raises KeyboardInterrupt if a signal stopped it, saved.
     """
-    torch._dynamo.reset()  # another size has other constants; their compiled code must not add up
+    if not job.begins:
+        torch._dynamo.reset()  # the first of its shape: what was compiled for others must not add up
     begin, folder = time.perf_counter(), runs / f"{job.size}-seed-{job.recipe.seed}"
     run_dir = folder / f"decay-{job.recipe.stable_steps}-{job.recipe.decay_steps}"
     try:
