@@ -9,7 +9,7 @@ import pytest
 
 from xmodel2.errors import XmodelError
 from xmodel2.recipe import Recipe, load_recipe, replace
-from xmodel2.search.decays import part_of
+from xmodel2.search.decay import part_of
 from xmodel2.search.ratio import COMPARISONS, Comparison, RatioSettings
 from xmodel2.train import train
 
@@ -98,7 +98,7 @@ def test_what_is_finished_is_not_made_again_and_more_can_be_asked_for(
         made.append(recipe.name)
         return train(recipe, *args, **kwargs)
 
-    monkeypatch.setattr("xmodel2.search.decays.train", noted)
+    monkeypatch.setattr("xmodel2.search.decay_runs.train", noted)
     run(small_recipe, out)
     assert made == []
     run(small_recipe, out, shares=(*SHARES, 0.9))
@@ -114,17 +114,17 @@ def test_a_kill_loses_only_the_decay_in_progress(
     def killed(recipe: Recipe, *args: Any, **kwargs: Any) -> Any:
         calls.append(recipe.name)
         if len(calls) == 4:
-            train(recipe, *args, **kwargs, stop_after=14)
+            train(recipe, *args, **{**kwargs, "stop_after": 14})
             raise KeyboardInterrupt
         return train(recipe, *args, **kwargs)
 
-    monkeypatch.setattr("xmodel2.search.decays.train", killed)
+    monkeypatch.setattr("xmodel2.search.decay_runs.train", killed)
     with pytest.raises(KeyboardInterrupt):
         run(small_recipe, tmp_path / "out")
     assert len(lines(tmp_path / "out")) == 2
     with open(tmp_path / "out" / "results.jsonl", "a") as file:
         file.write('{"name": "torn')
-    monkeypatch.setattr("xmodel2.search.decays.train", train)
+    monkeypatch.setattr("xmodel2.search.decay_runs.train", train)
     run(small_recipe, tmp_path / "out")
     run(small_recipe, tmp_path / "straight")
     a, b = ({row["name"]: row["text"] for row in lines(tmp_path / name)} for name in ("out", "straight"))
@@ -172,7 +172,7 @@ def test_a_diverged_decay_is_a_result(small_recipe: Recipe, tmp_path: Path, monk
             raise DivergedError("step 14: bad again")
         return train(recipe, *args, **kwargs)
 
-    monkeypatch.setattr("xmodel2.search.decays.train", diverging)
+    monkeypatch.setattr("xmodel2.search.decay_runs.train", diverging)
     found = run(small_recipe, tmp_path, shares=(*SHARES, 0.2))
     assert found["diverged"] == {"seed1_12+8_exponential_sft1": "diverged: step 14: bad again"}
     assert 1.0 not in [share for _, share, _ in found["shares"]["text"]["points"]]

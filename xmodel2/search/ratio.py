@@ -17,7 +17,8 @@ from xmodel2.errors import XmodelError, nearest
 from xmodel2.files import write_json_atomic, write_text_atomic
 from xmodel2.recipe import Recipe, load_recipe
 from xmodel2.recipe import replace as with_keys
-from xmodel2.search.decays import OWN, Decay, DecayRuns, Say, Score, Shape, base_decay, proportional
+from xmodel2.search.decay import OWN, Decay, Shape, base_decay, proportional
+from xmodel2.search.decay_runs import DecayRuns, Say, Score
 from xmodel2.search.ratio_figures import figures
 from xmodel2.search.ratio_fit import LEAST_SHARES
 from xmodel2.search.ratio_summary import Summary

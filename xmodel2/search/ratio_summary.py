@@ -12,7 +12,8 @@ from typing import Any
 from xmodel2.errors import XmodelError
 from xmodel2.model.count import block_parameter_count, parameter_count
 from xmodel2.recipe import Recipe
-from xmodel2.search.decays import Row, base_decay, proportional
+from xmodel2.search.decay import base_decay, proportional
+from xmodel2.search.decay_runs import Row
 from xmodel2.search.ratio_fit import LEAST_SHARES, fit_shares
 
 OBJECTIVES = {

@@ -13,107 +13,28 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from xmodel2.errors import XmodelError
 from xmodel2.files import sha256_file, write_text_atomic
 from xmodel2.recipe import Recipe, load_recipe, recipe_to_toml, replace
+from xmodel2.search.decay import Decay
 from xmodel2.search.trials import mean_text_loss
 from xmodel2.train import read_metrics, train
 from xmodel2.train.checkpoint import MANIFEST_FILE, checkpoint_steps
 from xmodel2.train.guard import DivergedError
 from xmodel2.train.run_dir import FREE, RECIPE_FILE, differences
 
-Shape = Literal["exponential", "linear", "cosine", "1-sqrt"]
 Row = dict[str, Any]
 Score = Callable[[Path], dict[str, Any]]
 """Scores of a finished run, by name; `answers` and `accuracy` are known to the comparisons."""
 Say = Callable[[str], None]
 
 RESULTS_FILE = "results.jsonl"
-OWN = "own"
-"""The recipe's own mixture of instruction data; others are `only SOURCE` and `without SOURCE`."""
-
-
-@dataclass(frozen=True)
-class Decay:
-    """One end of a stable stage."""
-
-    seed: int
-    step: int
-    """Last step of the stable stage."""
-    steps: int
-    """Steps of the decay."""
-    share: float
-    """Of instruction data."""
-    mixture: str = OWN
-    """What that share is made of."""
-    shape: Shape = "exponential"
-    """How the rate falls; an exponential's half-life is stretched with ``steps``, so that all end at the same rate."""
-    rate: float = 1.0
-    """Peak rate, as a multiple of the recipe's."""
-    schedule: Literal["wsd", "cosine"] = "wsd"
-    """`cosine`: a run of its own."""
-
-    @property
-    def name(self) -> str:
-        """Name of the run directory."""
-        parts = [f"seed{self.seed}", f"{self.step}+{self.steps}"]
-        parts += [self.shape] if self.schedule == "wsd" else ["one-cosine"]
-        parts += [f"sft{self.share:g}"]
-        parts += [self.mixture.replace(" ", "-")] if self.mixture != OWN else []
-        parts += [f"rate{self.rate:g}"] if self.rate != 1 else []
-        return "_".join(parts)
-
-    def recipe(self, base: Recipe) -> Recipe:
-        """Return the recipe of its run."""
-        batch, half_life = base.train.batch_tokens, base.train.decay_half_life_steps
-        return replace(
-            base,
-            {
-                "name": self.name,
-                "seed": self.seed,
-                "stages.stable.tokens": self.step * batch,
-                "stages.decay.tokens": self.steps * batch,
-                "stages.decay.sft_share": self.share,
-                "stages.decay.sft_mixture": part_of(base.stages.decay.sft_mixture, self.mixture),
-                "train.schedule": self.schedule,
-                "train.decay_shape": self.shape,
-                "train.decay_half_life_steps": max(1, round(half_life * self.steps / base.decay_steps)),
-                "train.learning_rate": base.train.learning_rate * self.rate,
-                "train.keep_checkpoints": 1,
-                "train.keep_checkpoint_every": 0,
-            },
-        )
-
-
-def part_of(mixture: Mapping[str, float], name: str) -> dict[str, float]:
-    """Return what a mixture's name stands for, its shares adding up to 1.
-
-    >>> part_of({"a": 0.5, "b": 0.25, "c": 0.25}, "without a")
-    {'b': 0.5, 'c': 0.5}
-    """
-    how, _, source = name.partition(" ")
-    if how == "only":
-        return {source: 1.0}
-    kept = {other: share for other, share in mixture.items() if how != "without" or other != source}
-    total = sum(kept.values())
-    return {other: share / total for other, share in kept.items()}
-
-
-def base_decay(recipe: Recipe, seed: int) -> Decay:
-    """Return the recipe's own decay."""
-    share, shape = recipe.stages.decay.sft_share, recipe.train.decay_shape
-    return Decay(seed, recipe.stable_steps, recipe.decay_steps, share, shape=shape)
-
-
-def proportional(recipe: Recipe, step: int) -> int:
-    """Return the steps of a decay that is to a stable stage of ``step`` steps as the recipe's is to its own."""
-    return max(1, round(recipe.decay_steps * step / recipe.stable_steps))
 
 
 class DecayRuns:
@@ -183,21 +104,30 @@ class DecayRuns:
             self._train(recipe, run_dir, branch_from)
         except DivergedError as error:
             ended = f"diverged: {error}"
-        self._seconds, self._steps = self._seconds + time.perf_counter() - begin, self._steps + decay.steps
         row = self._row(decay, recipe, run_dir, ended)
-        row["origin"] = self._manifest(decay) if stable else None
+        seconds = time.perf_counter() - begin
+        row |= {"origin": self._manifest(decay) if stable else None, "wall_seconds": seconds}
         self._append(row)
-        done = f"{decay.name}: {ended}" if ended else f"{decay.name}: " + ", ".join(_scores(row))
-        ahead = sum(other.steps for other in left) - decay.steps
-        pace = self._seconds / self._steps
-        self.say(f"{done}; {time.perf_counter() - begin:.0f} s, {len(left) - 1} left: about {ahead * pace:.0f} s")
+        self._seconds, self._steps = self._seconds + seconds, self._steps + decay.own_steps
+        ahead = self._steps_of([other for other in left if other != decay]) * self._seconds / self._steps
+        done = ended or ", ".join(_scores(row))
+        self.say(f"{decay.name}: {done}; {seconds:.0f} s, {len(left) - 1} left: about {ahead:.0f} s")
+
+    def _steps_of(self, decays: Sequence[Decay]) -> int:
+        """Return the steps that decays will take, with those of the stable stages that they lack."""
+        lacking = {self.stable_dir(decay) for decay in decays if decay.schedule == "wsd" and not self._is_there(decay)}
+        return sum(decay.own_steps for decay in decays) + len(lacking) * self.recipe.stable_steps
+
+    def _is_there(self, decay: Decay) -> bool:
+        run_dir = self.stable_dir(decay)
+        return run_dir in self.origins.values() or self.recipe.stable_steps in checkpoint_steps(run_dir)
 
     def _stable(self, decay: Decay) -> Path:
         """Return the run to branch from, trained to the end of its stable stage."""
         run_dir = self.stable_dir(decay)
         if run_dir in self._diverged:
             raise self._diverged[run_dir]
-        if run_dir in self.origins.values() or self.recipe.stable_steps in checkpoint_steps(run_dir):
+        if self._is_there(decay):
             return run_dir
         settings = {
             "name": run_dir.name,
@@ -208,14 +138,13 @@ class DecayRuns:
             "train.keep_checkpoint_every": self.every,
         }
         with self._alone(run_dir.name):  # another process may be training it
-            begin = time.perf_counter()
             self.say(f"stable stage, {run_dir.name}: {self.recipe.stable_steps} steps")
             try:
                 self._train(replace(self.recipe, settings), run_dir, None)
             except DivergedError as error:
                 self._diverged[run_dir] = error
                 raise
-            self._seconds -= time.perf_counter() - begin  # no part of what the next decays will take
+            self._steps += self.recipe.stable_steps
         return run_dir
 
     def _train(self, recipe: Recipe, run_dir: Path, branch_from: str | None) -> None:
