@@ -64,6 +64,8 @@ class Rows:
 
     rotation: tuple[torch.Tensor, torch.Tensor]
     """cos and sin [B or 1, 1, S, D / 2]."""
+    embedding: torch.Tensor
+    """Factor on the embedding's output, fp32, a scalar."""
     residual: torch.Tensor
     """Factor on each block's output, fp32, a scalar; given, and not a constant of the block, so that all models of one shape
     run the same compiled code."""
@@ -163,7 +165,7 @@ class Xmodel2(nn.Module):
 
     def run(self, input_ids_BS: torch.Tensor, rows: Rows, dtype: torch.dtype | None = None) -> torch.Tensor:
         """Return the normed last hidden states [B, S, H] of rows whose positions and mask are given."""
-        x_BSH = self.embed_tokens(input_ids_BS) * self.embedding_multiplier
+        x_BSH = self.embed_tokens(input_ids_BS) * rows.embedding
         x_BSH = x_BSH.to(dtype or x_BSH.dtype)
         for layer, block in enumerate(self.layers):
             x_BSH = block(x_BSH, rows, layer)
@@ -176,8 +178,9 @@ class Xmodel2(nn.Module):
     ) -> Rows:
         """Return what the blocks need to know of rows whose positions [B or 1, S] and mask are given."""
         rotation = rotary(position_BS, self.settings.head_dim, self.settings.rope_theta)
-        residual = torch.full((), self.residual_multiplier, device=position_BS.device)
-        return Rows(rotation, residual, mask, cache, gather)
+        factors = (self.embedding_multiplier, self.residual_multiplier)
+        embedding, residual = (torch.full((), factor, device=position_BS.device) for factor in factors)
+        return Rows(rotation, embedding, residual, mask, cache, gather)
 
     def _after(self, cache: KVCache, S: int) -> Rows:
         index_T = torch.arange(cache.length + S, device=cache.pad_B.device)

@@ -1,60 +1,105 @@
-"""Trials: recipes trained to be compared. A loss that is not a number is a result, not a crash.
+"""Trials: recipes trained to be compared, alone in a run directory each, or many models of one shape as one.
 
-recipes -> train, each in its run directory -> last held-out losses -> TrialResult
+recipes -> those of one shape together (search/fleet.py), the others one by one -> last held-out losses -> TrialResult
 """
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from xmodel2.data.loader import Loader
+from xmodel2.data.shards import open_shards
 from xmodel2.errors import XmodelError
+from xmodel2.files import read_json
 from xmodel2.recipe import Recipe
+from xmodel2.search.fleet import Fleet
+from xmodel2.search.trial import TrialResult, Watch, mean_text_loss
 from xmodel2.train import read_metrics, train
-from xmodel2.train.guard import DivergedError
+from xmodel2.train.device import pick_device, pick_precision, set_determinism
+from xmodel2.train.guard import GUARD_FILE, DivergedError
+from xmodel2.train.run import make_loader
+from xmodel2.train.run_dir import check_data, differences
 
-Watch = Callable[[int, int, float], bool]
-"""Called with (index of the trial, step, held-out loss) at each measurement; True ends that trial."""
+__all__ = ["TrialResult", "Watch", "mean_text_loss", "train_trials"]
 
-
-@dataclass(frozen=True)
-class TrialResult:
-    """What a trial ended with."""
-
-    loss: float
-    """Held-out nats a token, mean over text sources, at the end; NaN if it diverged."""
-    heldout: dict[str, float] = field(default_factory=dict)
-    """Held-out nats a token by source."""
-    step: int = 0
-    """Steps made."""
-    seconds: float = 0.0
-    """Its own time, or its share of the time of the trials that ran with it."""
-    ended: str = ""
-    """Why it ended before its last step: "diverged: ...", "pruned"; empty if it did not."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON has it; NaN becomes None."""
-        return {**asdict(self), "loss": self.loss if math.isfinite(self.loss) else None}
-
-
-def mean_text_loss(heldout: dict[str, dict[str, Any]]) -> float:
-    """Return the mean loss over text sources, or over all if none is text; NaN if there is none."""
-    losses = [row["loss"] for row in heldout.values() if "bits_per_byte" in row] or [
-        row["loss"] for row in heldout.values()
-    ]
-    return sum(losses) / len(losses) if losses else math.nan
+VARIED = {
+    *("name", "seed", "stages.stable.mixture", "stages.decay.sft_share", "stages.decay.sft_mixture"),
+    *("model.scale_emb", "model.dim_model_base", "model.scale_depth", "model.init_std"),
+    *("model.parametrization", "model.rules_off"),
+    *("train.learning_rate", "train.warmup_steps", "train.schedule", "train.decay_shape"),
+    *("train.decay_half_life_steps", "train.final_learning_rate_share"),
+    *("train.adam_beta1", "train.adam_beta2", "train.adam_eps", "train.weight_decay", "train.weight_decay_scaling"),
+    *("train.optimizer", "train.muon_learning_rate", "train.muon_momentum", "train.max_grad_norm"),
+    *("guard.window", "guard.max_z_score", "guard.rollback_after"),
+}
+"""Keys in which trials of one fleet may differ: they change no shape, and not when held-out losses are measured."""
 
 
 def train_trials(recipes: Sequence[Recipe], out: Path, watch: Watch | None = None) -> list[TrialResult]:
-    """Train recipes, each in ``out/NAME``, and return their results in order; one that was interrupted goes on."""
-    results = []
+    """Train recipes and return their results in order.
+
+    Those that differ in `VARIED` keys only are trained together. One that is alone has the run directory ``out/NAME``, and
+    goes on where it was interrupted. A trial that its guard takes back to a checkpoint counts as diverged.
+    """
+    results: dict[int, TrialResult] = {}
+    for numbers in _fleets(recipes):
+        _forget_other_shapes(recipes[numbers[0]])
+        if len(numbers) == 1:
+            [number] = numbers
+            results[number] = _alone(recipes[number], Path(out) / recipes[number].name, number, watch)
+        else:
+            found = _together([recipes[number] for number in numbers], numbers, watch)
+            results.update(zip(numbers, found, strict=True))
+    return [results[number] for number in range(len(recipes))]
+
+
+def _fleets(recipes: Sequence[Recipe]) -> list[list[int]]:
+    """Return the trials' numbers in groups that can be trained together."""
+    groups: list[list[int]] = []
     for number, recipe in enumerate(recipes):
-        _forget_other_shapes(recipe)
-        results.append(_alone(recipe, Path(out) / recipe.name, number, watch))
+        for group in groups:
+            first = recipes[group[0]]
+            if _plain(recipe) and all(key in VARIED for key, _, _ in differences(first, recipe)):
+                group.append(number)
+                break
+        else:
+            groups.append([number])
+    return groups
+
+
+def _plain(recipe: Recipe) -> bool:
+    layout = recipe.parallel
+    ranks = layout.data_parallel_replicate * layout.tensor_parallel * layout.context_parallel
+    return not recipe.train.float8 and ranks == 1 and layout.data_parallel_shard < 2
+
+
+def _together(recipes: list[Recipe], numbers: list[int], watch: Watch | None) -> list[TrialResult]:
+    first = recipes[0]
+    device = pick_device(first.train.device)
+    set_determinism(first.train.deterministic, device)
+    shards = open_shards(first.data.dir, first.data.verify_checksums, first.data.cache_dir)
+    loaders: list[tuple[Any, Loader]] = []
+
+    def loader_of(recipe: Recipe) -> Loader:
+        key = (recipe.seed, recipe.stages)
+        for other, loader in loaders:
+            if other == key:
+                return loader
+        check_data(recipe, shards)
+        loaders.append((key, make_loader(recipe, shards)))
+        return loaders[-1][1]
+
+    rows = first.train.micro_batch_size * first.data.sequence_length
+    precision, _ = pick_precision(first.train.precision, device, rows, first.model)
+    results = Fleet(recipes, shards, loader_of, precision, device).run(
+        None if watch is None else lambda number, step, loss: watch(numbers[number], step, loss)
+    )
+    if any(not result.heldout and not result.ended for result in results):
+        raise _no_heldout(first)
     return results
 
 
@@ -81,11 +126,12 @@ def _alone(recipe: Recipe, run_dir: Path, number: int, watch: Watch | None) -> T
         result = train(recipe, run_dir, resume=True, watch=watched, progress=False)
     except DivergedError as error:
         return TrialResult(math.nan, seconds=time.perf_counter() - begin, ended=f"diverged: {error}")
+    if read_json(run_dir / GUARD_FILE) is not None:
+        ended = "diverged: its guard took it back to a checkpoint"
+        return TrialResult(math.nan, step=result.step, seconds=time.perf_counter() - begin, ended=ended)
     lines = [line for line in read_metrics(run_dir) if line.get("kind") == "heldout"]
     if not lines or not lines[-1]["heldout"]:
-        raise XmodelError(
-            f"{recipe.data.dir}: no source has held-out text, which trials are judged by; prepare it with some"
-        )
+        raise _no_heldout(recipe)
     if not result.finished and not result.ended:
         raise KeyboardInterrupt
     heldout = lines[-1]["heldout"]
@@ -95,4 +141,10 @@ def _alone(recipe: Recipe, run_dir: Path, number: int, watch: Watch | None) -> T
         result.step,
         time.perf_counter() - begin,
         "" if result.finished else "pruned",
+    )
+
+
+def _no_heldout(recipe: Recipe) -> XmodelError:
+    return XmodelError(
+        f"{recipe.data.dir}: no source has held-out text, which trials are judged by; prepare it with some"
     )

@@ -1,0 +1,37 @@
+"""What a trial ends with. A loss that is not a number is a result, not a crash."""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+Watch = Callable[[int, int, float], bool]
+"""Called with (index of the trial, step, held-out loss) at each measurement; True ends that trial."""
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What a trial ended with."""
+
+    loss: float
+    """Held-out nats a token, mean over text sources, at the end; NaN if it diverged."""
+    heldout: dict[str, float] = field(default_factory=dict)
+    """Held-out nats a token by source."""
+    step: int = 0
+    """Steps made."""
+    seconds: float = 0.0
+    """Its own time, or its share of the time of the trials that ran with it."""
+    ended: str = ""
+    """Why it ended before its last step: "diverged: ...", "pruned"; empty if it did not."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON has it; NaN becomes None."""
+        return {**asdict(self), "loss": self.loss if math.isfinite(self.loss) else None}
+
+
+def mean_text_loss(heldout: dict[str, dict[str, Any]]) -> float:
+    """Return the mean loss over text sources, or over all if none is text; NaN if there is none."""
+    losses = [row["loss"] for row in heldout.values() if "bits_per_byte" in row] or [
+        row["loss"] for row in heldout.values()
+    ]
+    return sum(losses) / len(losses) if losses else math.nan
