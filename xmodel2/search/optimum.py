@@ -1,7 +1,8 @@
 """Where a sweep's best value lies at each size, and how far it drifts, in octaves, with a bootstrap interval.
 
-The optimum is the vertex of a parabola, in the logarithm of the value, through the best value and its two neighbours. Its
-uncertainty comes from the noise between seeds, pooled over all cells that have several, since each alone has too few.
+The optimum is the vertex of a parabola, in the logarithm of the value, through the best value and its two neighbours. What a
+seed adds to all values alike (its data, its first weights) is taken out; what is left between seeds is the noise, pooled over
+all sizes, since each alone has too few, and the source of the intervals.
 """
 
 import math
@@ -42,7 +43,7 @@ class Drift:
     """Octaves per doubling of the size."""
     slope_interval: tuple[float, float] | None
     noise: float | None
-    """Standard deviation of a loss between seeds."""
+    """Standard deviation of a loss between seeds, beside what a seed adds to all values alike."""
 
 
 def drift(cells: Sequence[Cell], samples: int = 1000, seed: int = 0) -> Drift:
@@ -80,12 +81,24 @@ Table = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def _table(cells: Sequence[Cell]) -> Table:
-    by_octave: dict[float, list[float]] = {}
+    octaves, losses = _by_octave(cells)
+    means = [float(np.mean(list(by_seed.values()))) for by_seed in losses]
+    return np.array(octaves), np.array(means), np.array([len(by_seed) for by_seed in losses])
+
+
+def _by_octave(cells: Sequence[Cell]) -> tuple[list[float], list[dict[int, float]]]:
+    """Return the octaves of one size, and for each the loss by seed, without what a seed adds to all octaves it shares."""
+    octaves = sorted({cell.octave for cell in cells})
+    losses: list[dict[int, float]] = [{} for _ in octaves]
     for cell in cells:
-        by_octave.setdefault(cell.octave, []).append(cell.loss if math.isfinite(cell.loss) else math.inf)
-    octaves = sorted(by_octave)
-    losses = [float(np.mean(by_octave[octave])) for octave in octaves]
-    return np.array(octaves), np.array(losses), np.array([len(by_octave[octave]) for octave in octaves])
+        losses[octaves.index(cell.octave)][cell.seed] = cell.loss if math.isfinite(cell.loss) else math.inf
+    seeds = {cell.seed for cell in cells}
+    shared = [one for one in losses if one.keys() == seeds and all(map(math.isfinite, one.values()))]
+    if not shared:
+        return octaves, losses
+    mean = float(np.mean([list(one.values()) for one in shared]))
+    added = {seed: float(np.mean([one[seed] for one in shared])) - mean for seed in seeds}
+    return octaves, [{seed: loss - added[seed] for seed, loss in one.items()} for one in losses]
 
 
 def _vertex(octaves: np.ndarray, losses: np.ndarray) -> tuple[float, float]:
@@ -117,15 +130,13 @@ def _optimum(size: int, table: Table, drawn: np.ndarray | None) -> Optimum:
 
 
 def _noise(cells: Sequence[Cell]) -> float | None:
-    groups: dict[tuple[int, float], list[float]] = {}
-    for cell in cells:
-        if math.isfinite(cell.loss):
-            groups.setdefault((cell.size, cell.octave), []).append(cell.loss)
-    several = [losses for losses in groups.values() if len(losses) > 1]
-    freedom = sum(len(losses) - 1 for losses in several)
-    if not freedom:
-        return None
-    return math.sqrt(sum((len(losses) - 1) * float(np.var(losses, ddof=1)) for losses in several) / freedom)
+    squares, freedom = 0.0, 0
+    for size in {cell.size for cell in cells}:
+        _, losses = _by_octave([cell for cell in cells if cell.size == size])
+        several = [list(one.values()) for one in losses if len(one) > 1 and all(map(math.isfinite, one.values()))]
+        squares += sum(len(values) * float(np.var(values)) for values in several)
+        freedom += sum(len(values) - 1 for values in several) - (max(map(len, several)) - 1 if several else 0)
+    return math.sqrt(squares / freedom) if freedom > 0 else None
 
 
 def _slope(x: np.ndarray, y: np.ndarray) -> float:

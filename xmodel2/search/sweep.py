@@ -18,9 +18,10 @@ from xmodel2.errors import XmodelError
 from xmodel2.recipe import Recipe
 from xmodel2.recipe import replace as replace_keys
 from xmodel2.search.sizes import at_depth, at_width
-from xmodel2.search.trials import TrialResult
+from xmodel2.search.trial import TrialResult
 
-Run = Callable[[Recipe], TrialResult]
+Run = Callable[[list[Recipe]], list[TrialResult]]
+CELLS_FILE, TRIALS = "cells.jsonl", "trials"
 
 
 @dataclass(frozen=True)
@@ -112,50 +113,55 @@ def read_cells(path: Path) -> list[Cell]:
     return cells
 
 
-def run_sweep(recipe: Recipe, sweep: Sweep, seeds: Sequence[int], out: Path, run: Run) -> Iterator[Cell]:
-    """Yield the cells of a sweep as they are done, those of earlier calls first; ``out/cells.jsonl`` keeps them.
+def run_sweep(
+    recipe: Recipe, sweep: Sweep, seeds: Sequence[int], out: Path, run: Run, at_once: int = 1
+) -> Iterator[Cell]:
+    """Yield the cells of a sweep as they are done, those of earlier calls too; ``out/cells.jsonl`` keeps them.
 
     A trial is run for each value with the first seed, until the best is bracketed; then the other seeds, for the best and its
-    neighbours.
+    neighbours. Up to ``at_once`` trials are handed to ``run`` together.
     """
-    path = Path(out) / "cells.jsonl"
+    path = Path(out) / CELLS_FILE
     done = {cell.place: cell for cell in read_cells(path)}
     base = own_value(recipe, sweep.key)
 
-    def made(size: int, octave: float, seed: int) -> Cell:
-        cell = Cell(sweep.name, sweep.parametrization, size, octave, base * 2.0**octave, seed)
-        if cell.place not in done:
-            candidate = cell_recipe(recipe, sweep, cell)
-            result = run(candidate)
-            done[cell.place] = replace(cell, loss=result.loss, seconds=result.seconds)
-            _append(path, done[cell.place])
-            shutil.rmtree(Path(out) / "trials" / candidate.name / "checkpoints", ignore_errors=True)
-        return done[cell.place]
+    def made(size: int, wanted: Sequence[tuple[float, int]]) -> Iterator[Cell]:
+        cells = [
+            Cell(sweep.name, sweep.parametrization, size, octave, base * 2.0**octave, seed) for octave, seed in wanted
+        ]
+        missing = [cell for cell in cells if cell.place not in done]
+        for start in range(0, len(missing), at_once):
+            group = missing[start : start + at_once]
+            candidates = [cell_recipe(recipe, sweep, cell) for cell in group]
+            for cell, candidate, result in zip(group, candidates, run(candidates), strict=True):
+                done[cell.place] = replace(cell, loss=result.loss, seconds=result.seconds)
+                _append(path, done[cell.place])
+                shutil.rmtree(Path(out) / TRIALS / candidate.name, ignore_errors=True)
+                yield done[cell.place]
+        yield from (done[cell.place] for cell in cells if cell not in missing)
 
     for size in sweep.sizes:
         losses: dict[float, float] = {}
-        for octave in _outwards(sweep, losses):
-            cell = made(size, octave, seeds[0])
-            losses[octave] = cell.loss if math.isfinite(cell.loss) else math.inf
-            yield cell
+        for octaves in _outwards(sweep, losses):
+            for cell in made(size, [(octave, seeds[0]) for octave in octaves]):
+                losses[cell.octave] = cell.loss if math.isfinite(cell.loss) else math.inf
+                yield cell
         best = min(losses, key=lambda octave: losses[octave])
         near = sorted(losses, key=lambda octave: abs(octave - best))[:3]
-        for seed in seeds[1:]:
-            for octave in near:
-                yield made(size, octave, seed)
+        yield from made(size, [(octave, seed) for seed in seeds[1:] for octave in near])
 
 
-def _outwards(sweep: Sweep, losses: dict[float, float]) -> Iterator[float]:
+def _outwards(sweep: Sweep, losses: dict[float, float]) -> Iterator[tuple[float, ...]]:
     """Yield octaves: the sweep's first ones, then beyond the edge at which the best is, until it is inside."""
-    yield from sweep.octaves
+    yield sweep.octaves
     step = sweep.octaves[1] - sweep.octaves[0] if len(sweep.octaves) > 1 else 1.0
     while len(losses) < sweep.most:
         best = min(losses, key=lambda octave: losses[octave])
         low, high = min(losses), max(losses)
         if math.isinf(losses[best]) or best == low:
-            yield low - step
+            yield (low - step,)
         elif best == high:
-            yield high + step
+            yield (high + step,)
         else:
             return
 

@@ -13,11 +13,12 @@ from xmodel2.errors import XmodelError, nearest
 from xmodel2.files import read_json, write_json_atomic, write_text_atomic
 from xmodel2.recipe import Recipe, load_recipe, recipe_to_toml, replace
 from xmodel2.search.optimum import Drift, drift
-from xmodel2.search.sweep import Cell, Sweep, read_cells, resized, run_sweep
+from xmodel2.search.sweep import CELLS_FILE, TRIALS, Cell, Sweep, read_cells, resized, run_sweep
 from xmodel2.search.trials import TrialResult, train_trials
+from xmodel2.train.device import pick_device, pick_precision
 from xmodel2.train.run_dir import FREE, differences
 
-RECIPE_FILE, CELLS_FILE, RESULT_FILE = "recipe.toml", "cells.jsonl", "transfer.json"
+RECIPE_FILE, DATA_FILE, RESULT_FILE = "recipe.toml", "data.json", "transfer.json"
 
 HALF_AN_OCTAVE = 0.5
 """Drift below which an optimum counts as carried over."""
@@ -54,7 +55,12 @@ def pick(sweeps: dict[str, list[Sweep]], names: Sequence[str]) -> list[Sweep]:
 
 
 def run_transfer(
-    recipe: Recipe, sweeps: Sequence[Sweep], seeds: int, out: Path, say: Callable[[Cell], None] = lambda _: None
+    recipe: Recipe,
+    sweeps: Sequence[Sweep],
+    seeds: int,
+    out: Path,
+    say: Callable[[Cell], None] = lambda _: None,
+    at_once: int = 1,
 ) -> dict[str, Any]:
     """Make the sweeps' trials that ``out`` does not have yet, and return (and write to ``out/transfer.json``) the drifts.
 
@@ -67,12 +73,12 @@ def run_transfer(
     _same(recipe, out)
     recipe = replace(recipe, {"train.precision": _precision(recipe)})
 
-    def run(candidate: Recipe) -> TrialResult:
-        return train_trials([candidate], out / "trials")[0]
+    def run(candidates: list[Recipe]) -> list[TrialResult]:
+        return train_trials(candidates, out / TRIALS)
 
     numbers = range(recipe.seed, recipe.seed + seeds)
     for sweep in sweeps:
-        for cell in run_sweep(recipe, sweep, numbers, out, run):
+        for cell in run_sweep(recipe, sweep, numbers, out, run, at_once):
             say(cell)
     return summarise(recipe, out)
 
@@ -116,19 +122,17 @@ def _precision(recipe: Recipe) -> str:
     """Return one precision for all trials: those of one figure must not differ in it."""
     if recipe.train.precision != "auto":
         return recipe.train.precision
-    from xmodel2.train.device import pick_device, pick_precision
-
     rows = recipe.train.micro_batch_size * recipe.data.sequence_length
     return pick_precision("auto", pick_device(recipe.train.device), rows, recipe.model)[0]
 
 
 def _same(recipe: Recipe, out: Path) -> None:
     """Write what the sweeps are made with, or raise `XmodelError` if they began with something else."""
-    data, before = data_fingerprint(recipe.data.dir), read_json(out / "data.json")
+    data, before = data_fingerprint(recipe.data.dir), read_json(out / DATA_FILE)
     if before is None:
         out.mkdir(parents=True, exist_ok=True)
         write_text_atomic(out / RECIPE_FILE, recipe_to_toml(recipe))
-        write_json_atomic(out / "data.json", {"data": data})
+        write_json_atomic(out / DATA_FILE, {"data": data})
         return
     changed = [key for key, _, _ in differences(load_recipe(out / RECIPE_FILE), recipe) if key not in FREE]
     if changed or before["data"] != data:
