@@ -13,7 +13,6 @@ the change of any layer class after any step; the limit is the bound it is held 
 import argparse
 from collections.abc import Callable
 
-import mup
 import torch
 import torch.nn.functional as F
 
@@ -34,6 +33,11 @@ from xmodel2.search.coordinate import (
 )
 from xmodel2.search.sizes import at_width
 from xmodel2.train.step import to_device
+
+try:
+    import mup
+except ImportError:
+    mup = None
 
 WIDTHS = (64, 128, 256, 512, 1024, 2048)
 OFF = ["initialisation", "learning_rate", "head"]
@@ -59,26 +63,29 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8)
     options = _reduced(parser.parse_args())
     recipe = probe_recipe(_recipe())
-    sides: dict[str, Callable[[Recipe, int, int], Squares]] = {"ours": measure, "mup": _measure_mup}
+    sides: dict[str, Callable[[Recipe, int, int], Squares]] = {"ours": measure}
+    if mup is not None:
+        sides["mup"] = _measure_mup
     measured: dict[str, dict[int, list[Squares]]] = {name: {width: [] for width in options.widths} for name in sides}
     for width in options.widths:
         for seed in range(options.seeds):
             for name, side in sides.items():
                 measured[name][width].append(side(at_width(recipe, width), seed, options.steps))
     slopes = {name: _steepest(series(options.widths, found)) for name, found in measured.items()}
-    ours, peer = (max(map(abs, slopes[name].values())) for name in sides)
-    by_class = "; ".join(f"{name} {slopes['ours'][name]:+.3f} ({slopes['mup'][name]:+.3f})" for name in slopes["ours"])
+    ours, *peer = (max(map(abs, found.values())) for found in slopes.values())
     Result(
         name="coordinate",
         machine=machine(),
         ours=ours,
-        peers={f"mup {getattr(mup, '__version__', '1.0.0')}": peer},
+        peers=dict(zip(["mup"], peer, strict=False)),
         unit="slope of log(change) by log(width)",
-        ratio_to_best_peer=ours / peer,
+        ratio_to_best_peer=ours / peer[0] if peer else None,
         share_of_limit=ours / BOUND,
         limit=BOUND,
         notes=f"widths {options.widths[0]} to {options.widths[-1]}, {options.seeds} seeds, the steepest of steps 1 to"
-        f" {options.steps}, ours (mup): {by_class}",
+        f" {options.steps}; "
+        + "; ".join(f"{side}: {', '.join(f'{k} {v:+.4f}' for k, v in found.items())}" for side, found in slopes.items())
+        + ("" if peer else "; mup is not installed"),
     ).show(options.json)
 
 
