@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from xmodel2.errors import XmodelError
 from xmodel2.recipe import Recipe, load_recipe, replace
@@ -130,6 +131,19 @@ def test_a_kill_loses_only_the_decay_in_progress(
     a, b = ({row["name"]: row["text"] for row in lines(tmp_path / name)} for name in ("out", "straight"))
     assert a == b
     assert len(a) == 5  # the recipe's own share is among them
+
+
+def test_what_another_process_makes_is_left_to_it(small_recipe: Recipe, tmp_path: Path) -> None:
+    (tmp_path / "locks").mkdir()
+    busy = FileLock(tmp_path / "locks" / "seed1_12+8_exponential_sft0.4.lock", thread_local=False)
+    busy.acquire()
+
+    def freed_at_the_end(text: str) -> None:  # as the system does when that process is killed
+        if "sft1:" in text:
+            busy.release()
+
+    Comparison(small_recipe, RatioSettings(shares=SHARES)).run(tmp_path, fake_score, freed_at_the_end)
+    assert [row["share"] for row in lines(tmp_path)] == [0.0, 0.64, 0.7, 1.0, 0.4]
 
 
 def test_a_changed_checkpoint_is_refused(small_recipe: Recipe, whole: Path, tmp_path: Path) -> None:

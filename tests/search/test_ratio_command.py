@@ -1,0 +1,56 @@
+"""`xmodel2 ratio` as a user meets it: a run that is there, its data's questions, and one JSON object."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from xmodel2.cli import main
+from xmodel2.recipe import Recipe, recipe_to_toml
+
+
+def ratio(*arguments: str | Path) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main(["ratio", *map(str, arguments)])
+    return int(stop.value.code or 0)
+
+
+def test_questions_of_the_data_are_scored(road: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe, run = road / "run" / "recipe.toml", road / "run"
+    shares, out = ("--shares", "0", "0.3", "0.6", "1"), tmp_path / "out"
+    keys = ("--set", "stages.decay.tokens=1024", "stages.decay.sft_share=0.6")
+    few = ("--questions", "6", "--from", f"{run}@stable")
+    assert ratio(recipe, "--out", out, *shares, *keys, *few, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found == json.loads((out / "ratio.json").read_text())
+    assert found["shares"].keys() == {"text", "sft", "answers", "accuracy", "combined"}
+    rows = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    assert [row["share"] for row in rows] == [0.0, 0.3, 0.6, 1.0]
+    assert all(row["questions"] == 6 and row["answers"] > 0 and 0 <= row["accuracy"] <= 1 for row in rows)
+    assert all(row["answers_by_task"].keys() == row["accuracy_by_task"].keys() for row in rows)
+    assert ratio(recipe, "--out", out, *shares, *keys, *few, "--compare", "shape") == 0
+    printed = capsys.readouterr().out
+    assert "share for held-out text: " in printed
+    assert "1-sqrt" in printed
+
+
+def test_data_without_questions(small_recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "recipe.toml").write_text(recipe_to_toml(small_recipe))
+    arguments = (tmp_path / "recipe.toml", "--out", tmp_path / "out", "--compare", "shape")
+    assert ratio(*arguments, "--weigh", "text=1", "sft=1", "--json") == 0
+    captured = capsys.readouterr()
+    assert "decays are scored by loss alone" in captured.err
+    assert json.loads(captured.out)["weights"] == {"text": 0.5, "sft": 0.5}
+
+
+def test_mistakes_are_named(small_recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "recipe.toml").write_text(recipe_to_toml(small_recipe))
+    for extra, message in (
+        (("--shares", "0", "0.5", "2"), "--shares 2: a share lies between 0 and 1"),
+        (("--weigh", "text"), "--weigh 'text': write it as key=value"),
+        (("--weigh", "text=much"), "write it as text=NUMBER"),
+        (("--from", "nowhere@stable"), "nowhere is not a run directory"),
+    ):
+        assert ratio(tmp_path / "recipe.toml", "--out", tmp_path / "out", *extra) == 1
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
