@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,14 +12,16 @@ from xmodel2.search.trials import train_trials
 
 def varied(recipe: Recipe) -> list[Recipe]:
     """Return recipes that differ in all that a fleet may differ in; at low rates, since high ones blow up rounding."""
-    keys = [
+    keys: list[dict[str, Any]] = [
         {},
         {"model.scale_emb": 4.0, "train.learning_rate": 0.002},
         {"model.scale_depth": 3.0, "model.dim_model_base": 64, "seed": 5},
         {"train.optimizer": "muon", "stages.decay.sft_share": 0.2, "train.decay_shape": "linear"},
         {"model.parametrization": "standard", "train.warmup_steps": 1},
     ]
-    return [replace(recipe, {"name": f"t{number}", "train.learning_rate": 0.001, **one}) for number, one in enumerate(keys)]
+    return [
+        replace(recipe, {"name": f"t{number}", "train.learning_rate": 0.001, **one}) for number, one in enumerate(keys)
+    ]
 
 
 @pytest.mark.parametrize("masked", [True, False])

@@ -49,18 +49,16 @@ class Drift:
 def drift(cells: Sequence[Cell], samples: int = 1000, seed: int = 0) -> Drift:
     """Return the optima of the cells of one sweep and one parametrisation, and their drift."""
     sizes = sorted({cell.size for cell in cells})
-    tables = [_table([cell for cell in cells if cell.size == size]) for size in sizes]
+    tables = [curves([cell for cell in cells if cell.size == size]) for size in sizes]
     noise = _noise(cells)
-    vertices = np.array([_vertex(octaves, losses)[0] for octaves, losses, _ in tables])
+    vertices = np.array([_vertices(octaves, losses)[0] for octaves, losses, _ in tables])
     drawn = None
     if noise is not None:
         random = np.random.default_rng(seed)
-        drawn = np.array(
-            [
-                [_vertex(x, y + random.normal(0, noise / np.sqrt(count)))[0] for x, y, count in tables]
-                for _ in range(samples)
-            ]
-        )
+        columns = [
+            _vertices(x, y + random.normal(0, noise / np.sqrt(count), (samples, len(y))))[0] for x, y, count in tables
+        ]
+        drawn = np.stack(columns, axis=1)
     doublings = np.log2(sizes)
     optima = [
         _optimum(size, table, None if drawn is None else drawn[:, column])
@@ -70,8 +68,8 @@ def drift(cells: Sequence[Cell], samples: int = 1000, seed: int = 0) -> Drift:
         optima,
         float(np.ptp(vertices)),
         None if drawn is None else _interval(np.ptp(drawn, axis=1)),
-        _slope(doublings, vertices),
-        None if drawn is None else _interval(np.array([_slope(doublings, row) for row in drawn])),
+        float(_slope(doublings, vertices)),
+        None if drawn is None else _interval(_slope(doublings, drawn)),
         noise,
     )
 
@@ -80,7 +78,8 @@ Table = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Octaves in order, mean loss of each (infinite if a seed diverged), and how many seeds it has."""
 
 
-def _table(cells: Sequence[Cell]) -> Table:
+def curves(cells: Sequence[Cell]) -> Table:
+    """Return the losses of one size by octave, means over seeds."""
     octaves, losses = _by_octave(cells)
     means = [float(np.mean(list(by_seed.values()))) for by_seed in losses]
     return np.array(octaves), np.array(means), np.array([len(by_seed) for by_seed in losses])
@@ -101,32 +100,40 @@ def _by_octave(cells: Sequence[Cell]) -> tuple[list[float], list[dict[int, float
     return octaves, [{seed: loss - added[seed] for seed, loss in one.items()} for one in losses]
 
 
-def _vertex(octaves: np.ndarray, losses: np.ndarray) -> tuple[float, float]:
-    """Return octave and loss of the parabola's lowest point, within the values tried.
+def _vertices(octaves: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return octave and loss of the lowest point of parabolas through the best value and its neighbours; losses [..., octaves].
+
+    A best value at the edge, or beside one that diverged, is itself what is returned.
 
     >>> x = np.array([-1.0, 0, 1])
-    >>> tuple(round(v, 6) for v in _vertex(x, 3 + (x - 0.25) ** 2))
-    (0.25, 3.0)
+    >>> [float(part.round(6)) for part in _vertices(x, 3 + (x - 0.25) ** 2)]
+    [0.25, 3.0]
     """
-    best = int(np.argmin(losses))
-    near = np.isfinite(losses) & (np.abs(np.arange(len(losses)) - best) <= 1)
-    if near.sum() < 3:
-        return float(octaves[best]), float(losses[best])
-    a, b, c = np.polyfit(octaves[near], losses[near], 2)
-    if a <= 0:
-        return float(octaves[best]), float(losses[best])
-    at = float(np.clip(-b / (2 * a), octaves[near].min(), octaves[near].max()))
-    return at, float(a * at * at + b * at + c)
+    best = losses.argmin(-1)
+    middle = np.clip(best, 1, len(octaves) - 2) if len(octaves) > 2 else best
+    inside = (best == middle) & (len(octaves) > 2)
+    at = [np.clip(middle + shift, 0, len(octaves) - 1) for shift in (-1, 0, 1)]
+    x = [octaves[index] for index in at]
+    y = [np.take_along_axis(losses, index[..., None], -1)[..., 0] for index in at]
+    inside &= np.isfinite(y[0]) & np.isfinite(y[2])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        left, right = (y[1] - y[0]) / (x[1] - x[0]), (y[2] - y[1]) / (x[2] - x[1])
+        bend = (right - left) / (x[2] - x[0])
+        vertex = (x[0] + x[1]) / 2 - left / (2 * bend)
+        lowest = y[1] - bend * (x[1] - vertex) ** 2
+    inside &= bend > 0
+    lowest_tried = losses.min(-1)
+    return np.where(inside, vertex, octaves[best]), np.where(inside, lowest, lowest_tried)
 
 
 def _optimum(size: int, table: Table, drawn: np.ndarray | None) -> Optimum:
     octaves, losses, _ = table
-    at, loss = _vertex(octaves, losses)
+    at, loss = _vertices(octaves, losses)
     best = int(np.argmin(losses))
     own = losses[octaves == 0.0]
     regret = float(own[0] / losses[best] - 1) if len(own) and math.isfinite(own[0]) else math.nan
     interval = None if drawn is None else _interval(drawn)
-    return Optimum(size, at, loss, interval, best in (0, len(losses) - 1), regret)
+    return Optimum(size, float(at), float(loss), interval, best in (0, len(losses) - 1), regret)
 
 
 def _noise(cells: Sequence[Cell]) -> float | None:
@@ -139,8 +146,10 @@ def _noise(cells: Sequence[Cell]) -> float | None:
     return math.sqrt(squares / freedom) if freedom > 0 else None
 
 
-def _slope(x: np.ndarray, y: np.ndarray) -> float:
-    return float(np.polyfit(x, y, 1)[0]) if len(x) > 1 else 0.0
+def _slope(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the slopes of straight lines through y [..., points]."""
+    centred = x - x.mean()
+    return (y @ centred) / max(float(centred @ centred), 1e-12)
 
 
 def _interval(values: np.ndarray) -> tuple[float, float]:

@@ -3,8 +3,8 @@
 recipe -> sweeps -> cells.jsonl -> drift of each optimum -> transfer.json, figures
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,25 @@ from xmodel2.files import read_json, write_json_atomic, write_text_atomic
 from xmodel2.recipe import Recipe, load_recipe, recipe_to_toml, replace
 from xmodel2.search.optimum import Drift, drift
 from xmodel2.search.sweep import CELLS_FILE, TRIALS, Cell, Sweep, read_cells, resized, run_sweep
+from xmodel2.search.transfer_figure import sweep_figure
 from xmodel2.search.trials import TrialResult, train_trials
 from xmodel2.train.device import pick_device, pick_precision
 from xmodel2.train.run_dir import FREE, differences
 
 RECIPE_FILE, DATA_FILE, RESULT_FILE = "recipe.toml", "data.json", "transfer.json"
+
+KEYS_AND_AXES = {
+    "learning_rate-width": ("train.learning_rate", "width"),
+    "learning_rate-depth": ("train.learning_rate", "depth"),
+    "scale_emb-width": ("model.scale_emb", "width"),
+    "scale_depth-depth": ("model.scale_depth", "depth"),
+    "learning_rate-batch": ("train.learning_rate", "batch"),
+    "learning_rate-length": ("train.learning_rate", "length"),
+}
+"""Sweeps by name: the key whose optimum is looked for, and what grows."""
+
+STANDARD_OCTAVES = (-3.0, -2.0, -1.0, 0.0, 1.0)
+"""Where the rate is first looked for under the standard rules, which want lower ones."""
 
 HALF_AN_OCTAVE = 0.5
 """Drift below which an optimum counts as carried over."""
@@ -28,21 +42,13 @@ def sweeps_of(
     widths: Sequence[int], depths: Sequence[int], batches: Sequence[int], lengths: Sequence[int]
 ) -> dict[str, list[Sweep]]:
     """Return the sweeps by name; each is made under tensor programs, those of the rate under the standard rules too."""
-    wide, deep = tuple(sorted(widths)), tuple(sorted(depths))
-    rate = "train.learning_rate"
-
-    def both(name: str, axis: str, sizes: tuple[int, ...]) -> list[Sweep]:
-        standard = Sweep(name, rate, axis, sizes, "standard", octaves=(-3, -2, -1, 0, 1))
-        return [Sweep(name, rate, axis, sizes), standard]
-
-    found = {
-        "learning_rate-width": both("learning_rate-width", "width", wide),
-        "learning_rate-depth": both("learning_rate-depth", "depth", deep),
-        "scale_emb-width": [Sweep("scale_emb-width", "model.scale_emb", "width", wide)],
-        "scale_depth-depth": [Sweep("scale_depth-depth", "model.scale_depth", "depth", deep)],
-        "learning_rate-batch": [Sweep("learning_rate-batch", rate, "batch", tuple(sorted(batches)))],
-        "learning_rate-length": [Sweep("learning_rate-length", rate, "length", tuple(sorted(lengths)))],
-    }
+    sizes = {"width": widths, "depth": depths, "batch": batches, "length": lengths}
+    found = {}
+    for name, (key, axis) in KEYS_AND_AXES.items():
+        found[name] = [Sweep(name, key, axis, tuple(sorted(sizes[axis])))]
+        if key == "train.learning_rate" and axis in ("width", "depth"):
+            standard = dataclasses.replace(found[name][0], parametrization="standard", octaves=STANDARD_OCTAVES)
+            found[name].append(standard)
     return {name: sweeps for name, sweeps in found.items() if len(sweeps[0].sizes) > 1}
 
 
@@ -84,12 +90,12 @@ def run_transfer(
 
 
 def summarise(recipe: Recipe, out: Path) -> dict[str, Any]:
-    """Return the drift of every sweep that ``out`` has cells of, and write it."""
+    """Return the drift of every sweep that ``out`` has cells of; write it, and a figure of each."""
     groups: dict[tuple[str, str], list[Cell]] = {}
     for cell in read_cells(Path(out) / CELLS_FILE):
         groups.setdefault((cell.sweep, cell.parametrization), []).append(cell)
     found = [
-        {"sweep": name, "parametrization": rules, **asdict(moved), "verdict": verdict(moved)}
+        {"sweep": name, "parametrization": rules, **dataclasses.asdict(moved), "verdict": verdict(moved)}
         for (name, rules), cells in groups.items()
         for moved in [drift(cells)]
     ]
@@ -101,6 +107,12 @@ def summarise(recipe: Recipe, out: Path) -> dict[str, Any]:
         "sweeps": found,
     }
     write_json_atomic(Path(out) / RESULT_FILE, result)
+    figures = Path(out) / "figures"
+    figures.mkdir(exist_ok=True)
+    for name in dict.fromkeys(name for name, _ in groups):
+        cells = [cell for (sweep, _), part in groups.items() if sweep == name for cell in part]
+        key, axis = KEYS_AND_AXES[name]
+        write_text_atomic(figures / f"{name}.svg", sweep_figure(cells, key, axis))
     return result
 
 

@@ -1,0 +1,67 @@
+"""Optimum and drift: what is known is found again, within its interval."""
+
+import math
+import random
+
+import pytest
+
+from xmodel2.search.optimum import drift
+from xmodel2.search.sweep import Cell
+from xmodel2.search.transfer import verdict
+
+
+def cells(per_doubling: float, noise: float = 0.0, seeds: int = 3, edge: bool = False) -> list[Cell]:
+    """Parabolas whose lowest point moves by ``per_doubling`` octaves a doubling of width."""
+    drawn = random.Random(0)
+    found = []
+    for index, size in enumerate((64, 128, 256, 512)):
+        best = 0.3 + per_doubling * index
+        added = [drawn.gauss(0, 0.1) for _ in range(seeds)]
+        for octave in range(-1 if edge else -4, 6):
+            for seed in range(seeds if abs(octave - best) <= 1.5 else 1):
+                loss = 3 + 0.05 * (octave - best) ** 2 + added[seed] + drawn.gauss(0, noise)
+                found.append(Cell("s", "tensor_program", size, octave, 2.0**octave, seed, loss))
+    return found
+
+
+@pytest.mark.parametrize("per_doubling", [0.0, -0.5, 0.9])
+def test_a_known_drift_is_found_and_covered(per_doubling: float) -> None:
+    moved = drift(cells(per_doubling, noise=0.004))
+    assert moved.slope == pytest.approx(per_doubling, abs=0.1)
+    assert moved.slope_interval is not None
+    assert moved.slope_interval[0] <= per_doubling <= moved.slope_interval[1]
+    assert moved.octaves == pytest.approx(3 * abs(per_doubling), abs=0.25)
+    assert moved.noise == pytest.approx(0.004, rel=0.5)
+    assert not any(optimum.at_edge for optimum in moved.optima)
+
+
+def test_what_a_seed_adds_to_all_values_moves_nothing() -> None:
+    exact = drift(cells(0.0, noise=1e-9))
+    assert exact.octaves == pytest.approx(0, abs=1e-3)
+    assert exact.optima[0].octave == pytest.approx(0.3, abs=1e-3)
+
+
+def test_without_seeds_there_is_no_interval() -> None:
+    moved = drift(cells(0.0, seeds=1))
+    assert moved.interval is None
+    assert moved.noise is None
+    assert verdict(moved) == "held"
+
+
+def test_verdicts() -> None:
+    assert verdict(drift(cells(0.0, noise=0.001))) == "held"
+    assert verdict(drift(cells(0.9, noise=0.001))) == "not held"
+    assert verdict(drift(cells(-0.9, edge=True))).startswith("not told")
+
+
+def test_a_loss_that_is_not_a_number_counts_as_the_worst() -> None:
+    known = cells(0.0)
+    known.append(Cell("s", "tensor_program", 64, 4.0, 16.0, 0, math.nan))
+    assert drift(known).optima[0].octave == pytest.approx(0.3, abs=0.05)
+
+
+def test_regret_is_what_the_recipes_own_value_loses() -> None:
+    optimum = drift(cells(0.0, seeds=1)).optima[0]
+    assert optimum.regret == pytest.approx(0, abs=1e-9)
+    far = drift([c for c in cells(0.9, seeds=1) if c.size == 512]).optima[0]
+    assert far.regret == pytest.approx(0.05 * 3**2 / 3.0, rel=0.15)

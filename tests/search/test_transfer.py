@@ -1,0 +1,58 @@
+"""The transfer command: sweeps that are real trainings, gone on with, refused and drawn."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from xmodel2.cli import main
+from xmodel2.recipe import Recipe, recipe_to_toml, replace
+
+ARGUMENTS = ["--widths", "32,64", "--depths", "", "--sweeps", "scale_emb-width", "--seeds", "1", "--json"]
+
+
+@pytest.fixture
+def file(small_recipe: Recipe, tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.toml"
+    path.write_text(recipe_to_toml(replace(small_recipe, {"train.checkpoint_every": 1000})))
+    return path
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        main(["transfer", *arguments])
+    code: int = stopped.value.code  # type: ignore[assignment]
+    return code
+
+
+def test_a_sweep_from_the_command_line(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert run(str(file), "--out", str(out), *ARGUMENTS) == 0
+    result = json.loads(capsys.readouterr().out)
+    [sweep] = result["sweeps"]
+    assert [optimum["size"] for optimum in sweep["optima"]] == [32, 64]
+    assert sweep["verdict"]
+    assert json.loads((out / "transfer.json").read_text()) == result
+    assert (out / "figures" / "scale_emb-width.svg").read_text().startswith("<svg")
+    before = (out / "cells.jsonl").read_bytes()
+    assert run(str(file), "--out", str(out), *ARGUMENTS) == 0
+    assert (out / "cells.jsonl").read_bytes() == before  # nothing is made twice
+    capsys.readouterr()
+    assert run(str(file), "--out", str(out), *ARGUMENTS, "--set", "train.weight_decay=0.5") == 1
+    assert "differs in train.weight_decay" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--widths", "32,50"], "--widths 50: is not a multiple"),
+        (["--widths", "a,b"], "--widths 'a,b': write whole numbers"),
+        (["--sweeps", "learning_rate-widht"], "learning_rate-width"),
+    ],
+)
+def test_mistakes_are_named(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    assert run(str(file), "--out", str(tmp_path / "out"), *arguments) == 1
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out" / "cells.jsonl").exists()
