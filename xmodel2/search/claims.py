@@ -124,6 +124,11 @@ def first_attempt(trial: FrozenTrial | Trial) -> int:
     return int(trial.user_attrs.get("again_of", trial.number))
 
 
+def was_drawn(trial: FrozenTrial) -> bool:
+    """Tell whether a trial has values of its own: it makes no other again, and was not one too many."""
+    return "again_of" not in trial.user_attrs and trial.user_attrs.get("ended") != SURPLUS
+
+
 def is_needed(trial: Trial, goal: int) -> bool:
     """Tell whether a trial that was just asked for is one of the ``goal``, and none that another worker makes.
 

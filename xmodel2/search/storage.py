@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from xmodel2.errors import XmodelError
 from xmodel2.recipe import Recipe
+from xmodel2.search.claims import was_drawn
 
 JOURNAL = "journal.log"
 """The study in its directory, unless --storage says otherwise."""
@@ -98,11 +99,9 @@ class TrialSeededTPE(optuna.samplers.BaseSampler):
         )
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Begin the trial's own stream of random numbers; trials that were cut short have no place."""
-        earlier = [
-            t for t in study.get_trials(deepcopy=False) if t.number < trial.number and t.state != TrialState.FAIL
-        ]
-        self._tpe = self._seeded(len(earlier))
+        """Begin the trial's own stream of random numbers."""
+        earlier = study.get_trials(deepcopy=False)[: trial.number]
+        self._tpe = self._seeded(sum(was_drawn(other) for other in earlier))
         self._tpe.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:

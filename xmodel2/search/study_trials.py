@@ -3,7 +3,8 @@
     ask a batch -> recipes -> train_trials -> tell        and at the end: the best trials again, with other seeds
 
 A diverged trial is told as PRUNED: TPE counts it among the bad ones, after every trial that has a loss, and so keeps away from
-where it was. FAIL, which TPE passes over, is left for trials that were cut short and will be made again.
+where it was. FAIL, which TPE passes over, is left for trials that were cut short and will be made again. (Table 5 with every rate
+above 0.05 diverging and 0.04 the best, 20 seeds, 60 trials: 24% of TPE's draws diverge told as PRUNED, 77% told as FAIL.)
 """
 
 import contextlib
