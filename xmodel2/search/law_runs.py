@@ -126,7 +126,9 @@ def run_job(job: Job, runs: Path) -> Row:
     run_dir = folder / f"decay-{job.recipe.stable_steps}-{job.recipe.decay_steps}"
     try:
         stable = _stable_run(job, folder)
-        result = train(job.recipe, run_dir, resume=True, branch_from=f"{stable}@{job.recipe.stable_steps}")
+        result = train(
+            job.recipe, run_dir, resume=True, branch_from=f"{stable}@{job.recipe.stable_steps}", progress=False
+        )
     except DivergedError as error:
         return job.row(seconds=time.perf_counter() - begin, ended=f"diverged: {error}")
     if not result.finished:
@@ -153,6 +155,6 @@ def _stable_run(job: Job, folder: Path) -> Path:
     tokens = last * job.recipe.train.batch_tokens
     without_decay = {"stages.stable.tokens": tokens, "stages.decay.tokens": 0, "train.decay_half_life_steps": 1}
     stable = replace(job.recipe, without_decay)
-    if train(stable, run_dir, resume=True, stop_after=step).step < step:
+    if train(stable, run_dir, resume=True, stop_after=step, progress=False).step < step:
         raise KeyboardInterrupt
     return run_dir

@@ -119,7 +119,7 @@ def run_sweep(
     """Yield the cells of a sweep as they are done, those of earlier calls too; ``out/cells.jsonl`` keeps them.
 
     A trial is run for each value with the first seed, until the best is bracketed; then the other seeds, for the best and its
-    neighbours. Up to ``at_once`` trials are handed to ``run`` together.
+    neighbours. A size begins where the best of the last one was, and with the recipe's own value. Up to ``at_once`` trials are handed to ``run`` together.
     """
     path = Path(out) / CELLS_FILE
     done = {cell.place: cell for cell in read_cells(path)}
@@ -140,28 +140,29 @@ def run_sweep(
                 yield done[cell.place]
         yield from (done[cell.place] for cell in cells if cell not in missing)
 
+    begin = sweep.octaves
     for size in sweep.sizes:
         losses: dict[float, float] = {}
-        for octaves in _outwards(sweep, losses):
+        for octaves in _outwards(sweep, begin, losses):
             for cell in made(size, [(octave, seeds[0]) for octave in octaves]):
                 losses[cell.octave] = cell.loss if math.isfinite(cell.loss) else math.inf
                 yield cell
         best = min(losses, key=lambda octave: losses[octave])
         near = sorted(losses, key=lambda octave: abs(octave - best))[:3]
         yield from made(size, [(octave, seed) for seed in seeds[1:] for octave in near])
+        begin = tuple(sorted({*near, 0.0}))
 
 
-def _outwards(sweep: Sweep, losses: dict[float, float]) -> Iterator[tuple[float, ...]]:
-    """Yield octaves: the sweep's first ones, then beyond the edge at which the best is, until it is inside."""
-    yield sweep.octaves
+def _outwards(sweep: Sweep, begin: tuple[float, ...], losses: dict[float, float]) -> Iterator[tuple[float, ...]]:
+    """Yield octaves: first ``begin``, then beyond the edge at which the best is, until its neighbours on both sides are there."""
+    yield begin
     step = sweep.octaves[1] - sweep.octaves[0] if len(sweep.octaves) > 1 else 1.0
     while len(losses) < sweep.most:
         best = min(losses, key=lambda octave: losses[octave])
-        low, high = min(losses), max(losses)
-        if math.isinf(losses[best]) or best == low:
-            yield (low - step,)
-        elif best == high:
-            yield (high + step,)
+        if math.isinf(losses[best]):
+            yield (min(losses) - step,)
+        elif missing := [octave for octave in (best - step, best + step) if octave not in losses]:
+            yield (missing[0],)
         else:
             return
 
