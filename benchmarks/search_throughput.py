@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def main() -> None:
         options.trials, options.steps, options.repeats = 4, 30, 1
     with tempfile.TemporaryDirectory() as folder:
         files = _write_recipes(Path(folder), options)
-        runs = {
+        runs: dict[str, Callable[[], float]] = {
             "processes": partial(_timed, [_commands("processes", files)]),
             "in turn": partial(_timed, [_commands("in turn", files)]),
             "two workers": partial(_timed, [_commands("in turn", files[::2]), _commands("in turn", files[1::2])]),
