@@ -50,6 +50,17 @@ def test_a_sweep_from_the_command_line(file: Path, tmp_path: Path, capsys: pytes
         (["--sweeps", "learning_rate-widht"], "learning_rate-width"),
     ],
 )
+def test_the_coordinate_check_from_the_command_line(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--widths", "32,64", "--depths", "2,3", "--sweeps", "coordinate", "--json"]
+    assert run(str(file), "--out", str(tmp_path / "out"), *arguments) == 0
+    cases = json.loads(capsys.readouterr().out)["coordinate"]
+    assert {"all rules", "standard", "no head"} <= set(cases)
+    assert not cases["standard"]["held"]
+    assert (tmp_path / "out" / "coordinate.json").exists()
+
+
 def test_mistakes_are_named(
     file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
 ) -> None:

@@ -1,11 +1,18 @@
 """The command that shows whether hyperparameters carry over to other sizes."""
 
 from pathlib import Path
+from typing import Any
 
 import tyro
+from rich.console import Console
+from rich.table import Table
 
 from xmodel2.arguments import Flag, Overrides
+from xmodel2.errors import XmodelError
 from xmodel2.output import print_json
+
+COORDINATE = "coordinate"
+"""Name of the coordinate check among the sweeps."""
 
 
 def transfer(
@@ -19,6 +26,7 @@ def transfer(
     lengths: str = "",
     sweeps: str = "",
     seeds: int = 3,
+    trials_at_once: int = 1,
     set: Overrides = (),
     json: Flag = False,
 ) -> None:
@@ -28,42 +36,68 @@ def transfer(
 
     Args:
         recipe: recipe file of the model at its own size
-        out: directory of results; cells.jsonl has a line for each trial
+        out: directory of results; cells.jsonl has a line for each trial, figures/ a figure for each sweep
         widths: hidden sizes, multiples of the recipe's head width
         depths: numbers of layers
         batches: tokens a batch, for the rate's optimum over batch size
         lengths: tokens of both stages together, for its optimum over the length of training
-        sweeps: comma-separated names of sweeps (default: all that have at least two sizes)
+        sweeps: comma-separated from coordinate (the check of activations), learning_rate-width, learning_rate-depth,
+            scale_emb-width, scale_depth-depth, learning_rate-batch, learning_rate-length (default: all with two sizes)
         seeds: seeds of the best values and their neighbours
+        trials_at_once: trials of one shape that are trained as one, for a GPU that a small model leaves idle
         set: override a key of the recipe; may be repeated
-        json: print the drifts as one JSON object
+        json: print everything as one JSON object
     """
     from xmodel2.recipe import load_recipe
+    from xmodel2.search.coordinate_run import run_coordinate_check
     from xmodel2.search.sweep import Cell
     from xmodel2.search.transfer import pick, run_transfer, sweeps_of
 
-    def say(cell: Cell) -> None:
-        if not json:
-            print(
-                f"{cell.sweep}  {cell.parametrization}  {cell.size}  value {cell.value:.4g}  seed {cell.seed}"
-                f"  loss {cell.loss:.4f}  {cell.seconds:.0f} s",
-                flush=True,
-            )
+    settings = load_recipe(recipe, set)
+    names = [name for name in sweeps.split(",") if name]
+    wide, deep = _numbers(widths, "--widths"), _numbers(depths, "--depths")
+    known = sweeps_of(wide, deep, _numbers(batches, "--batches"), _numbers(lengths, "--lengths"))
+    chosen = [] if names == [COORDINATE] else pick(known, [name for name in names if name != COORDINATE])
+    console = Console(stderr=True, quiet=json, highlight=False)
 
-    known = sweeps_of(
-        _numbers(widths, "--widths"),
-        _numbers(depths, "--depths"),
-        _numbers(batches, "--batches"),
-        _numbers(lengths, "--lengths"),
-    )
-    chosen = pick(known, [name for name in sweeps.split(",") if name])
-    result = run_transfer(load_recipe(recipe, set), chosen, seeds, out, say)
-    print_json(result)
+    def say(cell: Cell) -> None:
+        console.print(
+            f"{cell.sweep}  {cell.parametrization}  {cell.size}  value {cell.value:.4g}  seed {cell.seed}"
+            f"  loss {cell.loss:.4f}  {cell.seconds:.0f} s"
+        )
+
+    def progress(what: str, done: int, total: int) -> None:
+        console.print(f"coordinate check: {what}  ({done} of {total})")
+
+    result: dict[str, Any] = {}
+    if chosen:
+        result = run_transfer(settings, chosen, seeds, out, say, trials_at_once)
+    if (not names and len(wide) > 1 and len(deep) > 1) or COORDINATE in names:
+        result[COORDINATE] = run_coordinate_check(settings, out, wide, deep, progress=progress)["cases"]
+    print_json(result) if json else _show(result, out)
+
+
+def _show(result: dict[str, Any], out: Path) -> None:
+    console = Console()
+    if sweeps := result.get("sweeps"):
+        table = Table("sweep", "rules", "optimum at each size, octaves", "drift, octaves", "carried over?")
+        for sweep in sweeps:
+            optima = ", ".join(f"{one['size']}: {one['octave']:+.2f}" for one in sweep["optima"])
+            drift = f"{sweep['octaves']:.2f}"
+            if sweep["interval"]:
+                drift += f" ({sweep['interval'][0]:.2f} to {sweep['interval'][1]:.2f})"
+            table.add_row(sweep["sweep"], sweep["parametrization"].replace("_", " "), optima, drift, sweep["verdict"])
+        console.print(table)
+    if cases := result.get(COORDINATE):
+        table = Table("coordinate check", "held", "violated")
+        for name, case in cases.items():
+            violated = sorted({finding["criterion"] for finding in case["violated"]})
+            table.add_row(name, "yes" if case["held"] else "no", ", ".join(violated))
+        console.print(table)
+    console.print(f"figures: {out / 'figures'}")
 
 
 def _numbers(text: str, name: str) -> list[int]:
-    from xmodel2.errors import XmodelError
-
     try:
         return sorted({int(part.replace("_", "")) for part in text.split(",") if part.strip()})
     except ValueError:

@@ -27,8 +27,8 @@ class Optimum:
     """95% interval of ``octave``; None without several seeds."""
     at_edge: bool
     """Whether the best value tried is the smallest or largest one: the optimum may lie beyond."""
-    regret: float
-    """Share by which the loss of the recipe's own value is above the best one tried."""
+    regret: float | None
+    """Share by which the loss of the recipe's own value is above the best one tried; None if it was not tried or diverged."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _optimum(size: int, table: Table, drawn: np.ndarray | None) -> Optimum:
     at, loss = _vertices(octaves, losses)
     best = int(np.argmin(losses))
     own = losses[octaves == 0.0]
-    regret = float(own[0] / losses[best] - 1) if len(own) and math.isfinite(own[0]) else math.nan
+    regret = float(own[0] / losses[best] - 1) if len(own) and math.isfinite(own[0]) else None
     interval = None if drawn is None else _interval(drawn)
     return Optimum(size, float(at), float(loss), interval, best in (0, len(losses) - 1), regret)
 

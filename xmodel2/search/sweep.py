@@ -119,7 +119,8 @@ def run_sweep(
     """Yield the cells of a sweep as they are done, those of earlier calls too; ``out/cells.jsonl`` keeps them.
 
     A trial is run for each value with the first seed, until the best is bracketed; then the other seeds, for the best and its
-    neighbours. A size begins where the best of the last one was, and with the recipe's own value. Up to ``at_once`` trials are handed to ``run`` together.
+    neighbours. A size begins where the best of the last one was, and with the recipe's own value. Up to ``at_once`` trials are
+    handed to ``run`` together.
     """
     path = Path(out) / CELLS_FILE
     done = {cell.place: cell for cell in read_cells(path)}
