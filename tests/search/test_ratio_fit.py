@@ -70,6 +70,7 @@ def test_the_seeds_level_does_not_move_the_optimum() -> None:
 
 
 def test_equal_scores_and_too_few() -> None:
-    assert fit_shares([(1, share, 2.0) for share in SHARES]).verdict == "flat"
+    equal = fit_shares([(1, share, 2.0) for share in SHARES])
+    assert (equal.verdict, equal.sentence()) == ("flat", "2 at every share")
     with pytest.raises(XmodelError, match="at least 4 different shares"):
         fit_shares([(seed, share, 1.0) for seed in (1, 2, 3) for share in (0.0, 0.5, 1.0)])

@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from xmodel2.arguments import Flag, Overrides, key_values
 
@@ -47,8 +50,6 @@ def ratio(
         questions: held-out questions to ask at most (default: all)
         json: print the results as one JSON object
     """
-    from rich.console import Console
-
     from xmodel2.output import print_json
     from xmodel2.recipe import load_recipe
     from xmodel2.search.ratio import Comparison, RatioSettings
@@ -113,10 +114,6 @@ def _number(name: str, text: str) -> float:
 
 def _print(found: dict[str, Any], out: Path) -> None:
     """Print what is best, and a table a comparison."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
     from xmodel2.search.ratio_summary import OBJECTIVES
 
     console = Console()
@@ -129,17 +126,23 @@ def _print(found: dict[str, Any], out: Path) -> None:
             shown = Table(title, *names, title_justify="left", box=None)
             for row in rows:
                 shown.add_row(escape(f"{row['value']}"), *(_cell(row[name]) for name in names))
-            console.print(shown)
+            _print_wide(shown)
     if found["schedules"]:
         shown = Table("tokens", "rate", "wsd", "cosine", "wsd - cosine", box=None)
         for row in found["schedules"]:
             cells = ("" if row[name] is None else f"{row[name]:.4f}" for name in ("wsd", "cosine"))
             apart = "" if row["difference"] is None else f"{row['difference']:+.4f}{_error(row['error'])}"
             shown.add_row(f"{row['tokens']:,}", f"{row['rate']:g}", *cells, apart)
-        console.print(shown)
+        _print_wide(shown)
     for name, why in found["diverged"].items():
         console.print(f"{name}: {why}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"{out / 'ratio.json'}, {out / 'figures'}", highlight=False, soft_wrap=True)
+
+
+def _print_wide(table: Table) -> None:
+    """Print a table whole: in a window too narrow its lines are longer, not broken."""
+    needed = Console(width=1000).measure(table).maximum
+    Console(width=max(needed, Console().width)).print(table)
 
 
 def _cell(cell: dict[str, Any]) -> str:

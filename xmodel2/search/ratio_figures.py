@@ -59,14 +59,14 @@ def share_curves(curves: dict[str, Any]) -> str:
 
 def source_curves(by_source: dict[str, list[tuple[float, float]]]) -> str:
     """Return the held-out loss of each source over the share, less its loss at the smallest."""
-    figure, [axes] = _panels(1, 1, width=7.6)
+    figure, [axes] = _panels(1, 1, width=7.6, height=3.6)
     for name, color in colors(list(by_source)).items():
         shares, losses = zip(*by_source[name], strict=True)
         axes.plot(shares, [loss - losses[0] for loss in losses], color=color, marker="o", markersize=3, label=name)
     axes.axhline(0, color=GREY, linewidth=0.8)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_xlabel("instruction data in the decay")
-    axes.set_ylabel(f"held-out loss, less that at {shares[0]:.0%}, nats a token")
+    axes.set_ylabel(f"held-out loss less that at {shares[0]:.0%}")
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     return svg(figure)
 

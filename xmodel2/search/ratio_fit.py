@@ -25,7 +25,7 @@ LEVEL = 95.0
 """Percent that intervals and bands cover."""
 LENGTHS = (0.25, 0.4, 0.65, 1.0, 1.6)
 """Length scales of the curve, as parts of the range of shares; all are as likely beforehand."""
-SIZES = tuple(10.0 ** (power / 2) for power in range(-2, 8))
+SIZES = tuple(10.0 ** (power / 2) for power in range(-2, 11))
 """Variances of the curve, as multiples of the noise's; the same. A curve of no size is as likely as all of these together."""
 
 Verdict = Literal["inside", "edge", "unclear", "flat"]
@@ -62,6 +62,8 @@ class ShareCurve:
         """Return what can be said of the optimum, and no more."""
         low, high = self.interval
         where = f"{self.optimum:.2f} (95%: {low:.2f} to {high:.2f})"
+        if self.verdict == "flat" and self.noise < 1e-6 * max(1.0, abs(self.fitted[0])):
+            return f"{self.fitted[0]:.4g} at every share"
         if self.verdict == "flat":
             return f"no dependence on the share seen beside the noise of {self.noise:.2g}"
         if self.verdict == "edge":
