@@ -42,14 +42,6 @@ def test_a_sweep_from_the_command_line(file: Path, tmp_path: Path, capsys: pytes
     assert "differs in train.weight_decay" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--widths", "32,50"], "--widths 50: is not a multiple"),
-        (["--widths", "a,b"], "--widths 'a,b': write whole numbers"),
-        (["--sweeps", "learning_rate-widht"], "learning_rate-width"),
-    ],
-)
 def test_the_coordinate_check_from_the_command_line(
     file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -61,6 +53,14 @@ def test_the_coordinate_check_from_the_command_line(
     assert (tmp_path / "out" / "coordinate.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--widths", "32,50"], "--widths 50: is not a multiple"),
+        (["--widths", "a,b"], "--widths 'a,b': write whole numbers"),
+        (["--sweeps", "learning_rate-widht"], "learning_rate-width"),
+    ],
+)
 def test_mistakes_are_named(
     file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
 ) -> None:
