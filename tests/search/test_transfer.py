@@ -45,7 +45,7 @@ def test_a_sweep_from_the_command_line(file: Path, tmp_path: Path, capsys: pytes
 def test_the_coordinate_check_from_the_command_line(
     file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["--widths", "32,64", "--depths", "2,3", "--sweeps", "coordinate", "--json"]
+    arguments = ["--widths", "32,64", "--depths", "2,3", "--sweeps", "coordinate", "--check-seeds", "1", "--json"]
     assert run(str(file), "--out", str(tmp_path / "out"), *arguments) == 0
     cases = json.loads(capsys.readouterr().out)["coordinate"]
     assert {"all rules", "standard", "no head"} <= set(cases)

@@ -26,6 +26,7 @@ def transfer(
     lengths: str = "",
     sweeps: str = "",
     seeds: int = 3,
+    check_seeds: int = 8,
     trials_at_once: int = 1,
     set: Overrides = (),
     json: Flag = False,
@@ -44,6 +45,7 @@ def transfer(
         sweeps: comma-separated from coordinate (the check of activations), learning_rate-width, learning_rate-depth,
             scale_emb-width, scale_depth-depth, learning_rate-batch, learning_rate-length (default: all with two sizes)
         seeds: seeds of the best values and their neighbours
+        check_seeds: seeds of each model of the coordinate check
         trials_at_once: trials of one shape that are trained as one, for a GPU that a small model leaves idle
         set: override a key of the recipe; may be repeated
         json: print everything as one JSON object
@@ -73,7 +75,7 @@ def transfer(
     if chosen:
         result = run_transfer(settings, chosen, seeds, out, say, trials_at_once)
     if (not names and len(wide) > 1 and len(deep) > 1) or COORDINATE in names:
-        result[COORDINATE] = run_coordinate_check(settings, out, wide, deep, progress=progress)["cases"]
+        result[COORDINATE] = run_coordinate_check(settings, out, wide, deep, check_seeds, progress=progress)["cases"]
     print_json(result) if json else _show(result, out)
 
 
