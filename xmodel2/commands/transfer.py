@@ -65,11 +65,12 @@ def transfer(
     def say(cell: Cell) -> None:
         console.print(
             f"{cell.sweep}  {cell.parametrization}  {cell.size}  value {cell.value:.4g}  seed {cell.seed}"
-            f"  loss {cell.loss:.4f}  {cell.seconds:.0f} s"
+            f"  loss {cell.loss:.4f}  {cell.seconds:.0f} s",
+            soft_wrap=True,
         )
 
     def progress(what: str, done: int, total: int) -> None:
-        console.print(f"coordinate check: {what}  ({done} of {total})")
+        console.print(f"coordinate check: {what}  ({done} of {total})", soft_wrap=True)
 
     result: dict[str, Any] = {}
     if chosen:
