@@ -145,17 +145,17 @@ def test_the_trial_of_a_killed_worker_is_made_again_with_the_same_values(recipe:
     begun = context.Event()
     process = context.Process(target=_stuck_search, args=(recipe, tmp_path, begun))
     process.start()
-    assert begun.wait(20)
+    assert begun.wait(60)
     assert process.pid is not None
     # While it lives its trial is left alone: a second worker makes the others, and waits for it to the end.
     helper = context.Process(target=run_search, args=(recipe, 3, tmp_path), kwargs={"train": bowl})
     helper.start()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while sum(t.state.is_finished() for t in journal_study(tmp_path).trials) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     assert journal_study(tmp_path).trials[0].state == optuna.trial.TrialState.RUNNING
     os.kill(process.pid, signal.SIGKILL)
-    helper.join(20)
+    helper.join(60)
     process.join()
     assert helper.exitcode == 0
     killed, again = (next(t for t in rows(tmp_path) if t["number"] == number) for number in (0, 3))
