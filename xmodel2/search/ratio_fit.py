@@ -6,7 +6,7 @@
 Nothing is assumed of the curve but that it is smooth, and how smooth is learnt: length scale, size and noise are integrated over
 (a grid; Rasmussen & Williams 2006, chapters 2 and 5), so that the interval knows that they are not known. In simulations of
 11 shares (five curves, noise of 0.01, 40 draws each) its intervals of 95% held the true optimum in 88% to 100% with one seed and
-95% to 100% with three; those of a polynomial of fitted degree with a residual bootstrap did in 65% to 99%.
+95% to 100% with three; those of a polynomial of fitted degree with a residual bootstrap did in 64% to 100%.
 Letters: n points, S seeds, G shares of the grid, D draws.
 """
 
