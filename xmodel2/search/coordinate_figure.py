@@ -73,7 +73,7 @@ def _lines(axes: Axes, series: Series, names: tuple[str, ...], step: int) -> Non
 
 def _ends(series: Series, names: tuple[str, ...], step: int) -> list[End]:
     return [
-        (series.rms[name][-1][step], f"{name}  {series.slope(name, step):+.2f}", color)
+        (series.rms[name][-1][step], f"{name}  {series.slope(name, step):+z.2f}", color)
         for name, color in zip(names, plots.PALETTE, strict=False)
     ]
 
@@ -95,7 +95,8 @@ def _label(axes: Axes, ends: list[End]) -> None:
 
 def _rules(cases: dict[str, list[Finding]]) -> Figure:
     """Return a table: a row a criterion and layer class, a column a case, what is out of its range in red."""
-    rows = [(finding.criterion, finding.layer_class) for finding in next(iter(cases.values()))]
+    rows = next(iter(cases.values()))
+    labels = [f"{row.criterion}: {row.layer_class}{' (may fall)' if row.low is None else ''}" for row in rows]
     figure = Figure(figsize=(1.35 * len(cases) + 3.6, 0.3 * len(rows) + 1.4), layout="constrained")
     axes = figure.subplots()
     broken = np.array([[not finding.held for finding in found] for found in cases.values()]).T
@@ -104,16 +105,16 @@ def _rules(cases: dict[str, list[Finding]]) -> Figure:
     axes.invert_yaxis()
     for column, found in enumerate(cases.values()):
         for row, finding in enumerate(found):
-            text = f"{finding.figure:.2f}" if finding.criterion == "start of order one" else f"{finding.figure:+.2f}"
+            text = f"{finding.figure:.2f}" if finding.criterion == "start of order one" else f"{finding.figure:+z.2f}"
             weight = "normal" if finding.held else "bold"
             axes.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=9, weight=weight)
     names = [name.replace("_", " ").replace(" ", "\n", 1) for name in cases]
     axes.set_xticks(np.arange(len(cases)) + 0.5, names)
     axes.xaxis.tick_top()
-    axes.set_yticks(np.arange(len(rows)) + 0.5, [f"{criterion}: {name}" for criterion, name in rows])
+    axes.set_yticks(np.arange(len(rows)) + 0.5, labels)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     for row in range(1, len(rows)):
-        if rows[row][0] != rows[row - 1][0]:
+        if rows[row].criterion != rows[row - 1].criterion:
             axes.axhline(row, color="white", linewidth=6)
     return figure

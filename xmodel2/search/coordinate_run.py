@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from xmodel2.errors import XmodelError
-from xmodel2.files import write_json_atomic, write_text_atomic
+from xmodel2.files import write_text_atomic
 from xmodel2.recipe import Recipe
 from xmodel2.search import coordinate, coordinate_figure
 from xmodel2.search.coordinate import Series, Squares, findings, measure, probe_recipe, resized, series
@@ -76,7 +76,7 @@ def run_coordinate_check(
     squares = _measured(models, Path(out) / RESULTS_FILE, progress)
     found = {case: Case(*(_series(models, squares, case, axis) for axis in ("width", "depth"))) for case in cases}
     summary = _summary(recipe, found, seeds, steps, widths[1])
-    write_json_atomic(Path(out) / SUMMARY_FILE, summary)
+    write_text_atomic(Path(out) / SUMMARY_FILE, json.dumps(summary) + "\n")
     for name, svg in coordinate_figure.figures(found).items():
         write_text_atomic(Path(out) / "figures" / f"{name}.svg", svg)
     return summary
