@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from filelock import FileLock
+
 from xmodel2.errors import XmodelError
 
 MARKER = ".xmodel2"
@@ -122,6 +124,36 @@ def read_json(path: Path) -> Any:
         return None
     except ValueError as error:
         raise XmodelError(f"{path}: not valid JSON: {error}; write it again, or remove it") from None
+
+
+def append_json_line(path: Path, row: dict[str, Any]) -> None:
+    """Add a row to a file of one JSON object a line, synced; a line that a kill tore goes first. Processes take turns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")), open(path, "a+b") as file:
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+        file.write(json.dumps(row).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of `append_json_line`, none if there is no file; a last line without an end is left out.
+
+    Raises `XmodelError` naming file and line of any other that is damaged.
+    """
+    if not path.exists():
+        return []
+    rows = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise XmodelError(f"{path}, line {number}: not valid JSON ({error}); remove the line") from None
+        if not isinstance(row, dict):
+            raise XmodelError(f"{path}, line {number}: not an object; remove the line")
+        rows.append(row)
+    return rows
 
 
 def fsync_dir(path: Path) -> None:

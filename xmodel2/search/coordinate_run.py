@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from xmodel2.errors import XmodelError
-from xmodel2.files import write_text_atomic
+from xmodel2.files import append_json_line, read_json_lines, write_text_atomic
 from xmodel2.recipe import Recipe
 from xmodel2.search import coordinate, coordinate_figure
 from xmodel2.search.coordinate import Series, Squares, findings, measure, probe_recipe, resized, series
@@ -97,24 +97,13 @@ def _models(
 
 def _measured(models: Sequence[_Model], path: Path, progress: Progress) -> dict[str, Squares]:
     """Return the measurements by key, those of earlier calls included; each is a line of the file as soon as it is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    known: dict[str, Squares] = {}
-    for line in text.splitlines():
-        try:
-            row = json.loads(line)
-            known[row["key"]] = row["squares"]
-        except (ValueError, KeyError, TypeError):  # torn by a kill
+    known: dict[str, Squares] = {row["key"]: row["squares"] for row in read_json_lines(path)}
+    for done, model in enumerate(models):
+        if model.key in known:
             continue
-    with open(path, "a", encoding="utf-8") as file:
-        file.write("\n" if text and not text.endswith("\n") else "")
-        for done, model in enumerate(models):
-            if model.key in known:
-                continue
-            progress(f"{model.case}, {model.axis} {model.size}, seed {model.seed}", done, len(models))
-            known[model.key] = measure(model.recipe, model.seed, model.steps)
-            file.write(json.dumps({"key": model.key, "squares": known[model.key]}) + "\n")
-            file.flush()
+        progress(f"{model.case}, {model.axis} {model.size}, seed {model.seed}", done, len(models))
+        known[model.key] = measure(model.recipe, model.seed, model.steps)
+        append_json_line(path, {"key": model.key, "squares": known[model.key]})
     return known
 
 

@@ -8,8 +8,6 @@ decays are made in one process, which compiles the model once; several processes
 other has. A kill loses the decay in progress back to its last checkpoint.
 """
 
-import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +18,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from xmodel2.errors import XmodelError
-from xmodel2.files import sha256_file, write_text_atomic
+from xmodel2.files import append_json_line, read_json_lines, sha256_file, write_text_atomic
 from xmodel2.recipe import Recipe, load_recipe, recipe_to_toml, replace
 from xmodel2.search.decay import Decay
 from xmodel2.search.trials import mean_text_loss
@@ -62,14 +60,7 @@ class DecayRuns:
 
     def rows(self) -> dict[str, Row]:
         """Return the results so far by name of the decay; a line torn by a kill is passed over."""
-        path, rows = self.out / RESULTS_FILE, {}
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-            try:
-                row = json.loads(line)
-                rows[row["name"]] = row
-            except (ValueError, KeyError, TypeError):
-                continue
-        return rows
+        return {row["name"]: row for row in read_json_lines(self.out / RESULTS_FILE)}
 
     def make(self, decays: Sequence[Decay]) -> None:
         """Make the decays that have no result yet; returns when all have one, those that other processes make too.
@@ -107,7 +98,7 @@ class DecayRuns:
         row = self._row(decay, recipe, run_dir, ended)
         seconds = time.perf_counter() - begin
         row |= {"origin": self._manifest(decay) if stable else None, "wall_seconds": seconds}
-        self._append(row)
+        append_json_line(self.out / RESULTS_FILE, row)
         self._seconds, self._steps = self._seconds + seconds, self._steps + decay.own_steps
         ahead = self._steps_of([other for other in left if other != decay]) * self._seconds / self._steps
         done = ended or ", ".join(_scores(row))
@@ -148,7 +139,7 @@ class DecayRuns:
         return run_dir
 
     def _train(self, recipe: Recipe, run_dir: Path, branch_from: str | None) -> None:
-        result = train(recipe, run_dir, resume=True, branch_from=branch_from)
+        result = train(recipe, run_dir, resume=True, branch_from=branch_from, progress=False)
         if not result.finished:
             raise KeyboardInterrupt
         # What the first run measured holds for all; and once is enough to read all shards for their checksums.
@@ -181,18 +172,6 @@ class DecayRuns:
             **self.score(run_dir),
             "seconds": sum(line["seconds"] for line in lines if "seconds" in line),
         }
-
-    def _append(self, row: Row) -> None:
-        path = self.out / RESULTS_FILE
-        with FileLock(path.with_name(f".{RESULTS_FILE}.lock")), open(path, "ab+") as handle:
-            handle.seek(0, os.SEEK_END)
-            if handle.tell():
-                handle.seek(-1, os.SEEK_END)
-                if handle.read(1) != b"\n":  # torn by a kill
-                    handle.write(b"\n")
-            handle.write((json.dumps(row) + "\n").encode())
-            handle.flush()
-            os.fsync(handle.fileno())
 
     @contextmanager
     def _alone(self, name: str, timeout: float = -1) -> Iterator[bool]:

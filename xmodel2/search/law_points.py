@@ -5,13 +5,13 @@
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from xmodel2.errors import XmodelError
+from xmodel2.files import append_json_line
 from xmodel2.search.law_fit import Point
 
 Counting = Literal["without embeddings", "with embeddings"]
@@ -57,14 +57,7 @@ def read_rows(path: Path, unfinished: bool = False) -> list[Row]:
 
 def append_row(path: Path, row: Row) -> None:
     """Add a row, synced; a torn line at the file's end goes first."""
-    value = asdict(row) | {"loss": row.loss if math.isfinite(row.loss) else None}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+b") as handle:
-        handle.seek(0)
-        handle.truncate(handle.read().rfind(b"\n") + 1)
-        handle.write(json.dumps(value).encode() + b"\n")
-        handle.flush()
-        os.fsync(handle.fileno())
+    append_json_line(path, asdict(row) | {"loss": row.loss if math.isfinite(row.loss) else None})
 
 
 def points_of(rows: Sequence[Row], counting: Counting = "without embeddings") -> list[Point]:

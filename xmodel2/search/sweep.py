@@ -6,7 +6,6 @@ value stays where it was.
 Values are powers of two times the recipe's own, and go on outwards until the best is not at the edge.
 """
 
-import json
 import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from xmodel2.errors import XmodelError
+from xmodel2.files import append_json_line, read_json_lines
 from xmodel2.recipe import Recipe
 from xmodel2.recipe import replace as replace_keys
 from xmodel2.search.sizes import at_depth, at_width
@@ -100,16 +100,12 @@ def cell_recipe(recipe: Recipe, sweep: Sweep, cell: Cell) -> Recipe:
 
 def read_cells(path: Path) -> list[Cell]:
     """Read the cells that are done; a last line cut off by a kill is left out. Raises `XmodelError` for any other."""
-    if not path.exists():
-        return []
-    lines = path.read_bytes().split(b"\n")
     cells = []
-    for number, line in enumerate(lines[:-1], 1):  # what follows the last line end is empty, or half a line
+    for number, row in enumerate(read_json_lines(path), 1):
         try:
-            row = json.loads(line)
             cells.append(Cell(**{**row, "loss": math.nan if row["loss"] is None else row["loss"]}))
-        except (ValueError, TypeError, KeyError) as error:
-            raise XmodelError(f"{path}, line {number}: not a finished cell ({error}); delete the line") from None
+        except (TypeError, KeyError) as error:
+            raise XmodelError(f"{path}, line {number}: not a finished cell ({error}); remove the line") from None
     return cells
 
 
@@ -169,11 +165,4 @@ def _outwards(sweep: Sweep, begin: tuple[float, ...], losses: dict[float, float]
 
 
 def _append(path: Path, cell: Cell) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    row = {**cell.__dict__, "loss": cell.loss if math.isfinite(cell.loss) else None}
-    torn = path.exists() and not path.read_bytes().endswith(b"\n") and path.stat().st_size
-    with path.open("r+b" if torn else "ab") as file:
-        if torn:
-            file.truncate(path.read_bytes().rfind(b"\n") + 1)
-            file.seek(0, 2)
-        file.write(json.dumps(row).encode() + b"\n")
+    append_json_line(path, {**cell.__dict__, "loss": cell.loss if math.isfinite(cell.loss) else None})

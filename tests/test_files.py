@@ -1,0 +1,34 @@
+"""Files of one JSON object a line: what a kill tears goes, what is damaged is named, and processes take turns."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from xmodel2.errors import XmodelError
+from xmodel2.files import append_json_line, read_json_lines
+
+
+def test_rows_come_back_in_order_and_a_torn_one_is_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "rows.jsonl"
+    assert read_json_lines(path) == []
+    append_json_line(path, {"a": 1})
+    path.write_bytes(path.read_bytes() + b'{"a": ')
+    assert read_json_lines(path) == [{"a": 1}]
+    append_json_line(path, {"a": 2})
+    assert read_json_lines(path) == [{"a": 1}, {"a": 2}]
+
+
+@pytest.mark.parametrize("line", ["{", "3"])
+def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": 1}\n' + line + '\n{"a": 2}\n')
+    with pytest.raises(XmodelError, match=r"rows.jsonl, line 2"):
+        read_json_lines(path)
+
+
+def test_many_at_once_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: append_json_line(path, {"number": number}), range(100)))
+    assert {row["number"] for row in read_json_lines(path)} == set(range(100))
