@@ -118,7 +118,7 @@ def test_a_plan_that_gives_no_law_is_refused_before_training(small_recipe: Recip
 
 def test_two_at_once_in_one_folder_are_refused(small_recipe: Recipe, tmp_path: Path) -> None:
     def meanwhile(job: Job, runs: Path) -> Row:
-        with pytest.raises(XmodelError, match="another `xmodel2 law` works in it"):
+        with pytest.raises(XmodelError, match="another `xmodel2` works in it"):
             call(small_recipe, tmp_path)
         raise KeyboardInterrupt
 

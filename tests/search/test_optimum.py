@@ -2,12 +2,14 @@
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 
 from xmodel2.search.optimum import drift
 from xmodel2.search.sweep import Cell
 from xmodel2.search.transfer import verdict
+from xmodel2.search.transfer_figure import sweep_figure
 
 
 def cells(per_doubling: float, noise: float = 0.0, seeds: int = 3, edge: bool = False) -> list[Cell]:
@@ -28,9 +30,9 @@ def cells(per_doubling: float, noise: float = 0.0, seeds: int = 3, edge: bool = 
 def test_a_known_drift_is_found_and_covered(per_doubling: float) -> None:
     moved = drift(cells(per_doubling, noise=0.004))
     assert moved.slope == pytest.approx(per_doubling, abs=0.1)
-    assert moved.slope_interval is not None
-    assert moved.slope_interval[0] <= per_doubling <= moved.slope_interval[1]
-    assert moved.octaves == pytest.approx(3 * abs(per_doubling), abs=0.25)
+    assert moved.interval is not None
+    assert moved.interval[0] <= 3 * per_doubling <= moved.interval[1]
+    assert moved.octaves == pytest.approx(3 * per_doubling, abs=0.25)
     assert moved.noise == pytest.approx(0.004, rel=0.5)
     assert not any(optimum.at_edge for optimum in moved.optima)
 
@@ -58,6 +60,18 @@ def test_a_loss_that_is_not_a_number_counts_as_the_worst() -> None:
     known = cells(0.0)
     known.append(Cell("s", "tensor_program", 64, 4.0, 16.0, 0, math.nan))
     assert drift(known).optima[0].octave == pytest.approx(0.3, abs=0.05)
+
+
+def test_a_size_that_diverged_at_all_values_has_no_optimum() -> None:
+    known = [replace(cell, loss=math.nan) if cell.size == 512 else cell for cell in cells(0.0)]
+    moved = drift(known)
+    assert moved.optima[-1].octave is None
+    assert moved.octaves == pytest.approx(0, abs=1e-3)
+    assert sweep_figure(known, "train.learning_rate", "width").startswith("<svg")
+    nothing = drift([replace(cell, loss=math.nan) for cell in known])
+    assert nothing.octaves is None
+    assert verdict(nothing).startswith("not told")
+    assert sweep_figure([replace(cell, loss=math.nan) for cell in known], "train.learning_rate", "width")
 
 
 def test_regret_is_what_the_recipes_own_value_loses() -> None:

@@ -100,6 +100,7 @@ def test_sizes_of_each_axis(recipe: Recipe) -> None:
     assert resized(recipe, "depth", 7).model.num_hidden_layers == 7
     batch = resized(recipe, "batch", 3 * 4096)
     assert (batch.train.batch_tokens, batch.batch_rows % batch.train.micro_batch_size) == (3 * 4096, 0)
+    assert batch.train.warmup_steps == round(recipe.train.warmup_steps * recipe.train.batch_tokens / (3 * 4096))
     whole = recipe.stages.stable.tokens + recipe.stages.decay.tokens
     half = resized(recipe, "length", whole // 2)
     assert half.stages.stable.tokens == recipe.stages.stable.tokens // 2

@@ -51,15 +51,24 @@ def transfer(
         json: print everything as one JSON object
     """
     from xmodel2.recipe import load_recipe
-    from xmodel2.search.coordinate_run import run_coordinate_check
+    from xmodel2.search.coordinate_run import check_sizes, run_coordinate_check
     from xmodel2.search.sweep import Cell
     from xmodel2.search.transfer import pick, run_transfer, sweeps_of
 
+    for flag, number in (("--seeds", seeds), ("--check-seeds", check_seeds), ("--trials-at-once", trials_at_once)):
+        if number < 1:
+            raise XmodelError(f"{flag} {number}: must be at least 1")
     settings = load_recipe(recipe, set)
     names = [name for name in sweeps.split(",") if name]
     wide, deep = _numbers(widths, "--widths"), _numbers(depths, "--depths")
     known = sweeps_of(wide, deep, _numbers(batches, "--batches"), _numbers(lengths, "--lengths"))
-    chosen = [] if names == [COORDINATE] else pick(known, [name for name in names if name != COORDINATE])
+    named = [name for name in names if name != COORDINATE]
+    chosen = pick(known, named) if named or not names else []
+    checked = COORDINATE in names or (not names and len(wide) > 1 and len(deep) > 1)
+    if not chosen and not checked:
+        raise XmodelError("nothing to do: give at least two of --widths, --depths, --batches or --lengths")
+    if checked:
+        check_sizes(wide, deep)
     console = Console(stderr=True, quiet=json, highlight=False)
 
     def say(cell: Cell) -> None:
@@ -75,7 +84,7 @@ def transfer(
     result: dict[str, Any] = {}
     if chosen:
         result = run_transfer(settings, chosen, seeds, out, say, trials_at_once)
-    if (not names and len(wide) > 1 and len(deep) > 1) or COORDINATE in names:
+    if checked:
         result[COORDINATE] = run_coordinate_check(settings, out, wide, deep, check_seeds, progress=progress)["cases"]
     print_json(result) if json else _show(result, out)
 
@@ -85,10 +94,10 @@ def _show(result: dict[str, Any], out: Path) -> None:
     if sweeps := result.get("sweeps"):
         table = Table("sweep", "rules", "optimum at each size, octaves", "drift, octaves", "carried over?")
         for sweep in sweeps:
-            optima = ", ".join(f"{one['size']}: {one['octave']:+.2f}" for one in sweep["optima"])
-            drift = f"{sweep['octaves']:.2f}"
+            optima = ", ".join(f"{one['size']}: {_octaves(one['octave'])}" for one in sweep["optima"])
+            drift = _octaves(sweep["octaves"])
             if sweep["interval"]:
-                drift += f" ({sweep['interval'][0]:.2f} to {sweep['interval'][1]:.2f})"
+                drift += f" ({sweep['interval'][0]:+.2f} to {sweep['interval'][1]:+.2f})"
             table.add_row(sweep["sweep"], sweep["parametrization"].replace("_", " "), optima, drift, sweep["verdict"])
         console.print(table)
     if cases := result.get(COORDINATE):
@@ -98,6 +107,10 @@ def _show(result: dict[str, Any], out: Path) -> None:
             table.add_row(name, "yes" if case["held"] else "no", ", ".join(violated))
         console.print(table)
     console.print(f"figures: {out / 'figures'}")
+
+
+def _octaves(value: float | None) -> str:
+    return "diverged" if value is None else f"{value:+.2f}"
 
 
 def _numbers(text: str, name: str) -> list[int]:

@@ -127,8 +127,8 @@ class Block(nn.Module):
 
     def forward(self, x_BSH: torch.Tensor, rows: Rows, layer: int) -> torch.Tensor:
         """[B, S, H] to [B, S, H]."""
-        x_BSH = x_BSH + rows.residual * self.self_attn(self.input_layernorm(x_BSH), rows, layer)
-        return x_BSH + rows.residual * self.mlp(self.post_attention_layernorm(x_BSH))
+        x_BSH = x_BSH + scaled(self.self_attn(self.input_layernorm(x_BSH), rows, layer), rows.residual)
+        return x_BSH + scaled(self.mlp(self.post_attention_layernorm(x_BSH)), rows.residual)
 
 
 class Xmodel2(nn.Module):
@@ -201,6 +201,11 @@ class Xmodel2(nn.Module):
     ) -> torch.Tensor:
         """Return logits [B, S, V]."""
         return self.logits(self.hidden(input_ids_BS, document_ids_BS, cache))
+
+
+def scaled(x: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    """Return x times an fp32 scalar, which would be rounded to the precision of x if it were not for the detour."""
+    return (x.float() * factor).to(x.dtype)
 
 
 def rotary(position_BS: torch.Tensor, head_dim: int, theta: float) -> tuple[torch.Tensor, torch.Tensor]:

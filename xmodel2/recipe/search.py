@@ -1,5 +1,6 @@
 """What a hyperparameter search may try (Table 5 by default), and how it spends its trials."""
 
+import math
 from dataclasses import field
 from typing import Literal
 
@@ -28,6 +29,8 @@ class Range:
 
     @model_validator(mode="after")
     def _check(self) -> "Range":
+        if not all(math.isfinite(value) for value in (self.low, self.high, self.step) if value is not None):
+            raise ValueError("low, high and step must be finite")
         if self.choices is not None:
             if not self.choices or (self.low, self.high, self.step) != (None, None, None) or self.log:
                 raise ValueError("give choices, at least one, or low and high, not both")

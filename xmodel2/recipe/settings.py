@@ -53,7 +53,7 @@ class ModelSettings:
     rules_off: list[Literal["embedding", "residual", "initialisation", "learning_rate", "head"]] = field(
         default_factory=list
     )
-    """Rules of Table 6 that are switched off one by one, to see what each is for (`xmodel2 transfer --check rules`)."""
+    """Rules of Table 6 that are switched off one by one, to see what each is for (`xmodel2 transfer --sweeps coordinate`)."""
 
     @property
     def head_dim(self) -> int:

@@ -68,9 +68,7 @@ def run_coordinate_check(
     Models of all depths have the second of the widths. Raises `XmodelError` for widths that don't divide into heads, and for
     fewer than two widths or depths, since a slope needs two.
     """
-    for flag, sizes in (("--widths", widths), ("--depths", depths)):
-        if len(set(sizes)) < 2:
-            raise XmodelError(f"{flag} {' '.join(map(str, sizes))}: a slope needs at least two different sizes")
+    check_sizes(widths, depths)
     widths, depths = sorted(set(widths)), sorted(set(depths))
     models = _models(recipe, widths, depths, seeds, steps, cases)
     squares = _measured(models, Path(out) / RESULTS_FILE, progress)
@@ -80,6 +78,13 @@ def run_coordinate_check(
     for name, svg in coordinate_figure.figures(found).items():
         write_text_atomic(Path(out) / "figures" / f"{name}.svg", svg)
     return summary
+
+
+def check_sizes(widths: Sequence[int], depths: Sequence[int]) -> None:
+    """Raise `XmodelError` for fewer than two widths or depths."""
+    for flag, sizes in (("--widths", widths), ("--depths", depths)):
+        if len(set(sizes)) < 2:
+            raise XmodelError(f"{flag} {' '.join(map(str, sizes))}: a slope needs at least two different sizes")
 
 
 def _models(

@@ -18,14 +18,14 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from xmodel2.errors import XmodelError
-from xmodel2.files import append_json_line, read_json_lines, sha256_file, write_text_atomic
-from xmodel2.recipe import Recipe, load_recipe, recipe_to_toml, replace
+from xmodel2.files import append_json_line, read_json_lines, sha256_file
+from xmodel2.recipe import Recipe, replace
 from xmodel2.search.decay import Decay
+from xmodel2.search.setting import same_setting
 from xmodel2.search.trials import mean_text_loss
 from xmodel2.train import read_metrics, train
 from xmodel2.train.checkpoint import MANIFEST_FILE, checkpoint_steps
 from xmodel2.train.guard import DivergedError
-from xmodel2.train.run_dir import FREE, RECIPE_FILE, differences
 
 Row = dict[str, Any]
 Score = Callable[[Path], dict[str, Any]]
@@ -49,13 +49,14 @@ class DecayRuns:
     ) -> None:
         """``every``: steps between checkpoints that stable runs keep; ``origins``: stable runs that are there, by seed.
 
-        Raises `XmodelError` if the directory began with another recipe, or a checkpoint is not what its decays began with.
+        Raises `XmodelError` if the directory began with another recipe or other data, or a checkpoint is not what its decays
+        began with.
         """
-        self.recipe, self.out, self.every, self.origins = recipe, Path(out), every, dict(origins)
+        self.out, self.every, self.origins = Path(out), every, dict(origins)
+        self.recipe = same_setting(recipe, self.out)
         self.score, self.say = score, say
         self._seconds, self._steps = 0.0, 0
         self._diverged: dict[Path, DivergedError] = {}
-        self._same_recipe()
         self._same_checkpoints()
 
     def rows(self) -> dict[str, Row]:
@@ -142,9 +143,8 @@ class DecayRuns:
         result = train(recipe, run_dir, resume=True, branch_from=branch_from, progress=False)
         if not result.finished:
             raise KeyboardInterrupt
-        # What the first run measured holds for all; and once is enough to read all shards for their checksums.
-        precision = load_recipe(run_dir / RECIPE_FILE).train.precision
-        self.recipe = replace(self.recipe, {"train.precision": precision, "data.verify_checksums": False})
+        # Once is enough to read all shards for their checksums.
+        self.recipe = replace(self.recipe, {"data.verify_checksums": False})
 
     def _row(self, decay: Decay, recipe: Recipe, run_dir: Path, ended: str) -> Row:
         row: Row = {
@@ -188,20 +188,6 @@ class DecayRuns:
             yield True
         finally:
             lock.release()
-
-    def _same_recipe(self) -> None:
-        path = self.out / RECIPE_FILE
-        if not path.exists():
-            write_text_atomic(path, recipe_to_toml(self.recipe))
-            return
-        changed = [
-            f"{key} was {a!r}, is {b!r}" for key, a, b in differences(load_recipe(path), self.recipe) if key not in FREE
-        ]
-        if changed:
-            raise XmodelError(
-                f"{path}: these decays began with another recipe ({'; '.join(changed)}); use that one, or choose another"
-                " --out"
-            )
 
     def _same_checkpoints(self) -> None:
         fields = Decay.__dataclass_fields__

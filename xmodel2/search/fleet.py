@@ -1,16 +1,16 @@
-"""Many models of one shape trained as one: their weights are stacked, and every product is a batch of products.
+"""Many models of one shape trained as one: their weights are stacked, and the products of the blocks are batches of products.
 
-    trials: models whose weights are views of the stacks -> one forward and backward for all (vmap) -> each its own clip, guard,
-    rate and update, with the same code as alone
+    trials: models whose weights are views of the stacks -> blocks of all in one forward and backward (vmap) -> each its own
+    loss, clip, guard, rate and update, with the same code as alone
 
-A small model leaves a GPU idle while kernels are launched; stacked, a launch serves them all. Each trial ends with what it
-would have ended with alone, to rounding. Letters as in `model/decoder.py`, and E models.
+A small model leaves a GPU idle while kernels are launched; stacked, a launch of the blocks serves all. Each trial ends with
+what it would have ended with alone, to rounding. Letters as in `model/decoder.py`, and E models.
 """
 
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -94,18 +94,18 @@ class Fleet:
 
     def run(self, watch: Watch | None = None) -> list[TrialResult]:
         """Train all to their ends, and return their results in order; ``watch`` as in `train_trials`."""
-        begin, trials = time.perf_counter(), list(self.trials)
-        recipe = self.recipe
+        begin, recipe, count = time.perf_counter(), self.recipe, len(self.trials)
+        ended: list[_Trial] = []
         for step in range(1, recipe.total_steps + 1):
             self._step(step)
             every = recipe.train.heldout_every
             if (every and step % every == 0) or step in (recipe.stable_steps, recipe.total_steps):
                 self._heldout(step, watch)
-            self._leave_out_ended()
+            ended += self._leave_out_ended()
             if not self.trials:
                 break
-        seconds = (time.perf_counter() - begin) / len(trials)
-        return [self._result(trial, seconds) for trial in trials]
+        seconds = (time.perf_counter() - begin) / count
+        return [_result(trial, seconds) for trial in sorted(ended + self.trials, key=lambda trial: trial.number)]
 
     def _trial(self, number: int, recipe: Recipe, loader: Loader) -> _Trial:
         model = Xmodel2(recipe.model).to(self.device)
@@ -240,19 +240,24 @@ class Fleet:
             if watch is not None and watch(trial.number, step, loss) and step < trial.recipe.total_steps:
                 trial.ended = "pruned"
 
-    def _leave_out_ended(self) -> None:
-        """Stack anew without those that ended, once they are half: each new stack is compiled again."""
+    def _leave_out_ended(self) -> list[_Trial]:
+        """Stack anew without those that ended, once they are half, and return them: each new stack is compiled again."""
         left = [trial for trial in self.trials if not trial.ended]
-        if not left:
-            self.trials = []
-        elif 2 * len(left) <= len(self.trials):
-            self.trials = left
+        if 2 * len(left) > len(self.trials):
+            return []
+        ended = [trial for trial in self.trials if trial.ended]
+        for trial in ended:  # its weights are views, which would keep the old stack alive
+            del trial.model, trial.optimizer
+        self.trials = left
+        if left:
             self._stack()
+        return ended
 
-    def _result(self, trial: _Trial, seconds: float) -> TrialResult:
-        losses = {name: row["loss"] for name, row in trial.heldout.items()}
-        result = TrialResult(mean_text_loss(trial.heldout), losses, trial.step, seconds, trial.ended)
-        return replace(result, loss=math.nan) if trial.ended.startswith("diverged") else result
+
+def _result(trial: _Trial, seconds: float) -> TrialResult:
+    losses = {name: row["loss"] for name, row in trial.heldout.items()}
+    loss = math.nan if trial.ended.startswith("diverged") else mean_text_loss(trial.heldout)
+    return TrialResult(loss, losses, trial.step, seconds, trial.ended)
 
 
 def _part(batch: Batch, start: int, stop: int) -> Batch:

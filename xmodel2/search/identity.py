@@ -26,7 +26,7 @@ SOURCES = (
     "model/*.py",
     "train/*.py",
     "search/space.py",
-    "search/trials*.py",
+    "search/trial*.py",
     "search/fleet*.py",
 )
 """The code that a trial's loss comes from."""

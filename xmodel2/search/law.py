@@ -6,29 +6,23 @@ Every run that finishes is a line of results.jsonl; called again, what is there 
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from xmodel2.data.shards import data_fingerprint
 from xmodel2.errors import XmodelError
 from xmodel2.files import read_json, write_json_atomic, write_text_atomic
-from xmodel2.recipe import Recipe, load_recipe, recipe_to_toml
+from xmodel2.recipe import Recipe
 from xmodel2.search.law_figure import law_figures
 from xmodel2.search.law_fit import LEVEL, check_enough, fit_with_intervals
 from xmodel2.search.law_points import Row, append_row, points_of, read_rows
 from xmodel2.search.law_report import LawReport, constants, error_of, report_on
 from xmodel2.search.law_runs import Job, jobs_of, run_job
-from xmodel2.train.run_dir import FREE, RECIPE_FILE, differences
+from xmodel2.search.setting import alone_in, same_setting
 
 RESULTS_FILE = "results.jsonl"
-_FREE = FREE - {"train.heldout_rows", "train.precision"}
-"""Keys that may change between calls: none that a run's held-out loss depends on."""
 
 Say = Callable[[str], None]
 
@@ -61,18 +55,12 @@ def run_law(
     Raises `XmodelError` before anything is trained if the plan can't give a law, or ``out`` began with another recipe or
     other data; KeyboardInterrupt if a signal stopped it, saved.
     """
-    small = [
-        job
-        for width in sorted(set(plan.widths))
-        for seed in range(recipe.seed, recipe.seed + plan.seeds)
-        for job in jobs_of(recipe, width, plan.tokens, seed)
-    ]
-    large = jobs_of(recipe, plan.then, plan.tokens, recipe.seed) if plan.then else []
+    small, large = _jobs(recipe, plan)
     check_enough(points_of([job.row(loss=1.0) for job in small]))
     if plan.then and plan.then <= max(plan.widths):
         raise XmodelError(f"--then {plan.then}: is not above the largest of --widths, {max(plan.widths)}")
-    with _alone_in(out):
-        _same_setting(recipe, out)
+    with alone_in(out):
+        small, large = _jobs(same_setting(recipe, out), plan)
         results, progress = out / RESULTS_FILE, _Progress([*small, *large], say)
         _make(small, out, progress, run)
         report = report_on(_rows_of(results, small), budgets, draws, recipe.seed)
@@ -187,41 +175,13 @@ def _write(value: dict[str, Any], report: LawReport, out: Path) -> None:
         write_text_atomic(out / "figures" / f"{name}.svg", figure)
 
 
-@contextmanager
-def _alone_in(out: Path) -> Iterator[None]:
-    """Hold the folder's lock, which the kernel frees however this process ends. Raises `XmodelError` if another holds it."""
-    out.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(out / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise XmodelError(f"{out}: another `xmodel2 law` works in it; wait for it, or choose another --out") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _same_setting(recipe: Recipe, out: Path) -> None:
-    """Write down recipe and data, or raise `XmodelError` if ``out`` began with others: losses would not compare."""
-    path, data_path = out / RECIPE_FILE, out / "data.json"
-    data = data_fingerprint(recipe.data.dir)
-    if path.exists():
-        changes = [
-            f"{key} was {a!r}, is {b!r}" for key, a, b in differences(load_recipe(path), recipe) if key not in _FREE
-        ]
-        if changes:
-            raise XmodelError(
-                f"{path}: this law began with another recipe ({'; '.join(changes)}); use that one, or another --out"
-            )
-        if (read_json(data_path) or {}).get("fingerprint") != data:
-            raise XmodelError(
-                f"{recipe.data.dir}: is not the data that {out} began with (its index differs); point data.dir at that data,"
-                " or choose another --out"
-            )
-        return
-    write_json_atomic(data_path, {"fingerprint": data})
-    write_text_atomic(path, recipe_to_toml(recipe))
+def _jobs(recipe: Recipe, plan: LawPlan) -> tuple[list[Job], list[Job]]:
+    """Return the runs that are fitted, and those of the size that is predicted."""
+    seeds = range(recipe.seed, recipe.seed + plan.seeds)
+    small = [
+        job for width in sorted(set(plan.widths)) for seed in seeds for job in jobs_of(recipe, width, plan.tokens, seed)
+    ]
+    return small, jobs_of(recipe, plan.then, plan.tokens, recipe.seed) if plan.then else []
 
 
 class _Progress:

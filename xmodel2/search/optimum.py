@@ -19,9 +19,9 @@ class Optimum:
     """The best value at one size."""
 
     size: int
-    octave: float
-    """log2 of the best value over the recipe's."""
-    loss: float
+    octave: float | None
+    """log2 of the best value over the recipe's; None if all values diverged."""
+    loss: float | None
     """The parabola's loss there, nats a token."""
     interval: tuple[float, float] | None
     """95% interval of ``octave``; None without several seeds."""
@@ -36,12 +36,12 @@ class Drift:
     """How the optimum moves over the sizes of a sweep."""
 
     optima: list[Optimum]
-    octaves: float
-    """Largest optimum less the smallest."""
+    octaves: float | None
+    """From the smallest size to the largest, along the straight line through all optima; None with fewer than two."""
     interval: tuple[float, float] | None
-    slope: float
+    """95% interval of ``octaves``; None without several seeds."""
+    slope: float | None
     """Octaves per doubling of the size."""
-    slope_interval: tuple[float, float] | None
     noise: float | None
     """Standard deviation of a loss between seeds, beside what a seed adds to all values alike."""
 
@@ -49,29 +49,24 @@ class Drift:
 def drift(cells: Sequence[Cell], samples: int = 1000, seed: int = 0) -> Drift:
     """Return the optima of the cells of one sweep and one parametrisation, and their drift."""
     sizes = sorted({cell.size for cell in cells})
-    tables = [curves([cell for cell in cells if cell.size == size]) for size in sizes]
-    noise = _noise(cells)
-    vertices = np.array([_vertices(octaves, losses)[0] for octaves, losses, _ in tables])
-    drawn = None
+    tables = {size: curves([cell for cell in cells if cell.size == size]) for size in sizes}
+    known = [size for size in sizes if np.isfinite(tables[size][1]).any()]
+    noise, random = _noise(cells), np.random.default_rng(seed)
+    drawn: dict[int, np.ndarray] = {}
     if noise is not None:
-        random = np.random.default_rng(seed)
-        columns = [
-            _vertices(x, y + random.normal(0, noise / np.sqrt(count), (samples, len(y))))[0] for x, y, count in tables
-        ]
-        drawn = np.stack(columns, axis=1)
-    doublings = np.log2(sizes)
-    optima = [
-        _optimum(size, table, None if drawn is None else drawn[:, column])
-        for column, (size, table) in enumerate(zip(sizes, tables, strict=True))
-    ]
-    return Drift(
-        optima,
-        float(np.ptp(vertices)),
-        None if drawn is None else _interval(np.ptp(drawn, axis=1)),
-        float(_slope(doublings, vertices)),
-        None if drawn is None else _interval(_slope(doublings, drawn)),
-        noise,
-    )
+        for size in known:
+            octaves, losses, count = tables[size]
+            redrawn = losses + random.normal(0, noise / np.sqrt(count), (samples, len(losses)))
+            drawn[size] = _vertices(octaves, redrawn)[0]
+    optima = [_optimum(size, tables[size], drawn.get(size)) for size in sizes]
+    if len(known) < 2:
+        return Drift(optima, None, None, None, noise)
+    # Along the line and not from the lowest to the highest optimum: the range of noisy values is never 0.
+    x = np.log2(known)
+    slope = float(_slope(x, np.array([_vertices(*tables[size][:2])[0] for size in known])))
+    doublings = float(x[-1] - x[0])
+    interval = _interval(doublings * _slope(x, np.stack(list(drawn.values()), axis=1))) if drawn else None
+    return Drift(optima, slope * doublings, interval, slope, noise)
 
 
 Table = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -128,8 +123,10 @@ def _vertices(octaves: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, np.n
 
 def _optimum(size: int, table: Table, drawn: np.ndarray | None) -> Optimum:
     octaves, losses, _ = table
-    at, loss = _vertices(octaves, losses)
     best = int(np.argmin(losses))
+    if not math.isfinite(losses[best]):
+        return Optimum(size, None, None, None, True, None)
+    at, loss = _vertices(octaves, losses)
     own = losses[octaves == 0.0]
     regret = float(own[0] / losses[best] - 1) if len(own) and math.isfinite(own[0]) else None
     interval = None if drawn is None else _interval(drawn)

@@ -69,18 +69,22 @@ def resized(recipe: Recipe, axis: str, size: int) -> Recipe:
         return at_depth(recipe, size)
     if axis == "batch":
         rows = max(1, size // recipe.data.sequence_length)
-        return replace_keys(
-            recipe,
-            {"train.batch_tokens": size, "train.micro_batch_size": math.gcd(rows, recipe.train.micro_batch_size)},
-        )
+        sizes = {"train.batch_tokens": size, "train.micro_batch_size": math.gcd(rows, recipe.train.micro_batch_size)}
+        return replace_keys(recipe, {**sizes, **_stretched(recipe, recipe.train.batch_tokens / size)})
     share = size / (recipe.stages.stable.tokens + recipe.stages.decay.tokens)
-    longer = {
-        "stages.stable.tokens": round(recipe.stages.stable.tokens * share),
-        "stages.decay.tokens": round(recipe.stages.decay.tokens * share),
-        "train.warmup_steps": max(1, round(recipe.train.warmup_steps * share)),
-        "train.decay_half_life_steps": max(1, round(recipe.train.decay_half_life_steps * share)),
+    tokens = {
+        f"stages.{name}.tokens": round(getattr(recipe.stages, name).tokens * share) for name in ("stable", "decay")
     }
-    return replace_keys(recipe, longer)
+    return replace_keys(recipe, {**tokens, **_stretched(recipe, share)})
+
+
+def _stretched(recipe: Recipe, share: float) -> dict[str, int]:
+    """Return what of the schedule is in steps, for a run of ``share`` times as many steps."""
+    train = recipe.train
+    return {
+        "train.warmup_steps": max(1, round(train.warmup_steps * share)),
+        "train.decay_half_life_steps": max(1, round(train.decay_half_life_steps * share)),
+    }
 
 
 def own_value(recipe: Recipe, key: str) -> float:

@@ -8,18 +8,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from xmodel2.data.shards import data_fingerprint
 from xmodel2.errors import XmodelError, nearest
-from xmodel2.files import read_json, write_json_atomic, write_text_atomic
-from xmodel2.recipe import Recipe, load_recipe, recipe_to_toml, replace
+from xmodel2.files import write_json_atomic, write_text_atomic
+from xmodel2.recipe import Recipe
 from xmodel2.search.optimum import Drift, drift
+from xmodel2.search.setting import alone_in, same_setting
 from xmodel2.search.sweep import CELLS_FILE, TRIALS, Cell, Sweep, read_cells, resized, run_sweep
 from xmodel2.search.transfer_figure import sweep_figure
 from xmodel2.search.trials import TrialResult, train_trials
-from xmodel2.train.device import pick_device, pick_precision
-from xmodel2.train.run_dir import FREE, differences
 
-RECIPE_FILE, DATA_FILE, RESULT_FILE = "recipe.toml", "data.json", "transfer.json"
+RESULT_FILE = "transfer.json"
 
 KEYS_AND_AXES = {
     "learning_rate-width": ("train.learning_rate", "width"),
@@ -73,20 +71,19 @@ def run_transfer(
     Raises `XmodelError` if ``out`` began with another recipe or other data, or a size does not fit the recipe.
     """
     out = Path(out)
-    for sweep in sweeps:
-        for size in sweep.sizes:
-            resized(recipe, sweep.axis, size)  # a size that does not fit is said before the first trial
-    _same(recipe, out)
-    recipe = replace(recipe, {"train.precision": _precision(recipe)})
 
     def run(candidates: list[Recipe]) -> list[TrialResult]:
         return train_trials(candidates, out / TRIALS)
 
-    numbers = range(recipe.seed, recipe.seed + seeds)
     for sweep in sweeps:
-        for cell in run_sweep(recipe, sweep, numbers, out, run, at_once):
-            say(cell)
-    return summarise(recipe, out)
+        for size in sweep.sizes:
+            resized(recipe, sweep.axis, size)  # a size that does not fit is said before the first trial
+    with alone_in(out):
+        recipe = same_setting(recipe, out)
+        for sweep in sweeps:
+            for cell in run_sweep(recipe, sweep, range(recipe.seed, recipe.seed + seeds), out, run, at_once):
+                say(cell)
+        return summarise(recipe, out)
 
 
 def summarise(recipe: Recipe, out: Path) -> dict[str, Any]:
@@ -118,35 +115,13 @@ def summarise(recipe: Recipe, out: Path) -> dict[str, Any]:
 
 def verdict(moved: Drift) -> str:
     """Say whether an optimum carries over: "held", "not held", or "not told" if its interval has both or an edge hides it."""
+    if moved.octaves is None:
+        return "not told: fewer than two sizes have a loss"
     if any(optimum.at_edge for optimum in moved.optima):
         return "not told: a best value is at the edge of those tried"
     low, high = moved.interval or (moved.octaves, moved.octaves)
-    if high <= HALF_AN_OCTAVE or (moved.octaves <= HALF_AN_OCTAVE and moved.interval is None):
+    if max(abs(low), abs(high)) <= HALF_AN_OCTAVE:
         return "held"
-    if low > HALF_AN_OCTAVE:
+    if low > HALF_AN_OCTAVE or high < -HALF_AN_OCTAVE:
         return "not held"
-    return (
-        "held, but the interval goes beyond" if moved.octaves <= HALF_AN_OCTAVE else "not told: the interval has both"
-    )
-
-
-def _precision(recipe: Recipe) -> str:
-    """Return one precision for all trials: those of one figure must not differ in it."""
-    if recipe.train.precision != "auto":
-        return recipe.train.precision
-    rows = recipe.train.micro_batch_size * recipe.data.sequence_length
-    return pick_precision("auto", pick_device(recipe.train.device), rows, recipe.model)[0]
-
-
-def _same(recipe: Recipe, out: Path) -> None:
-    """Write what the sweeps are made with, or raise `XmodelError` if they began with something else."""
-    data, before = data_fingerprint(recipe.data.dir), read_json(out / DATA_FILE)
-    if before is None:
-        out.mkdir(parents=True, exist_ok=True)
-        write_text_atomic(out / RECIPE_FILE, recipe_to_toml(recipe))
-        write_json_atomic(out / DATA_FILE, {"data": data})
-        return
-    changed = [key for key, _, _ in differences(load_recipe(out / RECIPE_FILE), recipe) if key not in FREE]
-    if changed or before["data"] != data:
-        what = f"differs in {', '.join(changed)}" if changed else "has other data (the index of its shards differs)"
-        raise XmodelError(f"{out}: began with a recipe that {what}; use that one, or choose another --out")
+    return "not told: the interval has both"

@@ -30,7 +30,8 @@ def sweep_figure(cells: Sequence[Cell], key: str, axis: str) -> str:
         axes.set_title(RULES[name], fontsize=10)
     panels[0].set_ylabel("held-out loss, nats a token")
     _share_losses(panels[: len(rules)])
-    panels[0].legend(title=axis, frameon=False, fontsize=8, title_fontsize=8)
+    if panels[0].lines:
+        panels[0].legend(title=axis, frameon=False, fontsize=8, title_fontsize=8)
     _optima(panels[-1], drifts, axis)
     return svg(figure)
 
@@ -38,6 +39,8 @@ def sweep_figure(cells: Sequence[Cell], key: str, axis: str) -> str:
 def _curves(axes: Axes, cells: Sequence[Cell], moved: Drift, colours: dict[int, str]) -> None:
     base = next(cell.value / 2.0**cell.octave for cell in cells)
     for optimum in moved.optima:
+        if optimum.octave is None or optimum.loss is None:  # it diverged at all values
+            continue
         octaves, losses, _ = curves([cell for cell in cells if cell.size == optimum.size])
         finite = [(base * 2.0**x, y) for x, y in zip(octaves, losses, strict=True) if math.isfinite(y)]
         colour = colours[optimum.size]
@@ -55,6 +58,7 @@ def _curves(axes: Axes, cells: Sequence[Cell], moved: Drift, colours: dict[int, 
     axes.set_xscale("log", base=2)
     axes.set_xticks(sorted({cell.value for cell in cells}))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.2g}")
+    axes.tick_params(axis="x", labelsize=8)
     axes.minorticks_off()
     _plain(axes)
 
@@ -67,6 +71,8 @@ def _share_losses(panels: Sequence[Axes]) -> None:
             ys = np.asarray(line.get_ydata(), dtype=float).tolist()
             lows.append(min(ys))
             highs.append(sorted(ys)[len(ys) * 3 // 4])
+    if not lows:
+        return
     low, high = min(lows), max(highs)
     for axes in panels:
         axes.set_ylim(low - 0.06 * (high - low), high + 0.25 * (high - low))
@@ -75,11 +81,14 @@ def _share_losses(panels: Sequence[Axes]) -> None:
 def _optima(axes: Axes, drifts: dict[str, Drift], axis: str) -> None:
     colours = {"tensor_program": PALETTE[0], "standard": PALETTE[1]}
     for name, moved in drifts.items():
-        sizes = [optimum.size for optimum in moved.optima]
-        octaves = [optimum.octave for optimum in moved.optima]
-        label = f"{RULES[name]}: {moved.octaves:.2f} octaves"
-        axes.plot(sizes, octaves, marker="o", markersize=4, color=colours[name], label=label)
+        found = [(optimum.size, optimum.octave) for optimum in moved.optima if optimum.octave is not None]
+        label = f"{RULES[name]}: " + ("diverged" if moved.octaves is None else f"{moved.octaves:+.2f} octaves")
+        axes.plot(
+            *zip(*found, strict=True), marker="o", markersize=4, color=colours[name], label=label
+        ) if found else None
         for optimum in moved.optima:
+            if optimum.octave is None:
+                continue
             if optimum.interval:
                 axes.plot([optimum.size] * 2, optimum.interval, color=colours[name], linewidth=3, alpha=0.35)
             if optimum.at_edge:
@@ -92,7 +101,8 @@ def _optima(axes: Axes, drifts: dict[str, Drift], axis: str) -> None:
     axes.set_title("drift of the optimum", fontsize=10)
     low, high = axes.get_ylim()
     axes.set_ylim(min(low, -2), max(high, 2) + 0.6)
-    axes.legend(frameon=False, fontsize=8, loc="upper right")
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, fontsize=8, loc="upper right")
     _plain(axes)
 
 

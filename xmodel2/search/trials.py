@@ -110,7 +110,14 @@ def _forget_other_shapes(recipe: Recipe) -> None:
     """Models of one shape share compiled code; that of other shapes must not add up to the compiler's limit."""
     model, rows = recipe.model, recipe.train.micro_batch_size
     sizes = (model.hidden_size, model.intermediate_size, model.num_attention_heads, model.num_key_value_heads)
-    shape = (*sizes, model.vocab_size, rows, recipe.data.sequence_length, recipe.train.precision)
+    shape = (
+        *sizes,
+        model.num_hidden_layers,
+        model.vocab_size,
+        rows,
+        recipe.data.sequence_length,
+        recipe.train.precision,
+    )
     if _compiled and shape != _compiled[-1]:
         torch._dynamo.reset()
     _compiled[:] = [shape]

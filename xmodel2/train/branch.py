@@ -47,6 +47,8 @@ def branched(recipe: Recipe, branch_from: str) -> Recipe:
     origin, before = _find(branch_from)
     if not recipe.decay_steps:
         raise XmodelError("recipe: stages.decay.tokens is 0; a branch is a decay, so give it a length")
+    if recipe.train.schedule != "wsd":
+        raise XmodelError("recipe: train.schedule is 'cosine', which has no stable stage to branch from; use 'wsd'")
     changed = [
         f"{key} was {a!r}, is {b!r}"
         for key, a, b in differences(before, recipe)

@@ -61,7 +61,7 @@ def cross_entropy_chunk(
     With ``shard`` each rank of a group has its own pieces, in order of rank.
     """
     V = len(weight_VH)
-    logits_CV = (F.linear(hidden_CH, weight_VH) * multiplier).float()
+    logits_CV = F.linear(hidden_CH, weight_VH).float().mul_(multiplier)
     kept_C = target_C != IGNORED
     local_C = target_C if shard is None else target_C - shard.rank * V
     here_C = (local_C >= 0) & (local_C < V)

@@ -1,0 +1,67 @@
+"""What all trials of one folder have in common, so that their losses compare: recipe, data and precision."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from xmodel2.data.shards import data_fingerprint
+from xmodel2.errors import XmodelError
+from xmodel2.files import read_json, write_json_atomic, write_text_atomic
+from xmodel2.recipe import Recipe, load_recipe, recipe_to_toml, replace
+from xmodel2.train.device import pick_device, pick_precision
+from xmodel2.train.run_dir import FREE, RECIPE_FILE, differences
+
+DATA_FILE = "data.json"
+FREE_TO_CHANGE = {key for key in FREE if not key.startswith("guard.")} - {"train.heldout_rows", "train.precision"}
+"""Keys that may change between calls: none that a trial's held-out loss depends on."""
+
+
+def same_setting(recipe: Recipe, out: Path) -> Recipe:
+    """Return the recipe with the folder's precision; write down recipe and data if the folder is new.
+
+    Raises `XmodelError` if ``out`` began with another recipe or other data: losses would not compare.
+    """
+    path, data = out / RECIPE_FILE, data_fingerprint(recipe.data.dir)
+    if not path.exists():
+        recipe = replace(recipe, {"train.precision": _precision(recipe)})
+        write_json_atomic(out / DATA_FILE, {"fingerprint": data})
+        write_text_atomic(path, recipe_to_toml(recipe))
+        return recipe
+    before = load_recipe(path)
+    if recipe.train.precision == "auto":
+        recipe = replace(recipe, {"train.precision": before.train.precision})
+    changed = [f"{key} was {a!r}, is {b!r}" for key, a, b in differences(before, recipe) if key not in FREE_TO_CHANGE]
+    if changed:
+        raise XmodelError(
+            f"{path}: what is here began with another recipe ({'; '.join(changed)}); use that one, or choose another --out"
+        )
+    if (read_json(out / DATA_FILE) or {}).get("fingerprint") != data:
+        raise XmodelError(
+            f"{recipe.data.dir}: is not the data that {out} began with (its index differs); point data.dir at that data,"
+            " or choose another --out"
+        )
+    return recipe
+
+
+@contextmanager
+def alone_in(out: Path) -> Iterator[None]:
+    """Hold the folder's lock, which the kernel frees however this process ends. Raises `XmodelError` if another holds it."""
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise XmodelError(f"{out}: another `xmodel2` works in it; wait for it, or choose another --out") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _precision(recipe: Recipe) -> str:
+    if recipe.train.precision != "auto":
+        return recipe.train.precision
+    rows = recipe.train.micro_batch_size * recipe.data.sequence_length
+    return pick_precision("auto", pick_device(recipe.train.device), rows, recipe.model)[0]
