@@ -7,6 +7,7 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from xmodel2.model import Xmodel2
 from xmodel2.model.attention import attend, mask_for
 from xmodel2.model.count import block_parameter_count, flops_per_token, parameter_count
+from xmodel2.model.decoder import scaled
 from xmodel2.model.mask import Places, block_mask
 from xmodel2.recipe import PRESETS, recipe_from_dict
 
@@ -130,3 +131,10 @@ def test_a_part_of_the_positions_sees_what_the_whole_row_sees() -> None:
     whole = attend(q, k, v, mask_for("auto", Places(index, index, documents, documents), whole=True), 0.2)
     part = attend(q[:, :, some], k, v, mask_for("auto", Places(some, index, documents[:, some], documents), False), 0.2)
     assert torch.allclose(part, whole[:, :, some], atol=1e-5)
+
+
+def test_a_factor_keeps_its_precision_beside_bf16() -> None:
+    x = torch.randn(1000, generator=torch.Generator().manual_seed(0)).bfloat16()
+    factor = 1.4 / 48**0.5
+    assert torch.equal(scaled(x, torch.tensor(factor)), x * factor)
+    assert not torch.equal(torch.tensor(factor).bfloat16() * x, x * factor)

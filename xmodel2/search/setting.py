@@ -25,7 +25,7 @@ def same_setting(recipe: Recipe, out: Path) -> Recipe:
     """
     path, data = out / RECIPE_FILE, data_fingerprint(recipe.data.dir)
     if not path.exists():
-        recipe = replace(recipe, {"train.precision": _precision(recipe)})
+        recipe = replace(recipe, {"train.precision": picked_precision(recipe)})
         write_json_atomic(out / DATA_FILE, {"fingerprint": data})
         write_text_atomic(path, recipe_to_toml(recipe))
         return recipe
@@ -60,7 +60,8 @@ def alone_in(out: Path) -> Iterator[None]:
         lock.release()
 
 
-def _precision(recipe: Recipe) -> str:
+def picked_precision(recipe: Recipe) -> str:
+    """Return the recipe's precision, or for `auto` what this device is faster in."""
     if recipe.train.precision != "auto":
         return recipe.train.precision
     rows = recipe.train.micro_batch_size * recipe.data.sequence_length

@@ -12,15 +12,19 @@ from pathlib import Path
 import torch
 
 from xmodel2.errors import XmodelError
-from xmodel2.recipe import Recipe
+from xmodel2.recipe import Recipe, replace
 from xmodel2.search.claims import Worker
 from xmodel2.search.identity import identity, settle
+from xmodel2.search.setting import picked_precision
 from xmodel2.search.storage import open_storage, open_study
 from xmodel2.search.study_trials import Search, Trainer
 from xmodel2.search.trials import train_trials
 
 FOLDER = "workers"
 """In the study's directory: a lock file for each worker that lives, and what spawned ones say."""
+
+PRECISION = "precision"
+"""User attribute of the study: what all its trials are trained in, whatever devices join."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,10 @@ def join_study(job: Job, worker: Worker, train: Trainer = train_trials, accept_c
     study, made = open_study(storage, job.recipe.name, job.recipe)
     settle(study, mine, made, accept_code)
     repeats, _ = open_study(storage, f"{job.recipe.name}, other seeds", job.recipe)
-    return Search(job.recipe, study, repeats, mine, job.out, worker, train, job.at_once)
+    if PRECISION not in study.user_attrs:
+        study.set_user_attr(PRECISION, picked_precision(job.recipe))
+    recipe = replace(job.recipe, {"train.precision": study.user_attrs[PRECISION]})
+    return Search(recipe, study, repeats, mine, job.out, worker, train, job.at_once)
 
 
 def run_workers(job: Job, count: int) -> list[str]:
