@@ -32,7 +32,7 @@ from xmodel2.train.loss import Chunk, chunk_positions, cross_entropy_chunk, line
 from xmodel2.train.optimizer import build_optimizer, set_rate
 from xmodel2.train.schedule import rate_at, stage_of
 from xmodel2.train.step import to_device
-from xmodel2.train.sums import clip_, global_square_sum
+from xmodel2.train.sums import clip_
 
 LoaderOf = Callable[[Recipe], Loader]
 
@@ -168,9 +168,11 @@ class Fleet:
             nats = self._nats([_part(batch, start, start + rows) for batch in batches])
             torch.stack(nats).sum().backward()
             totals += torch.stack(nats).detach()
-        for trial, total, count, index in zip(self.trials, totals.tolist(), counts, range(len(counts)), strict=True):
+        norms = self._gradient_norms()
+        figures = torch.stack((totals.double(), norms)).cpu().tolist()  # the only time that the device is waited for
+        for index, (trial, total, norm, count) in enumerate(zip(self.trials, *figures, counts, strict=True)):
             if not trial.ended:
-                self._update(trial, step, total / count, count, index)
+                self._update(trial, step, index, total / count, norm / count, count)
         for stack in self.stacks.values():
             stack.grad = None
 
@@ -211,7 +213,13 @@ class Fleet:
             )
         ]
 
-    def _update(self, trial: _Trial, step: int, loss: float, count: int, index: int) -> None:
+    def _gradient_norms(self) -> torch.Tensor:
+        """Return the norm of each trial's gradient, of its sum over tokens [E], fp64."""
+        gradients = [stack.grad.flatten(1) for stack in self.stacks.values() if stack.grad is not None]
+        norms = torch.stack([torch.linalg.vector_norm(gradient, dim=1) for gradient in gradients])
+        return norms.double().square().sum(0).sqrt()
+
+    def _update(self, trial: _Trial, step: int, index: int, loss: float, norm: float, count: int) -> None:
         """Update one trial as its own loop would; one that its guard would take back has diverged."""
         trial.step = step
         parameters = trial.parameters
@@ -219,12 +227,12 @@ class Fleet:
             gradient = self.stacks[name].grad
             assert gradient is not None
             parameter.grad = gradient[index]
-        gradients = [parameter.grad for parameter in parameters.values() if parameter.grad is not None]
-        norm = global_square_sum(gradients).sqrt() / count
-        verdict = trial.guard.judge(step, stage_of(trial.recipe, step), loss, float(norm))
+        verdict = trial.guard.judge(step, stage_of(trial.recipe, step), loss, norm)
         if verdict.action == "go":
             set_rate(trial.optimizer, rate_at(trial.recipe, step))
-            clip_(parameters.values(), norm, trial.recipe.train.max_grad_norm, 1 / count)
+            clip_(
+                parameters.values(), torch.tensor(norm, device=self.device), trial.recipe.train.max_grad_norm, 1 / count
+            )
             trial.optimizer.step()
         elif verdict.action == "roll back":
             trial.ended = f"diverged: step {step}: {verdict.reason}"
