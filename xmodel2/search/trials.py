@@ -14,13 +14,12 @@ import torch
 from xmodel2.data.loader import Loader
 from xmodel2.data.shards import open_shards
 from xmodel2.errors import XmodelError
-from xmodel2.files import read_json
 from xmodel2.recipe import Recipe
 from xmodel2.search.fleet import Fleet
 from xmodel2.search.trial import TrialResult, Watch, mean_text_loss
 from xmodel2.train import read_metrics, train
 from xmodel2.train.device import pick_device, pick_precision, set_determinism
-from xmodel2.train.guard import GUARD_FILE, DivergedError
+from xmodel2.train.guard import DivergedError
 from xmodel2.train.run import make_loader
 from xmodel2.train.run_dir import check_data, differences
 
@@ -43,7 +42,7 @@ def train_trials(recipes: Sequence[Recipe], out: Path, watch: Watch | None = Non
     """Train recipes and return their results in order.
 
     Those that differ in `VARIED` keys only are trained together. One that is alone has the run directory ``out/NAME``, and
-    goes on where it was interrupted. A trial that its guard takes back to a checkpoint counts as diverged.
+    goes on where it was interrupted. A trial that its guard would take back to a checkpoint has diverged.
     """
     results: dict[int, TrialResult] = {}
     for numbers in _fleets(recipes):
@@ -130,12 +129,9 @@ def _alone(recipe: Recipe, run_dir: Path, number: int, watch: Watch | None) -> T
         return watch is not None and watch(number, step, mean_text_loss(heldout))
 
     try:
-        result = train(recipe, run_dir, resume=True, watch=watched, progress=False)
+        result = train(recipe, run_dir, resume=True, watch=watched, progress=False, rollback=False)
     except DivergedError as error:
         return TrialResult(math.nan, seconds=time.perf_counter() - begin, ended=f"diverged: {error}")
-    if read_json(run_dir / GUARD_FILE) is not None:
-        ended = "diverged: its guard took it back to a checkpoint"
-        return TrialResult(math.nan, step=result.step, seconds=time.perf_counter() - begin, ended=ended)
     lines = [line for line in read_metrics(run_dir) if line.get("kind") == "heldout"]
     if not lines or not lines[-1]["heldout"]:
         raise _no_heldout(recipe)

@@ -29,7 +29,7 @@ from xmodel2.train.branch import origin_checkpoint
 from xmodel2.train.checkpoint import load_training_state, newest_valid, set_aside
 from xmodel2.train.checkpoint_writer import CheckpointWriter
 from xmodel2.train.device import memory_in_use, nominal_flops
-from xmodel2.train.guard import GUARD_FILE, Guard, batch_documents, passed_over_record, skip_record
+from xmodel2.train.guard import GUARD_FILE, DivergedError, Guard, batch_documents, passed_over_record, skip_record
 from xmodel2.train.heldout import measure_heldout
 from xmodel2.train.metrics import MetricsWriter
 from xmodel2.train.norms import LayerNorms, norms_record
@@ -81,10 +81,16 @@ class Loop:
     """Makes steps until the run ends, a signal comes, or an error."""
 
     def __init__(
-        self, parts: Parts, guard: Guard, profile: bool = False, watch: Watch | None = None, progress: bool = True
+        self,
+        parts: Parts,
+        guard: Guard,
+        profile: bool = False,
+        watch: Watch | None = None,
+        progress: bool = True,
+        rollback: bool = True,
     ) -> None:
         self.parts, self.recipe, self.guard, self.profile, self.watch = parts, parts.recipe, guard, profile, watch
-        self._shown = progress and parts.world.is_main
+        self._shown, self._rollback = progress and parts.world.is_main, rollback
         self._ends = {self.recipe.stable_steps, self.recipe.total_steps}
         self._norms = LayerNorms(parts.step.model)
         self._stop = threading.Event()
@@ -126,6 +132,8 @@ class Loop:
                     self._write(passed_over_record(step, stage_of(recipe, step)))
                 else:
                     verdict = self._step(step, batch, tokens * world.data[1] / world.size)
+                if verdict == "roll back" and not self._rollback:
+                    raise DivergedError(f"step {step}: bad again and again; the skipped steps in metrics.jsonl say how")
                 if verdict == "roll back":
                     return self._roll_back(), False
                 if verdict == "stopped":

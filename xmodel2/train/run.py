@@ -42,29 +42,23 @@ def train(
     profile: bool = False,
     watch: Watch | None = None,
     progress: bool = True,
+    rollback: bool = True,
 ) -> RunResult:
     """Train a recipe's two stages, alone or as one of the ranks that `torchrun` started.
 
     With ``resume``, go on from the newest valid checkpoint; ``stop_after`` saves and returns after that step, as a signal
     would; ``branch_from`` ("RUN@STEP") begins with the decay, at that checkpoint; ``profile`` traces a few steps; ``watch`` sees
-    each held-out measurement and may end the run; ``progress`` shows it. Raises
-    `XmodelError` if the run directory exists (without resume), the data or the layout does not fit, memory runs out, or a
-    checkpoint cannot be written.
+    each held-out measurement and may end the run; ``progress`` shows it; without ``rollback``, `DivergedError` is raised where
+    the run would go back to a checkpoint. Raises `XmodelError` if the run directory exists (without resume), the data or the
+    layout does not fit, memory runs out, or a checkpoint cannot be written.
     """
     device = pick_device(recipe.train.device)
+    loop_of = partial(Loop, profile=profile, watch=watch, progress=progress, rollback=rollback)
     with open_world(recipe, device) as world:
         if branch_from:
             recipe = on_rank_0(partial(branched, recipe, branch_from))
         with explained(recipe, world.size):
-            loop, start = _prepare(
-                recipe,
-                Path(run_dir),
-                resume,
-                branch_from,
-                world,
-                device,
-                partial(Loop, profile=profile, watch=watch, progress=progress),
-            )
+            loop, start = _prepare(recipe, Path(run_dir), resume, branch_from, world, device, loop_of)
         with explained(loop.recipe, world.size):  # its precision and device are known now
             return loop.run(start, stop_after)
 
