@@ -238,3 +238,13 @@ def test_comparisons_share_their_decays(small_recipe: Recipe) -> None:
     assert count("checkpoints") == 3
     assert count("cosine") == count("cosine", "checkpoints") == 6
     assert count(*COMPARISONS) < sum(count(name) for name in COMPARISONS)
+
+
+def test_checkpoints_that_were_not_kept_are_missed_before_anything_is_made(
+    small_recipe: Recipe, tmp_path: Path
+) -> None:
+    run(small_recipe, tmp_path, compare=("shape",), checkpoints=1)
+    before = lines(tmp_path)
+    with pytest.raises(XmodelError, match=r"kept checkpoints at steps .*give --checkpoints as the first time"):
+        run(small_recipe, tmp_path, compare=("checkpoints",), checkpoints=4)
+    assert lines(tmp_path) == before

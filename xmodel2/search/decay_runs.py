@@ -66,9 +66,11 @@ class DecayRuns:
     def make(self, decays: Sequence[Decay]) -> None:
         """Make the decays that have no result yet; returns when all have one, those that other processes make too.
 
-        Raises KeyboardInterrupt, everything saved, after a signal.
+        Raises `XmodelError` if a stable run that is there kept no checkpoint where a decay is to begin; KeyboardInterrupt,
+        everything saved, after a signal.
         """
         left, wait = self._without_result(decays), 0.0
+        self._check_checkpoints(left)
         while left:
             for decay in left:
                 with self._alone(decay.name, wait) as alone:
@@ -188,6 +190,18 @@ class DecayRuns:
             yield True
         finally:
             lock.release()
+
+    def _check_checkpoints(self, decays: Sequence[Decay]) -> None:
+        for decay in decays:
+            run_dir = self.stable_dir(decay)
+            if decay.schedule != "wsd" or not self._is_there(decay):
+                continue
+            kept = checkpoint_steps(run_dir)
+            if decay.step not in kept:
+                raise XmodelError(
+                    f"{run_dir}: kept checkpoints at steps {', '.join(map(str, sorted(kept)))}, and a decay is to begin at"
+                    f" {decay.step}; give --checkpoints as the first time, or choose another --out"
+                )
 
     def _same_checkpoints(self) -> None:
         fields = Decay.__dataclass_fields__
