@@ -37,8 +37,8 @@ def at_depth(recipe: Recipe, num_hidden_layers: int) -> Recipe:
 def size_name(model: ModelSettings) -> str:
     """Return a short name of a model's shape.
 
-    >>> size_name(ModelSettings(preset="nano", hidden_size=256, num_hidden_layers=8))
-    '256x8'
+    >>> size_name(ModelSettings(hidden_size=1536, num_hidden_layers=48))
+    '1536x48'
     """
     return f"{model.hidden_size}x{model.num_hidden_layers}"
 
