@@ -1,5 +1,6 @@
 """What the hardware gives: the device, and its matrix-multiply rate, measured, to choose a precision and to state MFU against."""
 
+import functools
 import os
 import resource
 import shutil
@@ -55,10 +56,14 @@ def can_compile(device: torch.device) -> bool:
 
 def matmul_rate(device: torch.device, precision: str, rows: int, model: ModelSettings, seconds: float = 0.3) -> float:
     """Measure FLOP/s of the model's widest product, [rows, hidden] x [hidden, 2 * intermediate]: best of several runs."""
+    return _measured(device, precision, rows, model.hidden_size, model.intermediate_size, seconds)
+
+
+def _measured(device: torch.device, precision: str, rows: int, hidden: int, intermediate: int, seconds: float) -> float:
     size = {"dtype": DTYPES[precision], "device": device}
-    x = torch.randn(rows, model.hidden_size, **size)  # type: ignore[call-overload]
-    w = torch.randn(model.hidden_size, 2 * model.intermediate_size, **size)  # type: ignore[call-overload]
-    flops = 2 * rows * model.hidden_size * 2 * model.intermediate_size
+    x = torch.randn(rows, hidden, **size)  # type: ignore[call-overload]
+    w = torch.randn(hidden, 2 * intermediate, **size)  # type: ignore[call-overload]
+    flops = 2 * rows * hidden * 2 * intermediate
     best, deadline = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < deadline:
         started = time.perf_counter()
@@ -70,9 +75,15 @@ def matmul_rate(device: torch.device, precision: str, rows: int, model: ModelSet
     return flops / best
 
 
+@functools.cache
+def _rate(device: torch.device, precision: str, rows: int, hidden: int, intermediate: int) -> float:
+    return _measured(device, precision, rows, hidden, intermediate, seconds=0.3)
+
+
 def pick_precision(name: str, device: torch.device, rows: int, model: ModelSettings) -> tuple[str, float]:
-    """Return the precision (``auto`` resolved to the faster) and its measured FLOP/s."""
+    """Return the precision (``auto`` resolved to the faster) and its FLOP/s, measured once a process for each product."""
     candidates = list(DTYPES) if name == "auto" else [name]
-    rates = {precision: matmul_rate(device, precision, rows, model) for precision in candidates}
+    sizes = (model.hidden_size, model.intermediate_size)
+    rates = {precision: _rate(device, precision, rows, *sizes) for precision in candidates}
     best = max(rates, key=lambda precision: rates[precision])
     return best, rates[best]
