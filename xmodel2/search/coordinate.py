@@ -31,7 +31,7 @@ from torch import nn
 from xmodel2.data.batch import Batch
 from xmodel2.model import Xmodel2, tensor_program
 from xmodel2.recipe import Recipe, replace
-from xmodel2.search.sizes import at_depth, at_width
+from xmodel2.search.sizes import at_size, at_width
 from xmodel2.train.device import pick_device
 from xmodel2.train.optimizer import build_optimizer
 from xmodel2.train.step import TrainStep, to_device
@@ -143,11 +143,6 @@ def probe_recipe(recipe: Recipe, changes: dict[str, Any] | None = None) -> Recip
     )
 
 
-def resized(recipe: Recipe, axis: str, size: int) -> Recipe:
-    """Return the recipe at a size of the axis `width` or `depth`. Raises `XmodelError` as `at_width`."""
-    return at_width(recipe, size) if axis == "width" else at_depth(recipe, size)
-
-
 def measure(recipe: Recipe, seed: int, steps: int) -> Squares:
     """Train the model of a `probe_recipe` from ``seed`` for ``steps`` and return what its activations did."""
     device = pick_device(recipe.train.device)
@@ -202,7 +197,7 @@ def coordinate_check(
     base = at_width(probe_recipe(recipe), min(widths))
     over = {}
     for axis, sizes in (("width", widths), ("depth", depths)):
-        models = {size: resized(base, axis, size) for size in sizes}
+        models = {size: at_size(base, axis, size) for size in sizes}
         measured = {
             size: [measure(model, seed, steps if axis == "width" else 0) for seed in range(seeds)]
             for size, model in models.items()

@@ -17,8 +17,9 @@ from xmodel2.errors import XmodelError
 from xmodel2.files import append_json_line, read_json_lines, write_text_atomic
 from xmodel2.recipe import Recipe
 from xmodel2.search import coordinate, coordinate_figure
-from xmodel2.search.coordinate import Series, Squares, findings, measure, probe_recipe, resized, series
+from xmodel2.search.coordinate import Series, Squares, findings, measure, probe_recipe, series
 from xmodel2.search.coordinate_figure import Case
+from xmodel2.search.sizes import at_size
 
 WIDTHS = (64, 128, 256, 512, 1024, 2048)
 DEPTHS = (2, 4, 8, 16, 32)
@@ -92,10 +93,10 @@ def _models(
 ) -> list[_Model]:
     models = []
     for case in cases:
-        base = resized(probe_recipe(recipe, CASES[case]), "width", widths[1])
+        base = at_size(probe_recipe(recipe, CASES[case]), "width", widths[1])
         for axis, sizes in (("width", widths), ("depth", depths)):
             for size in sizes:
-                sized = resized(base, axis, size)
+                sized = at_size(base, axis, size)
                 models += [_Model(case, axis, size, seed, sized, steps) for seed in range(seeds)]
     return models
 

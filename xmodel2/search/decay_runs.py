@@ -22,7 +22,7 @@ from xmodel2.files import append_json_line, read_json_lines, sha256_file
 from xmodel2.recipe import Recipe, replace
 from xmodel2.search.decay import Decay
 from xmodel2.search.setting import same_setting
-from xmodel2.search.trials import mean_text_loss
+from xmodel2.search.trial import last_heldout, mean_text_loss
 from xmodel2.train import read_metrics, train
 from xmodel2.train.checkpoint import MANIFEST_FILE, checkpoint_steps
 from xmodel2.train.guard import DivergedError
@@ -145,8 +145,6 @@ class DecayRuns:
         result = train(recipe, run_dir, resume=True, branch_from=branch_from, progress=False)
         if not result.finished:
             raise KeyboardInterrupt
-        # Once is enough to read all shards for their checksums.
-        self.recipe = replace(self.recipe, {"data.verify_checksums": False})
 
     def _row(self, decay: Decay, recipe: Recipe, run_dir: Path, ended: str) -> Row:
         row: Row = {
@@ -159,16 +157,12 @@ class DecayRuns:
         if ended:
             return row
         lines = read_metrics(run_dir)
-        heldout = [line["heldout"] for line in lines if line.get("kind") == "heldout"]
-        if not heldout or not heldout[-1]:
-            raise XmodelError(
-                f"{recipe.data.dir}: no source has held-out text, which decays are judged by; prepare it with some"
-            )
-        losses = {name: source["loss"] for name, source in heldout[-1].items()}
+        heldout = last_heldout(lines, recipe)
+        losses = {name: source["loss"] for name, source in heldout.items()}
         sft = [losses[name] for name in self.recipe.stages.decay.sft_mixture if name in losses]
         return {
             **row,
-            "text": mean_text_loss(heldout[-1]),
+            "text": mean_text_loss(heldout),
             "sft": sum(sft) / len(sft) if sft else None,
             "heldout": losses,
             **self.score(run_dir),

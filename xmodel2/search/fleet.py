@@ -51,9 +51,8 @@ class _Trial:
     step: int = 0
     ended: str = ""
 
-    @property
-    def parameters(self) -> dict[str, nn.Parameter]:
-        return dict(self.model.named_parameters())
+    def __post_init__(self) -> None:
+        self.parameters = dict(self.model.named_parameters())
 
 
 class _Hidden(nn.Module):
@@ -198,18 +197,18 @@ class Fleet:
             documents = laid_out([batch.document_ids for batch in different])
         ids = laid_out([batch.inputs for batch in different])
         hidden = self.forward(self.stacks, self.embedding_E, self.residual_E, ids, documents)
-        tables, targets = self.stacks["embed_tokens.weight"].unbind(), [batch.targets.ravel() for batch in batches]
+        tables, targets = self.stacks["embed_tokens.weight"].unbind(), laid_out([b.targets.ravel() for b in different])
         return [
             linear_cross_entropy(
                 hidden_BSH.flatten(0, 1),
                 table,
-                to_device(target, self.device),
+                target,
                 None,
                 self.chunk,
                 partial(self.cross_entropy, multiplier=multiplier),
             )
             for hidden_BSH, table, target, multiplier in zip(
-                hidden.unbind(), tables, targets, self.logit_E.unbind(), strict=True
+                hidden.unbind(), tables, targets.expand(len(tables), -1), self.logit_E.unbind(), strict=True
             )
         ]
 
@@ -255,7 +254,7 @@ class Fleet:
             return []
         ended = [trial for trial in self.trials if trial.ended]
         for trial in ended:  # its weights are views, which would keep the old stack alive
-            del trial.model, trial.optimizer
+            del trial.model, trial.optimizer, trial.parameters
         self.trials = left
         if left:
             self._stack()

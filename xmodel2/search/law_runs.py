@@ -13,14 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from xmodel2.errors import XmodelError
 from xmodel2.model.count import block_parameter_count, flops_per_token, parameter_count
 from xmodel2.recipe import Recipe, replace
 from xmodel2.search.law_points import Row
 from xmodel2.search.sizes import at_width, size_name
-from xmodel2.search.trials import mean_text_loss
+from xmodel2.search.trial import last_heldout, mean_text_loss
+from xmodel2.search.trials import forget_other_shapes
 from xmodel2.train import read_metrics, train
 from xmodel2.train.checkpoint import checkpoint_steps
 from xmodel2.train.guard import DivergedError
@@ -120,8 +119,7 @@ def run_job(job: Job, runs: Path) -> Row:
 
     Raises KeyboardInterrupt if a signal stopped it, saved.
     """
-    if not job.begins:
-        torch._dynamo.reset()  # the first of its shape: what was compiled for others must not add up
+    forget_other_shapes(job.recipe)
     begin, folder = time.perf_counter(), runs / f"{job.size}-seed-{job.recipe.seed}"
     run_dir = folder / f"decay-{job.recipe.stable_steps}-{job.recipe.decay_steps}"
     try:
@@ -133,12 +131,7 @@ def run_job(job: Job, runs: Path) -> Row:
         return job.row(seconds=time.perf_counter() - begin, ended=f"diverged: {error}")
     if not result.finished:
         raise KeyboardInterrupt
-    heldout = [line["heldout"] for line in read_metrics(run_dir) if line.get("kind") == "heldout"]
-    if not heldout or not heldout[-1]:
-        raise XmodelError(
-            f"{job.recipe.data.dir}: no source has held-out text, which sizes are compared by; prepare it with some"
-        )
-    loss = mean_text_loss(heldout[-1])
+    loss = mean_text_loss(last_heldout(read_metrics(run_dir), job.recipe))
     ended = "" if math.isfinite(loss) else "diverged: the held-out loss is not finite"
     return job.row(loss, time.perf_counter() - begin, ended)
 

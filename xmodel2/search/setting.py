@@ -6,7 +6,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from xmodel2.data.shards import data_fingerprint
+from xmodel2.data.shards import data_fingerprint, open_shards
 from xmodel2.errors import XmodelError
 from xmodel2.files import read_json, write_json_atomic, write_text_atomic
 from xmodel2.recipe import Recipe, load_recipe, recipe_to_toml, replace
@@ -19,10 +19,18 @@ FREE_TO_CHANGE = {key for key in FREE if not key.startswith("guard.")} - {"train
 
 
 def same_setting(recipe: Recipe, out: Path) -> Recipe:
-    """Return the recipe with the folder's precision; write down recipe and data if the folder is new.
+    """Return the recipe with the folder's precision and its data verified; write both down if the folder is new.
 
-    Raises `XmodelError` if ``out`` began with another recipe or other data: losses would not compare.
+    The shards are read for their checksums here, if the recipe says so, and not again by each trial. Raises `XmodelError` for
+    a damaged one, and if ``out`` began with another recipe or other data: losses would not compare.
     """
+    recipe = _with_own_precision(recipe, out)
+    if recipe.data.verify_checksums:
+        open_shards(recipe.data.dir, verify=True, cache_dir=recipe.data.cache_dir)
+    return replace(recipe, {"data.verify_checksums": False})
+
+
+def _with_own_precision(recipe: Recipe, out: Path) -> Recipe:
     path, data = out / RECIPE_FILE, data_fingerprint(recipe.data.dir)
     if not path.exists():
         recipe = replace(recipe, {"train.precision": picked_precision(recipe)})

@@ -34,6 +34,11 @@ def at_depth(recipe: Recipe, num_hidden_layers: int) -> Recipe:
     return _resized(recipe, {"num_hidden_layers": num_hidden_layers})
 
 
+def at_size(recipe: Recipe, axis: str, size: int) -> Recipe:
+    """Return the recipe at a size of the axis `width` or `depth`. Raises `XmodelError` as `at_width`."""
+    return at_width(recipe, size) if axis == "width" else at_depth(recipe, size)
+
+
 def size_name(model: ModelSettings) -> str:
     """Return a short name of a model's shape.
 

@@ -19,6 +19,7 @@ from xmodel2.search.study_figures import write_figures
 from xmodel2.search.study_report import write_report
 from xmodel2.search.study_table import StudyTable
 from xmodel2.search.study_trials import Trainer
+from xmodel2.search.trial import no_heldout
 from xmodel2.search.trials import train_trials
 from xmodel2.search.workers import FOLDER, Job, join_study, run_workers
 from xmodel2.train.run import make_loader
@@ -72,7 +73,7 @@ def _check_data(recipe: Recipe) -> None:
     check_data(recipe, shards)
     make_loader(recipe, shards)
     if all(source.heldout is None or not source.heldout.tokens for source in shards.sources.values()):
-        raise XmodelError(f"{recipe.data.dir}: no source has held-out text, which trials are judged by")
+        raise no_heldout(recipe)
 
 
 def _same_recipe(recipe: Recipe, path: Path) -> None:

@@ -17,7 +17,7 @@ from xmodel2.errors import XmodelError
 from xmodel2.files import append_json_line, read_json_lines
 from xmodel2.recipe import Recipe
 from xmodel2.recipe import replace as replace_keys
-from xmodel2.search.sizes import at_depth, at_width
+from xmodel2.search.sizes import at_size
 from xmodel2.search.trial import TrialResult
 
 Run = Callable[[list[Recipe]], list[TrialResult]]
@@ -63,10 +63,8 @@ class Cell:
 
 def resized(recipe: Recipe, axis: str, size: int) -> Recipe:
     """Return the recipe at another size of an axis; stages keep their proportion. Raises `XmodelError`."""
-    if axis == "width":
-        return at_width(recipe, size)
-    if axis == "depth":
-        return at_depth(recipe, size)
+    if axis in ("width", "depth"):
+        return at_size(recipe, axis, size)
     if axis == "batch":
         rows = max(1, size // recipe.data.sequence_length)
         sizes = {"train.batch_tokens": size, "train.micro_batch_size": math.gcd(rows, recipe.train.micro_batch_size)}

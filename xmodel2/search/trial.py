@@ -1,9 +1,12 @@
 """What a trial ends with. A loss that is not a number is a result, not a crash."""
 
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any
+
+from xmodel2.errors import XmodelError
+from xmodel2.recipe import Recipe
 
 Watch = Callable[[int, int, float], bool]
 """Called with (index of the trial, step, held-out loss) at each measurement; True ends that trial."""
@@ -24,10 +27,6 @@ class TrialResult:
     ended: str = ""
     """Why it ended before its last step: "diverged: ...", "pruned"; empty if it did not."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON has it; NaN becomes None."""
-        return {**asdict(self), "loss": self.loss if math.isfinite(self.loss) else None}
-
 
 def mean_text_loss(heldout: dict[str, dict[str, Any]]) -> float:
     """Return the mean loss over text sources, or over all if none is text; NaN if there is none."""
@@ -35,3 +34,19 @@ def mean_text_loss(heldout: dict[str, dict[str, Any]]) -> float:
         row["loss"] for row in heldout.values()
     ]
     return sum(losses) / len(losses) if losses else math.nan
+
+
+def last_heldout(lines: Iterable[dict[str, Any]], recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """Return the last held-out losses by source of a run's metrics. Raises `XmodelError` if its data has none."""
+    measured = [line["heldout"] for line in lines if line.get("kind") == "heldout"]
+    if not measured or not measured[-1]:
+        raise no_heldout(recipe)
+    last: dict[str, dict[str, Any]] = measured[-1]
+    return last
+
+
+def no_heldout(recipe: Recipe) -> XmodelError:
+    """Return the error for data that nothing can be judged by."""
+    return XmodelError(
+        f"{recipe.data.dir}: no source has held-out text, which trials are judged by; prepare it with some"
+    )

@@ -13,10 +13,9 @@ import torch
 
 from xmodel2.data.loader import Loader
 from xmodel2.data.shards import open_shards
-from xmodel2.errors import XmodelError
 from xmodel2.recipe import Recipe
 from xmodel2.search.fleet import Fleet
-from xmodel2.search.trial import TrialResult, Watch, mean_text_loss
+from xmodel2.search.trial import TrialResult, Watch, last_heldout, mean_text_loss, no_heldout
 from xmodel2.train import read_metrics, train
 from xmodel2.train.device import pick_device, pick_precision, set_determinism
 from xmodel2.train.guard import DivergedError
@@ -46,7 +45,7 @@ def train_trials(recipes: Sequence[Recipe], out: Path, watch: Watch | None = Non
     """
     results: dict[int, TrialResult] = {}
     for numbers in _fleets(recipes):
-        _forget_other_shapes(recipes[numbers[0]])
+        forget_other_shapes(recipes[numbers[0]])
         if len(numbers) == 1:
             [number] = numbers
             results[number] = _alone(recipes[number], Path(out) / recipes[number].name, number, watch)
@@ -98,14 +97,14 @@ def _together(recipes: list[Recipe], numbers: list[int], watch: Watch | None) ->
         None if watch is None else lambda number, step, loss: watch(numbers[number], step, loss)
     )
     if any(not result.heldout and not result.ended for result in results):
-        raise _no_heldout(first)
+        raise no_heldout(first)
     return results
 
 
 _compiled: list[tuple[object, ...]] = []
 
 
-def _forget_other_shapes(recipe: Recipe) -> None:
+def forget_other_shapes(recipe: Recipe) -> None:
     """Models of one shape share compiled code; that of other shapes must not add up to the compiler's limit."""
     model, rows = recipe.model, recipe.train.micro_batch_size
     sizes = (model.hidden_size, model.intermediate_size, model.num_attention_heads, model.num_key_value_heads)
@@ -132,22 +131,13 @@ def _alone(recipe: Recipe, run_dir: Path, number: int, watch: Watch | None) -> T
         result = train(recipe, run_dir, resume=True, watch=watched, progress=False, rollback=False)
     except DivergedError as error:
         return TrialResult(math.nan, seconds=time.perf_counter() - begin, ended=f"diverged: {error}")
-    lines = [line for line in read_metrics(run_dir) if line.get("kind") == "heldout"]
-    if not lines or not lines[-1]["heldout"]:
-        raise _no_heldout(recipe)
     if not result.finished and not result.ended:
         raise KeyboardInterrupt
-    heldout = lines[-1]["heldout"]
+    heldout = last_heldout(read_metrics(run_dir), recipe)
     return TrialResult(
         mean_text_loss(heldout),
         {name: row["loss"] for name, row in heldout.items()},
         result.step,
         time.perf_counter() - begin,
         "" if result.finished else "pruned",
-    )
-
-
-def _no_heldout(recipe: Recipe) -> XmodelError:
-    return XmodelError(
-        f"{recipe.data.dir}: no source has held-out text, which trials are judged by; prepare it with some"
     )

@@ -132,9 +132,11 @@ class Loop:
                     self._write(passed_over_record(step, stage_of(recipe, step)))
                 else:
                     verdict = self._step(step, batch, tokens * world.data[1] / world.size)
-                if verdict == "roll back" and not self._rollback:
-                    raise DivergedError(f"step {step}: bad again and again; the skipped steps in metrics.jsonl say how")
                 if verdict == "roll back":
+                    if not self._rollback:
+                        raise DivergedError(
+                            f"step {step}: bad again and again; the skipped steps in metrics.jsonl say how"
+                        )
                     return self._roll_back(), False
                 if verdict == "stopped":
                     return self._stopped(step - 1, saved)
