@@ -1,7 +1,7 @@
 """Arguments as people write them, before the command line is parsed and after; their types that several commands share."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import tyro
 
@@ -37,3 +37,20 @@ def key_values(option: str, pairs: Sequence[str]) -> dict[str, str]:
         if "=" not in pair:
             raise XmodelError(f"--{option} {pair!r}: write it as key=value")
     return {key: value for key, _, value in (pair.partition("=") for pair in pairs)}
+
+
+Number = TypeVar("Number", int, float)
+
+
+def numbers(option: str, text: str, kind: type[Number]) -> list[Number]:
+    """Return the numbers of a comma-separated option, all above 0. Raises `XmodelError` for anything else."""
+    try:
+        found = [kind(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        how = "write whole numbers with commas between, such as 64,128,256"
+        raise XmodelError(
+            f"--{option} {text!r}: {how if kind is int else 'give numbers with commas between them'}"
+        ) from None
+    if any(number <= 0 for number in found):
+        raise XmodelError(f"--{option} {text!r}: numbers must be above 0")
+    return found

@@ -1,11 +1,10 @@
 """The command that fits scaling laws."""
 
 from pathlib import Path
-from typing import Any
 
 import tyro
 
-from xmodel2.arguments import Flag, Overrides
+from xmodel2.arguments import Flag, Overrides, numbers
 from xmodel2.errors import XmodelError
 
 
@@ -47,7 +46,7 @@ def law(
     from xmodel2.search.law import LawPlan, fit_points, run_law
     from xmodel2.search.law_table import print_law
 
-    spent = tuple(_numbers("budgets", budgets, float))
+    spent = tuple(numbers("budgets", budgets, float))
     if (recipe is None) == (points is None):
         raise XmodelError("law: give a recipe to train, or --points FILE to fit what was trained")
     if draws < 20 or seeds < 1:
@@ -55,7 +54,7 @@ def law(
     if points is not None:
         result = fit_points(points, out, spent, draws)
     elif recipe is not None and out is not None:
-        lengths, sizes = _numbers("tokens", tokens, int), _numbers("widths", widths, int)
+        lengths, sizes = numbers("tokens", tokens, int), numbers("widths", widths, int)
         plan = LawPlan(tuple(sizes), tuple(lengths), then, seeds)
         result = run_law(load_recipe(recipe, set), plan, out, spent, draws, _say)
     else:
@@ -67,13 +66,3 @@ def _say(line: str) -> None:
     from rich.console import Console
 
     Console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def _numbers(option: str, text: str, kind: Any) -> list[Any]:
-    try:
-        numbers = [kind(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        raise XmodelError(f"--{option} {text!r}: give numbers with commas between them") from None
-    if any(number <= 0 for number in numbers):
-        raise XmodelError(f"--{option} {text!r}: numbers must be above 0")
-    return numbers

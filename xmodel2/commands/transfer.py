@@ -7,7 +7,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from xmodel2.arguments import Flag, Overrides
+from xmodel2.arguments import Flag, Overrides, numbers
 from xmodel2.errors import XmodelError
 from xmodel2.output import print_json
 
@@ -60,8 +60,10 @@ def transfer(
             raise XmodelError(f"{flag} {number}: must be at least 1")
     settings = load_recipe(recipe, set)
     names = [name for name in sweeps.split(",") if name]
-    wide, deep = _numbers(widths, "--widths"), _numbers(depths, "--depths")
-    known = sweeps_of(wide, deep, _numbers(batches, "--batches"), _numbers(lengths, "--lengths"))
+    given = {"widths": widths, "depths": depths, "batches": batches, "lengths": lengths}
+    sizes = {option: sorted({*numbers(option, text, int)}) for option, text in given.items()}
+    wide, deep = sizes["widths"], sizes["depths"]
+    known = sweeps_of(**sizes)
     named = [name for name in names if name != COORDINATE]
     chosen = pick(known, named) if named or not names else []
     checked = COORDINATE in names or (not names and len(wide) > 1 and len(deep) > 1)
@@ -111,10 +113,3 @@ def _show(result: dict[str, Any], out: Path) -> None:
 
 def _octaves(value: float | None) -> str:
     return "diverged" if value is None else f"{value:+.2f}"
-
-
-def _numbers(text: str, name: str) -> list[int]:
-    try:
-        return sorted({int(part.replace("_", "")) for part in text.split(",") if part.strip()})
-    except ValueError:
-        raise XmodelError(f"{name} {text!r}: write whole numbers with commas between, such as 64,128,256") from None

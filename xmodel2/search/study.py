@@ -68,8 +68,11 @@ def run_search(
 
 
 def _check_data(recipe: Recipe) -> None:
-    """Raise `XmodelError` for what the first trial would: once a study has begun, its recipe can no longer be mended."""
-    shards = open_shards(recipe.data.dir, cache_dir=recipe.data.cache_dir)
+    """Verify the data, and raise `XmodelError` for what the first trial would.
+
+    Once a study has begun, its recipe can no longer be mended.
+    """
+    shards = open_shards(recipe.data.dir, recipe.data.verify_checksums, recipe.data.cache_dir)
     check_data(recipe, shards)
     make_loader(recipe, shards)
     if all(source.heldout is None or not source.heldout.tokens for source in shards.sources.values()):

@@ -50,7 +50,9 @@ def join_study(job: Job, worker: Worker, train: Trainer = train_trials, accept_c
     repeats, _ = open_study(storage, f"{job.recipe.name}, other seeds", job.recipe)
     if PRECISION not in study.user_attrs:
         study.set_user_attr(PRECISION, picked_precision(job.recipe))
-    recipe = replace(job.recipe, {"train.precision": study.user_attrs[PRECISION]})
+    # The command has read all shards for their checksums: once, and not for each trial.
+    own = {"train.precision": study.user_attrs[PRECISION], "data.verify_checksums": False}
+    recipe = replace(job.recipe, own)
     return Search(recipe, study, repeats, mine, job.out, worker, train, job.at_once)
 
 
