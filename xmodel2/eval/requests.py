@@ -1,0 +1,50 @@
+"""How a question becomes tokens and an answer is cut: exactly as lm-evaluation-harness does it, for every backend.
+
+("The sky is ", "blue") -> encode_pair     -> [The, sky, is], [ blue]
+ids of a long text      -> rolling_windows -> each token scored once, after one token at least
+"4\\n\\nQuestion:"        -> cut_at_stop     -> "4"
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+
+def encode_pair(
+    encode: Callable[[str], list[int]], context: str, continuation: str, prefix_id: int
+) -> tuple[list[int], list[int]]:
+    """Return the ids of a context, at least one, and of the continuation to be scored after it.
+
+    Space at the context's end goes to the continuation; both are encoded as one text, and the continuation is what comes
+    in it after as many tokens as the context alone has (`TemplateLM._encode_pair`). Where the context is empty
+    ``prefix_id`` stands for it, once: ``encode`` may put it before a text or not.
+    """
+    stem = context.rstrip()
+    whole = encode(context + continuation)
+    before = encode(stem) if stem else []
+    if before:
+        return before, whole[len(before) :]
+    return [prefix_id], whole[1:] if whole[:1] == [prefix_id] else whole
+
+
+def rolling_windows(ids: Sequence[int], prefix_id: int, max_length: int) -> Iterator[tuple[list[int], list[int]]]:
+    """Yield (context, continuation) ids of windows of ``max_length`` inputs in which each token is predicted once.
+
+    Equals `get_rolling_token_windows(..., context_len=1)` and `make_disjoint_window`: the last window reaches back to be
+    full. ``prefix_id`` stands before the text once, even if ``ids`` begin with it.
+    """
+    ids = list(ids[1:] if ids and ids[0] == prefix_id else ids)
+    if ids:
+        yield [prefix_id], ids[:max_length]
+    for start in range(max_length, len(ids), max_length):
+        end = min(start + max_length, len(ids))
+        yield ids[end - max_length - 1 : start], ids[start:end]
+
+
+def cut_at_stop(text: str, until: Iterable[str]) -> str:
+    """Return the text before the first stop string; an empty one never stops.
+
+    >>> cut_at_stop("4\\n\\nQuestion: 5", ["Question:", "\\n\\n", ""])
+    '4'
+    """
+    for stop in until:
+        text = text.partition(stop)[0] if stop else text
+    return text
