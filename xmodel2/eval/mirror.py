@@ -1,0 +1,193 @@
+"""Benchmark rows from a local folder, checked, with what part of the official set they are.
+
+    DIR/arc_easy/test.jsonl.gz          SPLIT.jsonl or SPLIT.jsonl.gz: the whole split
+    DIR/hellaswag/validation-1000.jsonl.gz, DIR/mmlu/stem-test.jsonl.gz     a part of it, named as you like
+    DIR/mbpp/all.jsonl.gz               all of MBPP, divided into splits by task_id
+
+`xmodel2 eval fetch` writes such a folder; each row has the fields of the Hugging Face data set that the harness reads, and
+in a task with parts a field that names its part (`Task.part_fields`).
+"""
+
+import gzip
+import hashlib
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from xmodel2.errors import XmodelError
+from xmodel2.eval.row_checks import Row
+from xmodel2.eval.tasks import Task
+
+_MBPP_SPLITS = {"prompt": range(1, 11), "test": range(11, 511), "validation": range(511, 601), "train": range(601, 975)}
+"""By task_id, as the authors divide them."""
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How much of the official set is there."""
+
+    rows: int
+    of: int
+    source: str
+    """File or data set that the rows are from."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of it is."""
+        return self.rows >= self.of
+
+    def __str__(self) -> str:
+        return f"{self.rows:,} of {self.of:,} rows ({self.source})"
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """What a task is scored on."""
+
+    splits: dict[str, list[Row]]
+    coverage: Coverage
+    """Of the scored split."""
+    fingerprint: str
+    """SHA-256 of all rows: equal data, equal fingerprint, wherever it came from in the same form."""
+
+
+class DataSource(Protocol):
+    """Where rows come from: a `Mirror`, or `xmodel2.eval.hub.Hub`."""
+
+    @property
+    def description(self) -> str:
+        """What results.json says of the data."""
+
+    def load(self, task: Task) -> TaskData:
+        """Return a task's rows. Raises `XmodelError` saying how to get them if they are not there."""
+
+
+class Mirror:
+    """A folder of benchmark files."""
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise XmodelError(f"--data-dir {folder}: no such folder; `xmodel2 eval fetch --out {folder}` makes one")
+        self.folder = folder
+
+    @property
+    def description(self) -> str:
+        """The folder."""
+        return str(self.folder)
+
+    def load(self, task: Task) -> TaskData:
+        """Return a task's rows.
+
+        Raises `XmodelError` for a file that is missing or damaged, and naming line and field of a row that is not as the
+        task needs it.
+        """
+        splits: dict[str, list[Row]] = {}
+        digest = hashlib.sha256()
+        sources: dict[str, Path] = {}
+        for split in task.splits:
+            sources[split] = self._file(task, split)
+            content = _content(sources[split])
+            digest.update(content)
+            rows = _rows(sources[split], content, task)
+            by_id = task.name == "mbpp" and _stem(sources[split]) == "all"
+            splits[split] = [row for row in rows if row["task_id"] in _MBPP_SPLITS[split]] if by_id else rows
+            if not splits[split]:
+                raise XmodelError(f"{sources[split]}: no rows of the split {split!r}; {self._how(task)}")
+        if task.fewshot_split and (found := len(splits[task.fewshot_split])) < task.num_fewshot:
+            raise XmodelError(f"{sources[task.fewshot_split]}: {found} rows, and {task.num_fewshot} examples are drawn")
+        file = sources[task.split]
+        coverage = Coverage(len(splits[task.split]), task.rows, f"{file.parent.name}/{file.name}")
+        return TaskData(splits, coverage, digest.hexdigest())
+
+    def _file(self, task: Task, split: str) -> Path:
+        folder = self.folder / task.directory
+        files = sorted(path for path in folder.glob("*.jsonl*") if path.name.endswith((".jsonl", ".jsonl.gz")))
+        names = (split, "all") if task.name == "mbpp" else (split,)
+        for name in names:
+            for file in files:
+                if _stem(file) == name:
+                    return file
+        parts = [file for file in files if split in _stem(file).split("-")]
+        if len(parts) > 1:
+            found = ", ".join(file.name for file in parts)
+            raise XmodelError(f"{folder}: {found} are parts of one set; join them as {split}.jsonl, or keep one")
+        if not parts:
+            raise XmodelError(f"{folder / split}.jsonl.gz: no such file (nor .jsonl); {self._how(task)}")
+        return parts[0]
+
+    def _how(self, task: Task) -> str:
+        return f"with a network, `xmodel2 eval fetch --tasks {task.name} --out {self.folder}` gets it"
+
+
+def to_line(row: Row) -> bytes:
+    """Return a row as the mirror has it."""
+    return json.dumps(row, ensure_ascii=False).encode() + b"\n"
+
+
+def check_row(task: Task, row: Row) -> str | None:
+    """Return what is wrong with a row, naming the field, or None.
+
+    >>> from xmodel2.eval.tasks import TASKS
+    >>> check_row(TASKS["piqa"], {"goal": "Boil water", "sol1": "Heat it.", "sol2": "Cool it.", "label": 2})
+    "field 'label' is 2, and must be a number from 0 to 1"
+    """
+    for name, check in task.fields.items():
+        if name not in row:
+            return f"field {name!r} is missing"
+        if allowed := check(row[name], row):
+            return f"field {name!r} is {_short(row[name])}, and must be {allowed}"
+    if task.part_fields and task.part_of(row) is None:
+        return f"field {task.part_fields[0]!r} is missing"
+    return None
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _stem(file: Path) -> str:
+    return file.name.removesuffix(".gz").removesuffix(".jsonl")
+
+
+def _content(file: Path) -> bytes:
+    content = file.read_bytes()
+    if file.suffix != ".gz":
+        return content
+    try:
+        return gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise XmodelError(f"{file}: damaged ({error}); fetch it again") from None
+
+
+def _rows(file: Path, content: bytes, task: Task) -> list[Row]:
+    rows: list[Row] = []
+    for number, line in enumerate(content.split(b"\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise XmodelError(f"{file}, line {number}: not valid JSON ({error})") from None
+        if not isinstance(row, dict):
+            raise XmodelError(f"{file}, line {number}: not a JSON object")
+        row = _harness_fields(task, row)
+        if complaint := check_row(task, row):
+            raise XmodelError(f"{file}, line {number}: {complaint}")
+        rows.append(row)
+    return rows
+
+
+def _harness_fields(task: Task, row: Row) -> Row:
+    """LAMBADA also goes around with its last word in a field of its own."""
+    if task.name == "lambada_openai" and "text" not in row and {"context", "continuation"} <= row.keys():
+        return {"text": f"{row['context']} {row['continuation']}"}
+    return row
+
+
+def of_part(rows: Sequence[Row], task: Task, part: str | None) -> list[Row]:
+    """Return the rows of one part, in their order; all of them in a task without parts."""
+    return list(rows) if part is None else [row for row in rows if task.part_of(row) == part]
