@@ -1,0 +1,184 @@
+"""Many prompts through one model: a slot takes the next prompt as soon as its answer has ended.
+
+    prompts, longest first -> common prefix once -> prefill in small batches -> slots -> a token each step -> text at its stop
+
+Greedy answers do not depend on what else is in the slots, up to rounding in ties.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from transformers import DynamicCache
+
+from xmodel2.eval.backend import Prompt
+from xmodel2.eval.network import Network
+from xmodel2.eval.requests import cut_at_stop
+from xmodel2.eval.slots import SlotCache
+from xmodel2.eval.text import TextTokenizer
+
+_LEAST_PREFIX = 32
+"""A common beginning of all prompts is computed once if it has this many tokens."""
+
+
+@dataclass
+class _Answer:
+    index: int
+    prompt: Prompt
+    ids: list[int]
+    """Tokens of the prompt."""
+    room: int
+    """Tokens that may follow."""
+    tail: int
+    """Tokens whose text shows whether a stop string has just been completed."""
+    generator: torch.Generator | None
+    new: list[int] = field(default_factory=list)
+
+
+class Generator:
+    """Continues prompts on one network with at most ``slots`` at a time."""
+
+    def __init__(self, network: Network, tokenizer: TextTokenizer, max_length: int, batch_tokens: int, slots: int) -> None:
+        self._network, self._tokenizer = network, tokenizer
+        self._max_length, self._batch_tokens, self._slots = max_length, batch_tokens, slots
+        self._stops = tokenizer.stop_ids
+
+    @torch.inference_mode()
+    def run(self, prompts: Sequence[Prompt]) -> Iterator[tuple[int, str]]:
+        """Yield (index, text before the first stop string) as answers end."""
+        encoded = self._tokenizer.encode_many([prompt.text for prompt in prompts])
+        waiting = [self._begin(index, prompt, ids) for index, (prompt, ids) in enumerate(zip(prompts, encoded, strict=True))]
+        waiting.sort(key=lambda answer: len(answer.ids))  # the end is taken first: the longest
+        prefix = self._prefix([answer.ids for answer in waiting])
+        shared = self._compute_prefix(prefix) if prefix else None
+        active: list[_Answer | None] = [None] * min(self._slots, len(waiting))
+        layers = self._network.config.get_text_config().num_hidden_layers
+        cache = SlotCache(len(active), layers, self._network.device)
+        tokens = torch.zeros(len(active), dtype=torch.long, device=self._network.device)
+        while waiting or any(active):
+            free = [slot for slot, answer in enumerate(active) if answer is None]
+            # A prefill of its own for every ended answer would leave the slots waiting for it: a few at a time.
+            while waiting and (len(free) * 4 >= len(active) or not any(active)) and free:
+                batch = self._next_batch(waiting, len(free), len(prefix))
+                logits = self._prefill(cache, free[: len(batch)], batch, prefix, shared)
+                for slot, answer, token in zip(free, batch, self._choose(logits, batch), strict=False):
+                    active[slot] = answer
+                    tokens[slot] = token
+                    if (text := self._take(answer, token)) is not None:
+                        active[slot] = None
+                        yield answer.index, text
+                free = [slot for slot, answer in enumerate(active) if answer is None]
+            if not waiting:
+                active, tokens = self._shrink(cache, active, tokens)
+            running = [(slot, answer) for slot, answer in enumerate(active) if answer is not None]
+            if not running:
+                continue
+            longest = max(len(answer.ids) + len(answer.new) - 1 for _, answer in running)
+            logits = self._step(cache, tokens, longest, len(active))
+            chosen = self._choose(logits, active)
+            tokens = torch.tensor(chosen, device=self._network.device)
+            for slot, answer in running:
+                if (text := self._take(answer, chosen[slot])) is not None:
+                    active[slot] = None
+                    cache.lengths[slot] = 0
+                    yield answer.index, text
+
+    def _begin(self, index: int, prompt: Prompt, ids: list[int]) -> _Answer:
+        """Cut a prompt that leaves no room on the left, as the harness does; an answer gets half a context at least
+        where it asks for more than there is."""
+        for_prompt = self._max_length - prompt.max_new_tokens
+        ids = ids[-(for_prompt if for_prompt > 0 else self._max_length // 2) :]
+        generator = torch.Generator().manual_seed(prompt.seed) if prompt.temperature > 0 else None
+        room = min(prompt.max_new_tokens, self._max_length - len(ids))
+        longest = max((len(stop.encode()) for stop in prompt.until), default=0)
+        return _Answer(index, prompt, ids or [self._tokenizer.prefix_id], room, longest + 2, generator)
+
+    def _prefix(self, prompts: Sequence[Sequence[int]]) -> list[int]:
+        """Return what all prompts begin with, short of their last token; nothing if that is little."""
+        if len(prompts) < 2:
+            return []
+        first, last = min(map(tuple, prompts)), max(map(tuple, prompts))
+        length = 0
+        while length < min(len(first), len(last)) - 1 and first[length] == last[length]:
+            length += 1
+        return list(first[:length]) if length >= _LEAST_PREFIX else []
+
+    def _compute_prefix(self, prefix: list[int]) -> DynamicCache:
+        cache = DynamicCache()
+        ids = torch.tensor([prefix], device=self._network.device)
+        last = (torch.zeros(1, dtype=torch.long), torch.tensor([len(prefix) - 1]))
+        self._network.logits(ids, last, cache=cache)
+        return cache
+
+    def _next_batch(self, waiting: list[_Answer], free: int, prefix: int) -> list[_Answer]:
+        """Take the longest prompts, as many as the token budget and the free slots allow."""
+        longest = max(1, len(waiting[-1].ids) - prefix)
+        count = max(1, min(free, self._batch_tokens // longest, len(waiting)))
+        return [waiting.pop() for _ in range(count)]
+
+    def _prefill(
+        self, cache: SlotCache, slots: list[int], batch: list[_Answer], prefix: list[int], shared: DynamicCache | None
+    ) -> torch.Tensor:
+        """Compute prompts, padded on the right, put their keys into slots, return logits after each [batch, vocab]."""
+        device, own = self._network.device, DynamicCache()
+        if shared is not None:
+            for number, layer in enumerate(shared.layers):
+                own.update(*(kv.expand(len(batch), -1, -1, -1) for kv in (layer.keys, layer.values)), number)
+        rests = [answer.ids[len(prefix) :] for answer in batch]
+        longest = max(map(len, rests))
+        ids = torch.tensor([rest + [0] * (longest - len(rest)) for rest in rests], device=device)
+        positions = torch.arange(len(prefix), len(prefix) + longest, device=device).expand(len(batch), -1)
+        last = (torch.arange(len(batch), device=device), torch.tensor([len(rest) - 1 for rest in rests], device=device))
+        logits = self._network.logits(ids, last, positions if prefix else None, cache=own)
+        cache.fill(slots, own, [len(answer.ids) for answer in batch])
+        return logits
+
+    def _step(self, cache: SlotCache, tokens: torch.Tensor, longest: int, count: int) -> torch.Tensor:
+        """Feed every slot its newest token and return the logits after it [slots, vocab]."""
+        seen = cache.before_step(longest)
+        every = torch.arange(count, device=self._network.device)
+        logits = self._network.logits(tokens[:, None], (every, torch.zeros_like(every)), cache.at[:, None], seen, cache)
+        cache.after_step()
+        return logits
+
+    def _shrink(
+        self, cache: SlotCache, active: list[_Answer | None], tokens: torch.Tensor
+    ) -> tuple[list[_Answer | None], torch.Tensor]:
+        """Once no prompt waits, drop the free slots whenever half of them are free."""
+        kept = [slot for slot, answer in enumerate(active) if answer is not None]
+        if not kept or len(kept) * 2 > len(active):
+            return active, tokens
+        cache.keep(kept)
+        return [active[slot] for slot in kept], tokens[torch.tensor(kept, device=tokens.device)]
+
+    def _choose(self, logits_NV: torch.Tensor, answers: Sequence[_Answer | None]) -> list[int]:
+        """Return the next token of each: the likeliest, or one drawn where the prompt asks for it."""
+        tokens = logits_NV.argmax(-1).tolist()
+        for row, answer in enumerate(answers):
+            if answer is not None and answer.generator is not None:
+                tokens[row] = _draw(logits_NV[row], answer.prompt, answer.generator)
+        return tokens
+
+    def _take(self, answer: _Answer, token: int) -> str | None:
+        """Add a token to an answer; return its text if that ends it."""
+        if token in self._stops:
+            return self._text(answer)
+        answer.new.append(token)
+        if len(answer.new) >= answer.room:
+            return self._text(answer)
+        if answer.prompt.until:
+            tail = self._tokenizer.decode(answer.new[-answer.tail :])
+            if any(stop and stop in tail for stop in answer.prompt.until):
+                return self._text(answer)
+        return None
+
+    def _text(self, answer: _Answer) -> str:
+        return cut_at_stop(self._tokenizer.decode(answer.new), answer.prompt.until)
+
+
+def _draw(logits_V: torch.Tensor, prompt: Prompt, generator: torch.Generator) -> int:
+    """Draw from the likeliest tokens that together have ``top_p``, at a temperature."""
+    probability, order = torch.softmax(logits_V.float().cpu() / prompt.temperature, -1).sort(descending=True)
+    before = probability.cumsum(-1) - probability
+    probability = probability.masked_fill(before >= prompt.top_p, 0.0)
+    return int(order[torch.multinomial(probability, 1, generator=generator)])

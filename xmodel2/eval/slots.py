@@ -1,0 +1,115 @@
+"""Keys and values of sequences in progress, one slot each; a slot is given to the next prompt as soon as it is free.
+
+    slot 0  K K K K K . . .     length 5, next token goes to column 5
+    slot 1  K K . . . . . .     length 2, to column 2
+    columns grow in blocks as the longest sequence does, up to the context
+
+Every sequence begins in column 0, so positions need no padding; a mask hides what is behind a sequence's end.
+"""
+
+from typing import Any
+
+import torch
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+_BLOCK = 128
+"""Columns are added this many at a time."""
+
+
+class _SlotLayer(CacheLayerMixin):
+    """Keys and values [slots, heads, columns, head_dim] of one layer."""
+
+    def __init__(self, slots: "SlotCache") -> None:
+        super().__init__()
+        self._slots = slots
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        self.keys = key_states.new_zeros(self._shape(key_states))
+        self.values = value_states.new_zeros(self._shape(value_states))
+        self.is_initialized = True
+
+    def _shape(self, states: torch.Tensor) -> tuple[int, ...]:
+        return (len(self._slots.lengths), states.shape[1], 0, states.shape[3])
+
+    def grow(self, columns: int) -> None:
+        """Make room for ``columns`` columns."""
+        for name in ("keys", "values"):
+            old = getattr(self, name)
+            new = old.new_zeros(*old.shape[:2], columns, old.shape[3])
+            new[:, :, : old.shape[2]] = old
+            setattr(self, name, new)
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write one new column of every slot, behind its last one; return all columns in use."""
+        slots = self._slots
+        self.keys[slots.rows, :, slots.at] = key_states[:, :, 0]
+        self.values[slots.rows, :, slots.at] = value_states[:, :, 0]
+        return self.keys[:, :, : slots.used], self.values[:, :, : slots.used]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self._slots.used, 0
+
+    def get_seq_length(self) -> int:
+        return self._slots.used - 1
+
+    def get_max_length(self) -> int:
+        return -1
+
+
+class SlotCache(Cache):
+    """``count`` slots of a model with ``layers`` layers."""
+
+    def __init__(self, count: int, layers: int, device: torch.device) -> None:
+        self.lengths = torch.zeros(count, dtype=torch.long, device=device)
+        """Tokens of each slot whose keys are there [slots]."""
+        self.rows = torch.arange(count, device=device)
+        self.at = self.lengths
+        """Column that the step in progress writes to, and position of its token [slots]."""
+        self.used = 0
+        """Columns that the step in progress reads."""
+        self._capacity = 0
+        super().__init__(layers=[_SlotLayer(self) for _ in range(layers)])
+
+    def fill(self, slots: list[int], prefilled: Cache, lengths: list[int]) -> None:
+        """Put sequences, computed together and padded on the right, into slots."""
+        where = torch.tensor(slots, device=self.lengths.device)
+        self._reserve(max(lengths), prefilled)
+        for ours, theirs in zip(self.layers, prefilled.layers, strict=True):
+            width = max(lengths)
+            ours.keys[where, :, :width] = theirs.keys[:, :, :width]
+            ours.values[where, :, :width] = theirs.values[:, :, :width]
+        self.lengths[where] = torch.tensor(lengths, device=self.lengths.device)
+
+    def _reserve(self, columns: int, like: Cache | None = None) -> None:
+        if like is not None and not self.layers[0].is_initialized:
+            for ours, theirs in zip(self.layers, like.layers, strict=True):
+                ours.lazy_initialization(theirs.keys, theirs.values)
+        if columns > self._capacity:
+            self._capacity = -(-columns // _BLOCK) * _BLOCK
+            for layer in self.layers:
+                layer.grow(self._capacity)
+
+    def keep(self, slots: list[int]) -> None:
+        """Drop all other slots; those kept are numbered anew in this order."""
+        where = torch.tensor(slots, device=self.lengths.device)
+        for layer in self.layers:
+            layer.keys, layer.values = layer.keys[where], layer.values[where]
+        self.lengths = self.lengths[where]
+        self.rows = self.rows[: len(slots)]
+
+    def before_step(self, longest: int) -> torch.Tensor:
+        """Make room for one more token where ``longest`` is the longest slot's length.
+
+        Return the mask of what each slot's new token sees [slots, 1, 1, columns].
+        """
+        self.used = longest + 1
+        self._reserve(self.used)
+        self.at = self.lengths.clamp(max=longest)  # a free slot counts on and is overwritten
+        columns = torch.arange(self.used, device=self.lengths.device)
+        return (columns[None] <= self.at[:, None])[:, None, None]
+
+    def after_step(self) -> None:
+        """Count the token that the step has written."""
+        self.lengths += 1

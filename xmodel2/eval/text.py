@@ -1,0 +1,40 @@
+"""Text of any model's tokenizer: `transformers`, called as lm-evaluation-harness calls it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+
+class TextTokenizer:
+    """Encoding with the tokenizer's own special tokens in front, which a text that begins with them does not get again."""
+
+    def __init__(self, tokenizer: Any, more_stop_ids: Sequence[int] = ()) -> None:
+        self.tokenizer = tokenizer
+        bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+        self.prefix_id: int = bos if bos is not None else eos
+        """What stands before a continuation without context."""
+        self._prefix_text = tokenizer.decode([self.prefix_id]) if self.prefix_id is not None else ""
+        self.stop_ids = {token for token in (eos, *more_stop_ids) if token is not None}
+        """What ends a generated answer."""
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of one text."""
+        return self.encode_many([text])[0]
+
+    def encode_many(self, texts: Sequence[str], special: bool = True) -> list[list[int]]:
+        """Return the ids of each text; ``special=False`` adds none in front."""
+        if not texts:
+            return []
+        begins = [special and not (self._prefix_text and text.startswith(self._prefix_text)) for text in texts]
+        ids: list[list[int]] = [[]] * len(texts)
+        for wanted in (True, False):
+            chosen = [number for number, begin in enumerate(begins) if begin == wanted]
+            if chosen:
+                encoded = self.tokenizer([texts[n] for n in chosen], add_special_tokens=wanted, verbose=False)["input_ids"]
+                for number, row in zip(chosen, encoded, strict=True):
+                    ids[number] = list(row)
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of ids without special tokens."""
+        text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
+        return text
