@@ -5,12 +5,12 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from xmodel2.errors import XmodelError
 
@@ -116,6 +116,21 @@ def _move_aside(out: Path) -> Path:
     return before
 
 
+@contextmanager
+def alone_in(out: Path) -> Iterator[None]:
+    """Hold the folder's lock, which the kernel frees however this process ends. Raises `XmodelError` if another holds it."""
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise XmodelError(f"{out}: another `xmodel2` works in it; wait for it, or choose another --out") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def read_json(path: Path) -> Any:
     """Return the value in a file, or None if there is no file. Raises `XmodelError` naming a damaged one."""
     try:
@@ -127,7 +142,12 @@ def read_json(path: Path) -> Any:
 
 
 def append_json_line(path: Path, row: dict[str, Any]) -> None:
-    """Add a row to a file of one JSON object a line, synced; a line that a kill tore goes first. Processes take turns."""
+    """Add a row to a file of one JSON object a line (`append_json_lines`)."""
+    append_json_lines(path, [row])
+
+
+def append_json_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Add rows to a file of one JSON object a line, synced; a line that a kill tore goes first. Processes take turns."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")), open(path, "a+b") as file:
         if file.tell():
@@ -135,7 +155,7 @@ def append_json_line(path: Path, row: dict[str, Any]) -> None:
             if file.read(1) != b"\n":
                 file.seek(0)
                 file.truncate(file.read().rfind(b"\n") + 1)
-        file.write(json.dumps(row).encode() + b"\n")
+        file.write(b"".join(json.dumps(row).encode() + b"\n" for row in rows))
         file.flush()
         os.fsync(file.fileno())
 

@@ -70,9 +70,7 @@ class Engine:
         wanted = dict.fromkeys(text for pair in pairs for text in (pair[0].rstrip(), "".join(pair)))
         known = dict(zip(wanted, self.text.encode_many(list(wanted)), strict=True))
         split = [encode_pair(known.__getitem__, *pair, self.text.prefix_id) for pair in pairs]
-        for index, nats, greedy in score_pairs(
-            self.network, split, self._max_length, self._batch_tokens, self._share
-        ):
+        for index, nats, greedy in score_pairs(self.network, split, self._max_length, self._batch_tokens, self._share):
             yield index, (-float(nats.sum()), greedy)
 
     def rolling(self, texts: Sequence[str]) -> Iterator[tuple[int, float]]:
@@ -111,7 +109,12 @@ def context_of(config: Any, asked: int | None = None) -> int:
     """
     config = config.get_text_config()
     made_for = next(
-        (getattr(config, name) for name in ("n_positions", "max_position_embeddings", "n_ctx") if hasattr(config, name)), 2048
+        (
+            getattr(config, name)
+            for name in ("n_positions", "max_position_embeddings", "n_ctx")
+            if hasattr(config, name)
+        ),
+        2048,
     )
     if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
         made_for = min(made_for, config.sliding_window)

@@ -38,7 +38,9 @@ class _Answer:
 class Generator:
     """Continues prompts on one network with at most ``slots`` at a time."""
 
-    def __init__(self, network: Network, tokenizer: TextTokenizer, max_length: int, batch_tokens: int, slots: int) -> None:
+    def __init__(
+        self, network: Network, tokenizer: TextTokenizer, max_length: int, batch_tokens: int, slots: int
+    ) -> None:
         self._network, self._tokenizer = network, tokenizer
         self._max_length, self._batch_tokens, self._slots = max_length, batch_tokens, slots
         self._stops = tokenizer.stop_ids
@@ -47,7 +49,9 @@ class Generator:
     def run(self, prompts: Sequence[Prompt]) -> Iterator[tuple[int, str]]:
         """Yield (index, text before the first stop string) as answers end."""
         encoded = self._tokenizer.encode_many([prompt.text for prompt in prompts])
-        waiting = [self._begin(index, prompt, ids) for index, (prompt, ids) in enumerate(zip(prompts, encoded, strict=True))]
+        waiting = [
+            self._begin(index, prompt, ids) for index, (prompt, ids) in enumerate(zip(prompts, encoded, strict=True))
+        ]
         waiting.sort(key=lambda answer: len(answer.ids))  # the end is taken first: the longest
         prefix = self._prefix([answer.ids for answer in waiting])
         shared = self._compute_prefix(prefix) if prefix else None

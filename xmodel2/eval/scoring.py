@@ -1,6 +1,6 @@
 """Log-probabilities of tokens under a network, in batches of rows that share beginnings.
 
-    (context, continuation) pairs --tree_rows--> rows --by length--> batches --Network.logits--> nats of each continuation
+(context, continuation) pairs --tree_rows--> rows --by length--> batches --Network.logits--> nats of each continuation
 """
 
 from collections.abc import Iterator, Sequence
@@ -72,7 +72,9 @@ def _score(
 
 
 @torch.inference_mode()
-def token_nats(logits_NV: torch.Tensor, places_M: torch.Tensor, tokens_M: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+def token_nats(
+    logits_NV: torch.Tensor, places_M: torch.Tensor, tokens_M: torch.Tensor
+) -> tuple[np.ndarray, np.ndarray]:
     """Return -log p [M] of each token at its place (a row of the logits), in fp32, and whether it is the likeliest there."""
     total, best = [], []
     for part in logits_NV.split(_LOGIT_ROWS):

@@ -29,7 +29,9 @@ class TextTokenizer:
         for wanted in (True, False):
             chosen = [number for number, begin in enumerate(begins) if begin == wanted]
             if chosen:
-                encoded = self.tokenizer([texts[n] for n in chosen], add_special_tokens=wanted, verbose=False)["input_ids"]
+                encoded = self.tokenizer([texts[n] for n in chosen], add_special_tokens=wanted, verbose=False)[
+                    "input_ids"
+                ]
                 for number, row in zip(chosen, encoded, strict=True):
                     ids[number] = list(row)
         return ids

@@ -9,6 +9,8 @@ attention scale                      <->  attention_multiplier
 import inspect
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -148,16 +150,33 @@ def granite_difference(model: Xmodel2, granite: torch.nn.Module, prompts: list[l
     return max(worst, float((ours - theirs)[real].abs().max()))
 
 
-def parity_difference(model: Xmodel2, settings: ModelSettings, seed: int) -> float:
-    """Return the largest logit difference between our model and a Granite model built from its converted weights."""
+def as_granite(model: Xmodel2, settings: ModelSettings) -> Any:
+    """Return a native model with our weights, in evaluation mode; its head is tied."""
     from transformers import GraniteConfig, GraniteForCausalLM
 
-    granite = GraniteForCausalLM(GraniteConfig(**granite_config(settings))).eval()
-    missing = granite.load_state_dict(to_granite(dict(model.state_dict()), settings), strict=False).missing_keys
-    if missing != ["lm_head.weight"] and missing:
-        raise XmodelError(f"conversion left out {missing}")
-    granite.tie_weights()
+    config = GraniteConfig(**granite_config(settings))
+    tensors = to_granite(dict(model.state_dict()), settings)
+    with no_progress_bar():
+        return GraniteForCausalLM.from_pretrained(None, config=config, state_dict=tensors).eval()
+
+
+@contextmanager
+def no_progress_bar() -> Iterator[None]:
+    """Keep `transformers` from drawing bars for what takes a moment."""
+    from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
+
+    enabled = is_progress_bar_enabled()
+    disable_progress_bar()
+    try:
+        yield
+    finally:
+        if enabled:
+            enable_progress_bar()
+
+
+def parity_difference(model: Xmodel2, settings: ModelSettings, seed: int) -> float:
+    """Return the largest logit difference between our model and a Granite model built from its converted weights."""
     generator = torch.Generator().manual_seed(seed)
     sizes = (5, 12, 23)
     prompts = [torch.randint(settings.vocab_size, (n,), generator=generator).tolist() for n in sizes]
-    return granite_difference(model.eval(), granite, prompts)
+    return granite_difference(model.eval(), as_granite(model, settings), prompts)

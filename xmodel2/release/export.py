@@ -5,8 +5,6 @@ prompts (plain, padded, and with a key/value cache) it is not published.
 """
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ import torch
 from xmodel2.errors import XmodelError
 from xmodel2.files import read_json, replaced_folder, write_json_atomic, write_text_atomic
 from xmodel2.model import Xmodel2
-from xmodel2.model.convert import granite_config, granite_difference, to_granite
+from xmodel2.model.convert import granite_config, granite_difference, no_progress_bar, to_granite
 from xmodel2.recipe import ModelSettings, recipe_to_toml
 from xmodel2.release.card import model_card
 from xmodel2.tokenizer import Tokenizer, load_tokenizer
@@ -53,7 +51,7 @@ def export_hf(
     from transformers import GraniteConfig, GraniteForCausalLM
 
     tokenizer = load_tokenizer(tokenizer_dir)
-    with replaced_folder(Path(out), overwrite, "export") as folder, _no_progress_bar():
+    with replaced_folder(Path(out), overwrite, "export") as folder, no_progress_bar():
         config = GraniteConfig(**granite_config(settings, tokenizer.bos_id, tokenizer.eos_id, tokenizer.pad_id))
         config.architectures = ["GraniteForCausalLM"]
         with torch.device("meta"):
@@ -69,20 +67,6 @@ def export_hf(
         write_text_atomic(folder / "README.md", card)
         difference = _verify(model, folder, tokenizer)
     return {"max_abs_difference": difference}
-
-
-@contextmanager
-def _no_progress_bar() -> Iterator[None]:
-    """Keep `transformers` from drawing bars for what takes a moment."""
-    from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
-
-    enabled = is_progress_bar_enabled()
-    disable_progress_bar()
-    try:
-        yield
-    finally:
-        if enabled:
-            enable_progress_bar()
 
 
 def _write_generation_config(folder: Path, tokenizer: Tokenizer) -> None:

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from xmodel2.errors import XmodelError
-from xmodel2.files import read_json, write_json_atomic, write_text_atomic
+from xmodel2.files import alone_in, read_json, write_json_atomic, write_text_atomic
 from xmodel2.recipe import Recipe
 from xmodel2.search.law_figure import law_figures
 from xmodel2.search.law_fit import LEVEL, check_enough, fit_with_intervals
 from xmodel2.search.law_points import Row, append_row, points_of, read_rows
 from xmodel2.search.law_report import LawReport, constants, error_of, report_on
 from xmodel2.search.law_runs import Job, jobs_of, run_job
-from xmodel2.search.setting import alone_in, same_setting
+from xmodel2.search.setting import same_setting
 
 RESULTS_FILE = "results.jsonl"
 

@@ -1,10 +1,6 @@
 """What all trials of one folder have in common, so that their losses compare: recipe, data and precision."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from xmodel2.data.shards import data_fingerprint, open_shards
 from xmodel2.errors import XmodelError
@@ -51,21 +47,6 @@ def _with_own_precision(recipe: Recipe, out: Path) -> Recipe:
             " or choose another --out"
         )
     return recipe
-
-
-@contextmanager
-def alone_in(out: Path) -> Iterator[None]:
-    """Hold the folder's lock, which the kernel frees however this process ends. Raises `XmodelError` if another holds it."""
-    out.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(out / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise XmodelError(f"{out}: another `xmodel2` works in it; wait for it, or choose another --out") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def picked_precision(recipe: Recipe) -> str:

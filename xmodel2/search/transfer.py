@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from xmodel2.errors import XmodelError, nearest
-from xmodel2.files import write_json_atomic, write_text_atomic
+from xmodel2.files import alone_in, write_json_atomic, write_text_atomic
 from xmodel2.recipe import Recipe
 from xmodel2.search.optimum import Drift, drift
-from xmodel2.search.setting import alone_in, same_setting
+from xmodel2.search.setting import same_setting
 from xmodel2.search.sweep import CELLS_FILE, TRIALS, Cell, Sweep, read_cells, resized, run_sweep
 from xmodel2.search.transfer_figure import sweep_figure
 from xmodel2.search.trials import TrialResult, train_trials

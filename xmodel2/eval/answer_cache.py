@@ -1,0 +1,71 @@
+"""Answers of one model, kept as they come: an evaluation that was killed asks only for the rest.
+
+answers.jsonl holds {"key": ..., "answer": ...} a line; the key is a digest of the question as the model gets it, so that
+another limit, another suite or a changed prompt finds what is known and asks what is not.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from xmodel2.files import append_json_lines, read_json_lines
+
+ANSWERS_FILE = "answers.jsonl"
+_SECONDS = 5.0
+"""A kill loses at most the answers of so long."""
+
+Ask = Callable[[Sequence[Any]], Iterable[tuple[int, Any]]]
+"""Questions -> (index, answer), in any order."""
+
+
+class AnswerCache:
+    """The answers in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / ANSWERS_FILE
+        self._known = {row["key"]: row["answer"] for row in read_json_lines(self._file)}
+        self._new: list[dict[str, Any]] = []
+        self._written = time.monotonic()
+
+    def answer(
+        self, kind: str, questions: Sequence[Any], ask: Ask, progress: Callable[[int, int], None] | None = None
+    ) -> list[Any]:
+        """Return the answer of every question; those not known are asked for, each once, and kept.
+
+        ``questions`` are what JSON can hold. ``progress`` gets (answered, all).
+        """
+        keys = [_key(kind, question) for question in questions]
+        open_ = {key: question for key, question in zip(keys, questions, strict=True) if key not in self._known}
+        asked = list(open_)
+        done = sum(key not in open_ for key in keys)
+        copies: dict[str, int] = {}
+        for key in keys:
+            copies[key] = copies.get(key, 0) + 1
+        try:
+            for index, answer in ask(list(open_.values())) if open_ else ():
+                self._keep(asked[index], answer)
+                done += copies[asked[index]]
+                if progress:
+                    progress(done, len(keys))
+        finally:
+            self.flush()
+        return [self._known[key] for key in keys]
+
+    def _keep(self, key: str, answer: Any) -> None:
+        self._known[key] = answer
+        self._new.append({"key": key, "answer": answer})
+        if time.monotonic() - self._written > _SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is new."""
+        if self._new:
+            append_json_lines(self._file, self._new)
+        self._new, self._written = [], time.monotonic()
+
+
+def _key(kind: str, question: Any) -> str:
+    return hashlib.sha256(json.dumps([kind, question]).encode()).hexdigest()[:20]
