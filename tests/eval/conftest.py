@@ -1,0 +1,70 @@
+"""A small evaluation, as its folder looks when it has ended."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def option_items() -> Callable[..., list[dict[str, Any]]]:
+    """Return what makes items with options A to D: what was chosen and what is right, a letter an item."""
+    return _option_items
+
+
+def _option_items(answers: str, rights: str, part: str | None = None) -> list[dict[str, Any]]:
+    items = []
+    for number, (answer, right) in enumerate(zip(answers, rights, strict=True)):
+        correct = int(answer == right)
+        items.append(
+            {
+                "id": number,
+                "part": part,
+                "prompt": f"Question {number}\nAnswer:",
+                "options": [" A", " B", " C", " D"],
+                "target": "ABCD".index(right),
+                "output": [-1.0 if letter == answer else -3.0 for letter in "ABCD"],
+                "answer": "ABCD".index(answer),
+                "scores": {"acc": float(correct)},
+                "correct": correct,
+            }
+        )
+    return items
+
+
+@pytest.fixture
+def evaluation(tmp_path: Path) -> Callable[..., Path]:
+    """Return what writes an evaluation of given items by task into a folder."""
+
+    def write(name: str, items: dict[str, list[dict[str, Any]]], **changes: Any) -> Path:
+        folder = tmp_path / name
+        (folder / "items").mkdir(parents=True)
+        tasks = {}
+        for task, rows in items.items():
+            (folder / "items" / f"{task}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+            metric = next(iter(rows[0]["scores"]))
+            score = sum(row["scores"][metric] for row in rows) / len(rows)
+            tasks[task] = {
+                "metric": metric,
+                "score": score,
+                "interval": [0.0, 1.0],
+                "items": len(rows),
+                "of": len(rows),
+            }
+            tasks[task] |= {"num_fewshot": 0, "version": 1.0, "metrics": {metric: score}}
+        results = {
+            "model": {"name": name, "backend": "transformers", "fingerprint": "0123abcd", "parameters": 12_000_000}
+            | {"dtype": "float32", "source": name},
+            "settings": {"limit": None, "seed": 0, "data": "mirror"},
+            "tasks": tasks,
+            "suites": {},
+            "seconds": 1.5,
+            "xmodel2": "0",
+            "lm_eval": "0",
+        }
+        (folder / "results.json").write_text(json.dumps({**results, **changes}))
+        return folder
+
+    return write
