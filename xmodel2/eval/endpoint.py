@@ -1,0 +1,215 @@
+"""A model behind an OpenAI-compatible server (vLLM, SGLang, ...) as a `Backend`.
+
+pairs   -> ids or text with echo and logprobs -> POST /completions      -> nats of the continuation's tokens
+prompts -> at most four stop strings          -> POST /completions      -> text, cut here as well
+        -> one message of the user            -> POST /chat/completions -> (no log-probabilities: the API has none)
+"""
+
+import hashlib
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from xmodel2.errors import XmodelError, nearest
+from xmodel2.eval.backend import Prompt
+from xmodel2.eval.endpoint_answer import chat_text, completion_text, score_ids, score_text
+from xmodel2.eval.endpoint_client import EndpointClient
+from xmodel2.eval.requests import cut_at_stop, encode_pair, rolling_windows
+from xmodel2.eval.text import TextTokenizer
+
+_DEFAULT_LENGTH = 2048
+"""Context of a server that does not tell, as lm-evaluation-harness has it."""
+_MAX_STOPS = 4
+"""OpenAI's limit."""
+Ids = tuple[int, ...]
+Key = TypeVar("Key", bound=Hashable)
+Answer = TypeVar("Answer")
+
+
+class EndpointBackend:
+    """A model of a server. With ``tokenizer`` (directory or hub id) prompts go out as token ids, and only then can long texts be
+    scored and prompts be cut to the context; without, as text, before which the server puts its BOS.
+
+    ``api_key_env`` names the environment variable that holds the key; ``max_length`` is the context in tokens, None to ask the
+    server; ``backoff_s`` the first pause before another try, which doubles.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        *,
+        api_key_env: str | None = "OPENAI_API_KEY",
+        chat: bool = False,
+        tokenizer: Path | str | None = None,
+        max_length: int | None = None,
+        concurrency: int = 8,
+        timeout_s: float = 300.0,
+        retries: int = 5,
+        backoff_s: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        self._client = EndpointClient(base_url, api_key_env, concurrency, timeout_s, retries, backoff_s, seed)
+        self._model, self._chat, self._given_length = model, chat, max_length
+        self._tokenizer = TextTokenizer(_load_tokenizer(tokenizer)) if tokenizer is not None and not chat else None
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """As `Backend` has it; the fingerprint is of URL, model and tokenizer: the weights of a server cannot be seen."""
+        parts = [self._client.base_url, self._model, self._chat, _tokenizer_hash(self._tokenizer)]
+        return {
+            "name": self._model,
+            "backend": "endpoint",
+            "fingerprint": hashlib.sha256(json.dumps(parts).encode()).hexdigest(),
+            "parameters": None,
+            "dtype": None,
+            "source": self._client.base_url,
+        }
+
+    @cached_property
+    def max_length(self) -> int:
+        """Context in tokens: what was given, what the server's list of models says, or 2,048."""
+        if self._given_length is not None:
+            return self._given_length
+        try:
+            models = self._client.ask(
+                "/models", None, lambda answer: {m["id"]: m for m in answer["data"]}, "a list of models"
+            )
+        except XmodelError as error:
+            if "HTTP 404" in str(error):
+                return _DEFAULT_LENGTH
+            raise
+        if self._model not in models:
+            names = ", ".join(models) or "none"
+            raise XmodelError(
+                f"{self._client.base_url}: no model {self._model!r}; it has {names}.{nearest(self._model, models)}"
+            )
+        length = models[self._model].get("max_model_len")
+        return length if isinstance(length, int) else _DEFAULT_LENGTH
+
+    def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[int, tuple[float, bool]]]:
+        """As `Backend` has it."""
+        self._check_scores("log-likelihoods")
+        if self._tokenizer is None:
+            yield from self._answers([(context + c, len(context.rstrip())) for context, c in pairs], self._score_text)
+            return
+        rows = []
+        for context, continuation in pairs:
+            before, after = encode_pair(self._tokenizer.encode, context, continuation, self._tokenizer.prefix_id)
+            rows.append(self._row(before, after))
+        yield from self._answers(rows, self._score_ids)
+
+    def rolling(self, texts: Sequence[str]) -> Iterator[tuple[int, float]]:
+        """As `Backend` has it; a window leaves room for the token that the server has to generate."""
+        self._check_scores("log-likelihoods of texts")
+        if self._tokenizer is None:
+            raise XmodelError(
+                f"{self._client.base_url}: texts are scored in windows of tokens, which needs the tokenizer; give its directory "
+                "or hub id"
+            )
+        rows, owners = [], []
+        for index, text in enumerate(texts):
+            ids = self._tokenizer.encode(text)
+            for before, after in rolling_windows(ids, self._tokenizer.prefix_id, self.max_length - 2):
+                rows.append(self._row(before, after))
+                owners.append(index)
+        totals, waiting = [0.0] * len(texts), Counter(owners)
+        yield from ((index, 0.0) for index in range(len(texts)) if not waiting[index])
+        for number, (nats, _) in self._answers(rows, self._score_ids):
+            index = owners[number]
+            totals[index] += nats
+            waiting[index] -= 1
+            if not waiting[index]:
+                yield index, totals[index]
+
+    def generate(self, prompts: Sequence[Prompt]) -> Iterator[tuple[int, str]]:
+        """As `Backend` has it; a prompt too long for the context loses its beginning if there is a tokenizer."""
+        yield from self._answers(prompts, self._generate)
+
+    def _row(self, before: list[int], after: list[int]) -> tuple[Ids, int]:
+        """Return ids that leave room for one more, cut on the left, and how many at the end are scored."""
+        ids = (before + after)[-(self.max_length - 1) :]
+        return tuple(ids), min(len(after), len(ids) - 1)
+
+    def _answers(
+        self, jobs: Sequence[Key], ask: Callable[[Key, threading.Event], Answer]
+    ) -> Iterator[tuple[int, Answer]]:
+        """Ask each different job once; in groups that begin alike, which a server's prefix cache likes."""
+        places: dict[Key, list[int]] = {}
+        for index, job in enumerate(jobs):
+            places.setdefault(job, []).append(index)
+        order = sorted(places, key=lambda job: job.text if isinstance(job, Prompt) else job)  # type: ignore[arg-type, return-value]
+        for job, answer in self._client.ask_all(order, ask):
+            yield from ((index, answer) for index in places[job])
+
+    def _score_ids(self, row: tuple[Ids, int], stop: threading.Event) -> tuple[float, bool]:
+        ids, scored = row
+        expected = f"log-probabilities of the prompt's {len(ids)} tokens"
+        return self._score(list(ids), lambda answer: score_ids(answer, len(ids), scored), expected, stop)
+
+    def _score_text(self, row: tuple[str, int], stop: threading.Event) -> tuple[float, bool]:
+        text, start = row
+        return self._score(
+            text, lambda answer: score_text(answer, text[start:]), "log-probabilities of the prompt's tokens", stop
+        )
+
+    def _score(
+        self, prompt: str | list[int], read: Callable[[Any], Answer], expected: str, stop: threading.Event
+    ) -> Answer:
+        body = {"model": self._model, "prompt": prompt, "temperature": 0, "max_tokens": 1, "logprobs": 1, "echo": True}
+        return self._client.ask("/completions", body, read, expected, stop)
+
+    def _generate(self, prompt: Prompt, stop: threading.Event) -> str:
+        body: dict[str, Any] = {
+            "model": self._model,
+            "max_tokens": prompt.max_new_tokens,
+            "temperature": prompt.temperature,
+        }
+        if stops := [text for text in prompt.until if text][:_MAX_STOPS]:
+            body["stop"] = stops
+        if prompt.temperature > 0:
+            body |= {"top_p": prompt.top_p, "seed": prompt.seed}
+        if self._chat:
+            body["messages"] = [{"role": "user", "content": prompt.text}]
+            text = self._client.ask("/chat/completions", body, chat_text, "a chat completion", stop)
+        else:
+            body["prompt"] = self._prompt_ids(prompt) if self._tokenizer else prompt.text
+            text = self._client.ask("/completions", body, completion_text, "a completion", stop)
+        return cut_at_stop(text, prompt.until)
+
+    def _prompt_ids(self, prompt: Prompt) -> list[int]:
+        assert self._tokenizer is not None
+        room = self.max_length - prompt.max_new_tokens
+        if room < 1:
+            raise XmodelError(
+                f"{self._client.base_url}: {prompt.max_new_tokens} new tokens do not fit into a context of {self.max_length}"
+            )
+        return self._tokenizer.encode(prompt.text)[-room:]
+
+    def _check_scores(self, what: str) -> None:
+        if self._chat:
+            raise XmodelError(
+                f"{self._client.base_url}: {what} are not to be had from chat completions, which give no log-probabilities of a "
+                "prompt; run generation tasks only (gsm8k, math, bbh, humaneval, mbpp), or use the server's /completions"
+            )
+
+
+def _load_tokenizer(name: Path | str) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(str(name))
+    except (OSError, ValueError, KeyError) as error:
+        raise XmodelError(f"tokenizer {name}: cannot be loaded ({str(error).splitlines()[0]})") from None
+
+
+def _tokenizer_hash(tokenizer: TextTokenizer | None) -> str | None:
+    if tokenizer is None:
+        return None
+    fast = getattr(tokenizer.tokenizer, "backend_tokenizer", None)
+    text = fast.to_str() if fast else json.dumps(tokenizer.tokenizer.get_vocab(), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
