@@ -68,6 +68,10 @@ class LoadOptions:
 
 
 _HUB_CODE = "code in its repository"
+_OLD = (
+    "only transformers 4 has, and xmodel2 needs 5; serve the model from an environment of its own (vLLM has the class) "
+    "and evaluate that endpoint"
+)
 
 RIVALS: tuple[Rival, ...] = (
     Rival(
@@ -137,7 +141,7 @@ RIVALS: tuple[Rival, ...] = (
         tuned=True,
         code=_HUB_CODE,
         modules=("transformers.modeling_attn_mask_utils",),
-        install="an environment with transformers 4.36 to 4.57, where that module still is",
+        install=f"which {_OLD}",
         note="1.2B without embeddings; the only MiniCPM of this size that OpenBMB published is tuned. "
         "That its tokenizer adds the start token was not read",
     ),
@@ -161,7 +165,7 @@ RIVALS: tuple[Rival, ...] = (
         add_bos=True,
         code=_HUB_CODE,
         modules=("einops", "transformers.modeling_attn_mask_utils"),
-        install="pip install einops, in an environment with transformers 4.41 to 4.57",
+        install=f"pip install einops for the first; the second {_OLD}",
         note="its tokenizer is repository code too",
     ),
     Rival(
