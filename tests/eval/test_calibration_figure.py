@@ -23,7 +23,7 @@ def found(
     targets = (true.cumsum(1) > rng.random((count, 1))).argmax(1)
     names = [("law & <order>", "physics")[number % parts] for number in range(count)] if parts else []
     choices = make_choices(list(overstatement * np.log(true)), targets, names)
-    return {"task": task, "model": {"name": "nano <1>"}, **calibrate(choices, draws=draws)}
+    return {"task": task, "model": {"name": "nano <1>"}, "of": 1000, **calibrate(choices, draws=draws)}
 
 
 @pytest.fixture(scope="module")
@@ -53,18 +53,19 @@ def test_subjects_are_ranked_from_the_most_over_confident(overstated: dict[str, 
 def test_files_of_the_paper_and_of_other_tasks_stand_side_by_side(tmp_path: Path, overstated: dict[str, Any]) -> None:
     written = write_calibration(overstated, tmp_path)
     assert [file.name for file in written] == [
-        "calibration.json",
         "calibration.svg",
         "calibration-subjects.svg",
         "calibration.html",
+        "calibration.json",
     ]
-    assert json.loads(written[0].read_text()) == overstated
-    page = written[-1].read_text()
+    assert json.loads(written[-1].read_text()) == overstated
+    page = written[-2].read_text()
+    assert "400 items of the set's 1,000" in page
     assert "nano &lt;1&gt;" in page
     assert "over-confident" in page
     assert "law &amp; &lt;order&gt;" in page
     other = write_calibration(found(parts=0, task="arc_easy"), tmp_path)
-    assert [file.name for file in other] == [f"calibration-arc_easy.{end}" for end in ("json", "svg", "html")]
+    assert [file.name for file in other] == [f"calibration-arc_easy.{end}" for end in ("svg", "html", "json")]
     section = calibration_section(tmp_path)
     assert section.index("Calibration: MMLU") < section.index("Calibration: ARC-e")
 

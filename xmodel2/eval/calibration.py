@@ -3,17 +3,38 @@
 Confidence is softmax over the options' log-likelihoods, at the option chosen; ten equal bins. Intervals are 95%.
 """
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.stats import norm
 
-from xmodel2.eval.choices import Choices
+from xmodel2.errors import XmodelError
+from xmodel2.eval.choices import Choices, read_choices
 from xmodel2.eval.intervals import wilson
+from xmodel2.eval.result_files import read_results
 from xmodel2.eval.temperature import cross_fit, fit_temperature
 
 BINS = 10
 _QUANTILES = (0.025, 0.975)
+
+
+def calibrate_evaluation(folder: Path, task: str, draws: int = 1000, seed: int = 0) -> dict[str, Any]:
+    """Return `calibrate` of a task of an evaluation's folder, with ``task``, ``model``, ``settings`` and items in all ``of``.
+
+    Raises `XmodelError` if the evaluation did not finish that task, or it is not multiple choice.
+    """
+    results = read_results(folder)
+    if task not in results["tasks"]:
+        there = ", ".join(results["tasks"]) or "no task"
+        raise XmodelError(f"{folder}: has {there}, and not {task}; evaluate it there first, or give another --task")
+    told = {
+        "task": task,
+        "model": results["model"],
+        "settings": results["settings"],
+        "of": results["tasks"][task].get("of"),
+    }
+    return told | calibrate(read_choices(folder, task), draws, seed)
 
 
 def calibrate(choices: Choices, draws: int = 1000, seed: int = 0) -> dict[str, Any]:

@@ -14,7 +14,7 @@ PAPER_TASK = "mmlu"
 
 
 def write_calibration(found: dict[str, Any], folder: Path) -> list[Path]:
-    """Write what `calibrate` found, with its ``task`` and ``model``, and return the files: JSON, figures, page.
+    """Write what `calibrate_evaluation` found, and return the files: figures, page, JSON.
 
     MMLU's are calibration.*, those of another task calibration-TASK.*.
     """
@@ -22,16 +22,21 @@ def write_calibration(found: dict[str, Any], folder: Path) -> list[Path]:
     figures = _figures(found)
     texts = {f"{stem}{ending}.svg": figure for ending, figure in figures.items()}
     texts[f"{stem}.html"] = page(f"Calibration of {name}", f"<h1>{escape(name)}</h1>\n{_section(found, figures)}")
-    write_json_atomic(folder / f"{stem}.json", found)
     for file, text in texts.items():
         write_text_atomic(folder / file, text)
-    return [folder / f"{stem}.json", *(folder / file for file in texts)]
+    write_json_atomic(folder / f"{stem}.json", found)  # last: where it is, the figures are
+    return [*(folder / file for file in texts), folder / f"{stem}.json"]
 
 
 def calibration_section(folder: Path) -> str:
     """Return the HTML of all calibrations in a folder, that of the report's Figure 4 first; empty if there are none."""
-    measured = [read_json(path) for path in sorted(folder.glob("calibration*.json"), key=lambda path: path.stem)]
-    return "\n".join(_section(found, _figures(found)) for found in measured)
+    sections = []
+    for path in sorted(folder.glob("calibration*.json"), key=lambda path: path.stem):
+        found = read_json(path)
+        endings = ("", "-subjects") if found["parts"] else ("",)
+        drawn = {ending: path.with_name(f"{path.stem}{ending}.svg").read_text(encoding="utf-8") for ending in endings}
+        sections.append(_section(found, drawn))
+    return "\n".join(sections)
 
 
 def verdict(found: dict[str, Any]) -> str:
@@ -106,8 +111,9 @@ def _section(found: dict[str, Any], figures: dict[str, str]) -> str:
 
 def _caption(found: dict[str, Any]) -> str:
     chance = found["ece_by_chance"]
+    of = f" of the set's {found['of']:,}" if found["of"] not in (None, found["items"]) else ""
     return (
-        f"Reliability of {found['items']:,} items: how often the chosen option is right, by the probability the model gives "
+        f"Reliability of {found['items']:,} items{of}: how often the chosen option is right, by the probability the model gives "
         "it (softmax over the options' log-likelihoods), in ten equal bins. A calibrated model with these confidences shows "
         f"an expected calibration error of {chance['mean']:.3f} by chance, and more than {chance['high']:.3f} in one of 40 "
         "draws."
