@@ -23,7 +23,7 @@ import lm_eval
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks._yaml_loader import load_yaml
 
-from xmodel2.errors import XmodelError
+from xmodel2.errors import XmodelError, nearest
 from xmodel2.eval.mirror import DataSource, TaskData, of_part
 from xmodel2.eval.row_checks import Row
 from xmodel2.eval.tasks import TASKS, Task
@@ -110,10 +110,8 @@ def _parts_with_rows(task: Task, data: TaskData) -> list[str | None]:
     found = {task.part_of(row) for row in data.splits[task.split]}
     known = part_files(task)
     if unknown := sorted(map(str, found - known.keys())):
-        raise XmodelError(
-            f"{data.coverage.source}: {unknown[0]!r} in field {task.part_fields[0]!r} is no part of {task.name}; "
-            f"there are {', '.join(known)}"
-        )
+        named = f"{data.coverage.source}: {unknown[0]!r} in field {task.part_fields[0]!r}"
+        raise XmodelError(f"{named} is none of the {len(known)} parts of {task.name}.{nearest(unknown[0], known)}")
     return [part for part in known if part in found]
 
 

@@ -105,18 +105,17 @@ class Mirror:
     def _file(self, task: Task, split: str) -> Path:
         folder = self.folder / task.directory
         files = sorted(path for path in folder.glob("*.jsonl*") if path.name.endswith((".jsonl", ".jsonl.gz")))
-        names = (split, "all") if task.name == "mbpp" else (split,)
-        for name in names:
-            for file in files:
-                if _stem(file) == name:
-                    return file
-        parts = [file for file in files if split in _stem(file).split("-")]
-        if len(parts) > 1:
-            found = ", ".join(file.name for file in parts)
-            raise XmodelError(f"{folder}: {found} are parts of one set; join them as {split}.jsonl, or keep one")
-        if not parts:
+        found = (
+            [file for file in files if _stem(file) == split]
+            or [file for file in files if _stem(file) == "all" and task.name == "mbpp"]
+            or [file for file in files if split in _stem(file).split("-")]
+        )
+        if not found:
             raise XmodelError(f"{folder / split}.jsonl.gz: no such file (nor .jsonl); {self._how(task)}")
-        return parts[0]
+        if len(found) > 1:
+            names = ", ".join(file.name for file in found)
+            raise XmodelError(f"{folder}: {names} hold the same split; join them as {split}.jsonl, or keep one")
+        return found[0]
 
     def _how(self, task: Task) -> str:
         return f"with a network, `xmodel2 eval fetch --tasks {task.name} --out {self.folder}` gets it"
