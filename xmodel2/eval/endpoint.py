@@ -8,7 +8,6 @@ prompts -> at most four stop strings          -> POST /completions      -> text,
 import hashlib
 import json
 import threading
-from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,8 +16,8 @@ from typing import Any, TypeVar
 from xmodel2.errors import XmodelError, nearest
 from xmodel2.eval.backend import Prompt
 from xmodel2.eval.endpoint_answer import chat_text, completion_text, score_ids, score_text
-from xmodel2.eval.endpoint_client import EndpointClient
-from xmodel2.eval.requests import cut_at_stop, encode_pair, rolling_windows
+from xmodel2.eval.endpoint_client import EndpointClient, EndpointError
+from xmodel2.eval.requests import cut_at_stop, distinct, encode_pair, fit_pair, fit_prompt, rolling_windows, sum_windows
 from xmodel2.eval.text import TextTokenizer
 
 _DEFAULT_LENGTH = 2048
@@ -31,10 +30,11 @@ Answer = TypeVar("Answer")
 
 
 class EndpointBackend:
-    """A model of a server. With ``tokenizer`` (directory or hub id) prompts go out as token ids, and only then can long texts be
-    scored and prompts be cut to the context; without, as text, before which the server puts its BOS.
+    """A model of a server.
 
-    ``api_key_env`` names the environment variable that holds the key; ``max_length`` is the context in tokens, None to ask the
+    With ``tokenizer`` (directory or hub id) prompts go out as token ids, and only then can long texts be scored and prompts be
+    cut to the context; without, as text, before which the server puts its own first token. ``api_key_env`` names the
+    environment variable that holds the key: none is sent unasked. ``max_length`` is the context in tokens, None to ask the
     server; ``backoff_s`` the first pause before another try, which doubles.
     """
 
@@ -43,7 +43,7 @@ class EndpointBackend:
         base_url: str,
         model: str,
         *,
-        api_key_env: str | None = "OPENAI_API_KEY",
+        api_key_env: str | None = None,
         chat: bool = False,
         tokenizer: Path | str | None = None,
         max_length: int | None = None,
@@ -79,16 +79,16 @@ class EndpointBackend:
             models = self._client.ask(
                 "/models", None, lambda answer: {m["id"]: m for m in answer["data"]}, "a list of models"
             )
-        except XmodelError as error:
-            if "HTTP 404" in str(error):
+        except EndpointError as error:
+            if error.status in (404, 405, 501):
                 return _DEFAULT_LENGTH
             raise
-        if self._model not in models:
-            names = ", ".join(models) or "none"
+        if self._model not in models and len(models) > 1:  # a server of one model may call it as it likes
             raise XmodelError(
-                f"{self._client.base_url}: no model {self._model!r}; it has {names}.{nearest(self._model, models)}"
+                f"{self._client.base_url}: no model {self._model!r}; there are {', '.join(models)}."
+                f"{nearest(self._model, models)}"
             )
-        length = models[self._model].get("max_model_len")
+        length = next((models[name].get("max_model_len") for name in (self._model, *models) if name in models), None)
         return length if isinstance(length, int) else _DEFAULT_LENGTH
 
     def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[int, tuple[float, bool]]]:
@@ -97,10 +97,10 @@ class EndpointBackend:
         if self._tokenizer is None:
             yield from self._answers([(context + c, len(context.rstrip())) for context, c in pairs], self._score_text)
             return
-        rows = []
-        for context, continuation in pairs:
-            before, after = encode_pair(self._tokenizer.encode, context, continuation, self._tokenizer.prefix_id)
-            rows.append(self._row(before, after))
+        rows = [
+            fit_pair(*encode_pair(self._tokenizer.encode, *pair, self._tokenizer.prefix_id), self.max_length - 1)
+            for pair in pairs
+        ]
         yield from self._answers(rows, self._score_ids)
 
     def rolling(self, texts: Sequence[str]) -> Iterator[tuple[int, float]]:
@@ -111,37 +111,23 @@ class EndpointBackend:
                 f"{self._client.base_url}: texts are scored in windows of tokens, which needs the tokenizer; give its directory "
                 "or hub id"
             )
-        rows, owners = [], []
-        for index, text in enumerate(texts):
-            ids = self._tokenizer.encode(text)
-            for before, after in rolling_windows(ids, self._tokenizer.prefix_id, self.max_length - 2):
-                rows.append(self._row(before, after))
+        rows, owners = [], list[int]()
+        for index, ids in enumerate(self._tokenizer.encode_many(texts, special=False)):
+            for window in rolling_windows(ids, self._tokenizer.prefix_id, self.max_length - 2):
+                rows.append(fit_pair(*window, self.max_length - 1))
                 owners.append(index)
-        totals, waiting = [0.0] * len(texts), Counter(owners)
-        yield from ((index, 0.0) for index in range(len(texts)) if not waiting[index])
-        for number, (nats, _) in self._answers(rows, self._score_ids):
-            index = owners[number]
-            totals[index] += nats
-            waiting[index] -= 1
-            if not waiting[index]:
-                yield index, totals[index]
+        scored = ((window, nats) for window, (nats, _) in self._answers(rows, self._score_ids))
+        yield from sum_windows(scored, owners, len(texts))
 
     def generate(self, prompts: Sequence[Prompt]) -> Iterator[tuple[int, str]]:
         """As `Backend` has it; a prompt too long for the context loses its beginning if there is a tokenizer."""
         yield from self._answers(prompts, self._generate)
 
-    def _row(self, before: list[int], after: list[int]) -> tuple[Ids, int]:
-        """Return ids that leave room for one more, cut on the left, and how many at the end are scored."""
-        ids = (before + after)[-(self.max_length - 1) :]
-        return tuple(ids), min(len(after), len(ids) - 1)
-
     def _answers(
         self, jobs: Sequence[Key], ask: Callable[[Key, threading.Event], Answer]
     ) -> Iterator[tuple[int, Answer]]:
         """Ask each different job once; in groups that begin alike, which a server's prefix cache likes."""
-        places: dict[Key, list[int]] = {}
-        for index, job in enumerate(jobs):
-            places.setdefault(job, []).append(index)
+        places = distinct(jobs)
         order = sorted(places, key=lambda job: job.text if isinstance(job, Prompt) else job)  # type: ignore[arg-type, return-value]
         for job, answer in self._client.ask_all(order, ask):
             yield from ((index, answer) for index in places[job])
@@ -177,18 +163,12 @@ class EndpointBackend:
             body["messages"] = [{"role": "user", "content": prompt.text}]
             text = self._client.ask("/chat/completions", body, chat_text, "a chat completion", stop)
         else:
-            body["prompt"] = self._prompt_ids(prompt) if self._tokenizer else prompt.text
+            body["prompt"] = prompt.text
+            if self._tokenizer:
+                ids = self._tokenizer.encode(prompt.text) or [self._tokenizer.prefix_id]
+                body["prompt"], body["max_tokens"] = fit_prompt(ids, prompt.max_new_tokens, self.max_length)
             text = self._client.ask("/completions", body, completion_text, "a completion", stop)
         return cut_at_stop(text, prompt.until)
-
-    def _prompt_ids(self, prompt: Prompt) -> list[int]:
-        assert self._tokenizer is not None
-        room = self.max_length - prompt.max_new_tokens
-        if room < 1:
-            raise XmodelError(
-                f"{self._client.base_url}: {prompt.max_new_tokens} new tokens do not fit into a context of {self.max_length}"
-            )
-        return self._tokenizer.encode(prompt.text)[-room:]
 
     def _check_scores(self, what: str) -> None:
         if self._chat:

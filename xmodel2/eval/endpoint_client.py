@@ -33,12 +33,20 @@ Job = TypeVar("Job")
 Answer = TypeVar("Answer")
 
 
+class EndpointError(XmodelError):
+    """No try gave an answer; ``status`` is that of HTTP, 0 if there was none."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class UnusableError(Exception):
     """What came instead of an answer; ``temporary`` if another try may help, ``wait_s`` if the server said when."""
 
-    def __init__(self, came: str, body: str = "", temporary: bool = True, wait_s: float = 0.0) -> None:
+    def __init__(self, came: str, body: str = "", temporary: bool = True, wait_s: float = 0.0, status: int = 0) -> None:
         super().__init__(came)
-        self.came, self.body, self.temporary, self.wait_s = came, body, temporary, wait_s
+        self.came, self.body, self.temporary, self.wait_s, self.status = came, body, temporary, wait_s, status
 
 
 class EndpointClient:
@@ -117,7 +125,7 @@ class EndpointClient:
         """Return what ``read`` makes of the JSON that comes back for ``body`` (None: GET).
 
         ``read`` raises `UnusableError`, or KeyError, IndexError or TypeError for a field that is not there. Raises
-        `XmodelError` when no try gave what was ``expected``.
+        `EndpointError` when no try gave what was ``expected``.
         """
         chance = random.Random(f"{self._seed} {path} {json.dumps(body)}")
         for attempt in range(self._retries + 1):
@@ -136,9 +144,10 @@ class EndpointClient:
             if (stop or threading.Event()).wait(max(failure.wait_s, min(backoff, _LONGEST_WAIT_S))):
                 break
         tries = f" in {attempt + 1} tries" if attempt else ""
-        shown = f": {failure.body[:200]!r}" if failure.body else ""
-        raise XmodelError(
-            self._hide(f"{self.base_url}{path}: expected {expected}, but{tries} came {failure.came}{shown}")
+        shown = f": {self._hide(failure.body)[:200]!r}" if failure.body else ""
+        raise EndpointError(
+            f"{self.base_url}{path}: expected {expected}, but{tries} came {self._hide(failure.came)}{shown}",
+            failure.status,
         )
 
     def _send(self, path: str, body: dict[str, Any] | None) -> str:
@@ -180,13 +189,17 @@ class EndpointClient:
         elif code in (401, 403):
             name = self._api_key_env
             came += (
-                f" (is the key in {name} right?)" if self._key else f" (set {name or 'api_key_env'}, it holds no key)"
+                f" (is the key in {name} right?)"
+                if self._key
+                else f" ({name} holds no key)"
+                if name
+                else " (no key was given)"
             )
         elif temporary:
             wait = retry_after_s(response.headers.get("Retry-After"))
             if wait > _LONGEST_RETRY_AFTER_S:
                 came, temporary = f"{came} that asks for a pause of {wait:.0f} s", False
-        return UnusableError(came, text, temporary, wait)
+        return UnusableError(came, text, temporary, wait, code)
 
     def _authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         # A callable also keeps ~/.netrc from being sent.

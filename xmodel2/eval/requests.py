@@ -5,7 +5,11 @@ ids of a long text      -> rolling_windows -> each token scored once, after one 
 "4\\n\\nQuestion:"        -> cut_at_stop     -> "4"
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+Job = TypeVar("Job", bound=Hashable)
 
 
 def encode_pair(
@@ -37,6 +41,53 @@ def rolling_windows(ids: Sequence[int], prefix_id: int, max_length: int) -> Iter
     for start in range(max_length, len(ids), max_length):
         end = min(start + max_length, len(ids))
         yield ids[end - max_length - 1 : start], ids[start:end]
+
+
+def fit_pair(context: list[int], continuation: list[int], limit: int) -> tuple[tuple[int, ...], int]:
+    """Return at most ``limit`` ids, cut on the left, and how many of them at the end are scored (never the first).
+
+    >>> fit_pair([1, 2, 3], [4, 5], 4)
+    ((2, 3, 4, 5), 2)
+    """
+    ids = (context + continuation)[-limit:]
+    return tuple(ids), min(len(continuation), len(ids) - 1)
+
+
+def fit_prompt(ids: list[int], max_new_tokens: int, max_length: int) -> tuple[list[int], int]:
+    """Return a prompt, cut on the left to leave room for the answer, and the tokens that may follow it.
+
+    An answer that asks for more than the context gets half of it at least.
+
+    >>> fit_prompt([1, 2, 3, 4, 5], 3, 6), fit_prompt([1, 2, 3, 4, 5], 9, 6)
+    (([3, 4, 5], 3), ([3, 4, 5], 3))
+    """
+    room = max_length - max_new_tokens
+    ids = ids[-(room if room > 0 else max_length // 2) :]
+    return ids, min(max_new_tokens, max_length - len(ids))
+
+
+def distinct(jobs: Iterable[Job]) -> dict[Job, list[int]]:
+    """Return each different job once, with the places where it stands.
+
+    >>> distinct("abca")
+    {'a': [0, 3], 'b': [1], 'c': [2]}
+    """
+    places: dict[Job, list[int]] = {}
+    for index, job in enumerate(jobs):
+        places.setdefault(job, []).append(index)
+    return places
+
+
+def sum_windows(answers: Iterable[tuple[int, float]], owners: Sequence[int], texts: int) -> Iterator[tuple[int, float]]:
+    """Yield (text, sum of its windows' answers) when its last window has come; ``owners`` has the text of each window."""
+    totals, waiting = [0.0] * texts, Counter(owners)
+    yield from ((text, 0.0) for text in range(texts) if not waiting[text])
+    for window, nats in answers:
+        text = owners[window]
+        totals[text] += nats
+        waiting[text] -= 1
+        if not waiting[text]:
+            yield text, totals[text]
 
 
 def cut_at_stop(text: str, until: Iterable[str]) -> str:
