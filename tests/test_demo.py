@@ -26,8 +26,8 @@ def test_results_hold_both_stages_and_the_baselines(road: Path) -> None:
     assert set(results["heldout"]) == {"stable", "decay"}
     assert set(results["heldout"]["decay"]) == {"docs", "code", "web", "reasoning"}
     assert set(results["baselines"]["five_gram"]) == {"docs", "code", "web"}
-    assert set(results["reasoning"]) == {"stable", "decay", "majority"}
-    assert results["reasoning"]["decay"]["count"] == 18
+    assert set(results["questions"]) == {"stable", "decay", "majority"}
+    assert results["questions"]["decay"]["count"] == 18
     assert results["export"]["max_abs_difference"] < 1e-4
     for name, loss in results["baselines"]["five_gram"].items():
         assert loss < results["baselines"]["unigram"][name]

@@ -1,6 +1,6 @@
 """Arguments as people write them, before the command line is parsed and after; their types that several commands share."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Annotated, TypeVar
 
 import tyro
@@ -13,10 +13,13 @@ Overrides = Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE"), tyro.
 """``--set KEY=VALUE``, any number of times."""
 
 _GROUPS = ("tokenizer", "data")
+"""First words that are no command of their own."""
 
 
-def normalise(arguments: list[str]) -> list[str]:
+def normalise(arguments: list[str], commands: Container[str] = ()) -> list[str]:
     """Join two-word commands, and let one --set take several key=value."""
+    if " ".join(arguments[:2]) in commands:
+        arguments = [" ".join(arguments[:2]), *arguments[2:]]
     if arguments[:1] and arguments[0] in _GROUPS and arguments[1:2] in (["--help"], ["-h"]):
         return ["--help"]
     if len(arguments) > 1 and arguments[0] in _GROUPS and not arguments[1].startswith("-"):

@@ -12,13 +12,17 @@ from rich.console import Console
 
 from xmodel2.arguments import normalise
 from xmodel2.commands import INTERRUPTED
+from xmodel2.commands.calibrate import calibrate
 from xmodel2.commands.check import check
 from xmodel2.commands.data import data_inspect, data_prepare, data_starter, data_verify
 from xmodel2.commands.demo import demo
 from xmodel2.commands.eval import evaluate
+from xmodel2.commands.eval_compare import eval_compare
+from xmodel2.commands.eval_fetch import eval_fetch
 from xmodel2.commands.law import law
 from xmodel2.commands.ratio import ratio
 from xmodel2.commands.release import chat, export, report
+from xmodel2.commands.rivals import rivals
 from xmodel2.commands.search import search
 from xmodel2.commands.tokenizer import tokenizer_inspect, tokenizer_train
 from xmodel2.commands.train import average, plan, train
@@ -41,6 +45,10 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "ratio": ratio,
     "law": law,
     "eval": evaluate,
+    "rivals": rivals,
+    "eval fetch": eval_fetch,
+    "eval compare": eval_compare,
+    "calibrate": calibrate,
     "export": export,
     "chat": chat,
     "report": report,
@@ -54,7 +62,7 @@ for _name, _command in COMMANDS.items():
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; a user's mistake is one message and exit code 1."""
-    arguments = normalise(list(sys.argv[1:] if arguments is None else arguments))
+    arguments = normalise(list(sys.argv[1:] if arguments is None else arguments), COMMANDS)
     try:
         code = app.cli(prog="xmodel2", args=arguments, description="Train, understand and ship small language models.")
     except BrokenPipeError:  # what read our output, such as `head`, has seen enough

@@ -23,7 +23,7 @@ from xmodel2.data.starter import write_starter_corpus
 from xmodel2.errors import XmodelError
 from xmodel2.eval.ngram import KneserNey, unigram_entropy
 from xmodel2.eval.reasoning import majority_baseline
-from xmodel2.eval.run import evaluate_model
+from xmodel2.eval.run import RUN_SUITES, evaluate_run
 from xmodel2.files import fresh_folder, write_json_atomic
 from xmodel2.model.count import parameter_count
 from xmodel2.model.generate import generate
@@ -116,7 +116,7 @@ def _evaluate(run_dir: Path, recipe: Recipe, out: Path) -> dict[str, Any]:
     results: dict[str, Any] = {
         "steps": {},
         "heldout": {},
-        "reasoning": {},
+        "questions": {},
         "baselines": baselines(open_shards(out / "data"), recipe),
     }
     transcripts: dict[str, Any] = {}
@@ -125,8 +125,8 @@ def _evaluate(run_dir: Path, recipe: Recipe, out: Path) -> dict[str, Any]:
     prompts = [[tokenizer.bos_id, *tokenizer.encode(text)] for text in PROMPTS]
     for step in (recipe.stable_steps, recipe.total_steps):
         checkpoint = run_dir / "checkpoints" / f"step-{step}"
-        scored = evaluate_model(checkpoint, ["heldout", "reasoning"], [], None)
-        for part in ("steps", "heldout", "reasoning"):
+        scored = evaluate_run(checkpoint, RUN_SUITES)
+        for part in ("steps", "heldout", "questions"):
             results[part] |= scored[part]
         transcripts |= scored["transcripts"]
         model, _, state = load_model(checkpoint)
@@ -134,7 +134,7 @@ def _evaluate(run_dir: Path, recipe: Recipe, out: Path) -> dict[str, Any]:
         for text, ids in zip(PROMPTS, answers, strict=True):
             samples.append({"stage": state["stage"], "prompt": text, "continuation": tokenizer.decode(ids, True)})
     asked, held = (list(read_documents([out / "corpus" / f"{n}.jsonl"])) for n in ("reasoning", "reasoning-heldout"))
-    results["reasoning"]["majority"] = majority_baseline(asked, held)
+    results["questions"]["majority"] = majority_baseline(asked, held)
     write_json_atomic(run_dir / "transcripts.json", transcripts)
     write_json_atomic(run_dir / "samples.json", samples)
     return results
@@ -175,7 +175,7 @@ def _print_summary(
     text = list(recipe.stages.stable.mixture)
     perplexity = {stage: _perplexity([results["heldout"][stage][n]["loss"] for n in text]) for stage in by_stage}
     baseline = {name: _perplexity(list(losses.values())) for name, losses in results["baselines"].items()}
-    reasoning = {stage: results["reasoning"][stage]["accuracy"] for stage in ("stable", "decay", "majority")}
+    reasoning = {stage: results["questions"][stage]["accuracy"] for stage in ("stable", "decay", "majority")}
     table = Table(title="Xmodel-2 demo", show_header=False)
     for name, value in (
         ("parameters", f"{parameter_count(recipe.model):,}"),

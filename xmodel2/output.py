@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -96,8 +97,8 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None] | None]:
 
 
 def print_results(results: dict[str, Any]) -> None:
-    """Print what `evaluate_model` returns: held-out losses, accuracies by task, harness metrics."""
-    steps = results["steps"]
+    """Print what `evaluate_run` returns: held-out losses and accuracies by task."""
+    steps = results.get("steps", {})
     for stage, losses in results.get("heldout", {}).items():
         rows: list[Sequence[Any]] = [
             (name, row["loss"], row["perplexity"], row.get("bits_per_byte"), row["tokens"])
@@ -105,14 +106,32 @@ def print_results(results: dict[str, Any]) -> None:
         ]
         head = ("source", "loss (nats a token)", "perplexity", "bits a byte", "tokens")
         _print_rows(f"held-out loss, step {steps[stage]} ({stage})", head, rows)
-    for stage, outcome in results.get("reasoning", {}).items():
+    for stage, outcome in results.get("questions", {}).items():
         named = {**outcome["by_task"], "all": outcome}
         counted = [(name, f"{row['accuracy']:.1%}", row["count"]) for name, row in named.items()]
         _print_rows(
             f"questions answered exactly, step {steps[stage]} ({stage})", ("task", "accuracy", "questions"), counted
         )
-    for task, metrics in results.get("harness", {}).items():
-        _print_rows(task, ("metric", "value"), list(metrics.items()))
+
+
+def print_evaluation(results: dict[str, Any], folder: Path) -> None:
+    """Print an evaluation's scores by task and suite, with intervals and coverage, and where its pages are."""
+    rows: list[Sequence[Any]] = []
+    for name, task in results["tasks"].items():
+        percent = 1.0 if task["metric"].endswith(("perplexity", "_byte")) else 100.0
+        low, high = (percent * end for end in task["interval"])
+        few = f"{task['num_fewshot']}-shot"
+        coverage = f"{task['items']:,} of {task['of']:,}"
+        rows.append(
+            (name, f"{task['metric']}, {few}", f"{percent * task['score']:.2f}", f"{low:.2f}..{high:.2f}", coverage)
+        )
+    for name, suite in results["suites"].items():
+        low, high = (100 * end for end in suite["interval"])
+        missing = f"without {', '.join(suite['missing'])}" if suite["missing"] else "all tasks"
+        rows.append((f"{name}, average", "", f"{100 * suite['average']:.2f}", f"{low:.2f}..{high:.2f}", missing))
+    if rows:
+        _print_rows(results["model"]["name"], ("task", "metric", "score", "95% interval", "items"), rows)
+    print(f"{folder / 'results.html'}" if rows else f"{folder / 'results.json'}")
 
 
 def _print_rows(title: str, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -16,9 +16,9 @@ from xmodel2.train import load_model
 
 
 def test_scores_stand_under_the_checkpoints_stage(road: Path) -> None:
-    results = evaluate_model(road / "run" / "checkpoints" / "step-12", ["heldout", "reasoning"], [], None, limit=5)
-    assert set(results["heldout"]) == set(results["reasoning"]) == {"stable"}
-    assert results["reasoning"]["stable"]["count"] == len(results["transcripts"]["stable"]) == 5
+    results = evaluate_run(road / "run" / "checkpoints" / "step-12", RUN_SUITES, limit=5)
+    assert set(results["heldout"]) == set(results["questions"]) == {"stable"}
+    assert results["questions"]["stable"]["count"] == len(results["transcripts"]["stable"]) == 5
     saved = json.loads((road / "run" / "results.json").read_text())
     assert results["heldout"]["stable"] == saved["heldout"]["stable"]
 

@@ -1,43 +1,141 @@
 """The command that evaluates a model."""
 
 from pathlib import Path
+from typing import Any, Literal
 
 import tyro
 
 from xmodel2.arguments import Flag
-from xmodel2.output import busy, print_json, print_results
+from xmodel2.output import busy, print_evaluation, print_json, print_results, progress_bars
 
 
 def evaluate(
-    model: tyro.conf.Positional[Path],
+    model: tyro.conf.Positional[str],
     /,
-    suite: str = "heldout,reasoning",
+    suite: str = "",
     tasks: str = "",
     data_dir: Path | None = None,
     limit: int | None = None,
+    seed: int = 1234,
     out: Path | None = None,
+    backend: Literal["transformers", "vllm", "endpoint"] = "transformers",
+    device: str | None = None,
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None,
+    max_length: int | None = None,
+    batch_tokens: int = 0,
+    tokenizer: str | None = None,
+    revision: str | None = None,
+    trust_remote_code: Flag = False,
+    base_url: str | None = None,
+    api_key_env: str | None = None,
+    chat: Flag = False,
+    unsafe_code: Flag = False,
+    overwrite: Flag = False,
     json: Flag = False,
 ) -> None:
-    """Evaluate a run or checkpoint: held-out losses, reasoning by generation, harness tasks on local files.
+    """Score a model on the report's tables (Tables 2 and 3) or single tasks, as lm-evaluation-harness does; resumable.
 
-    Example: xmodel2 eval runs/nano --tasks arc_easy --data-dir data/eval --limit 100
+    Example: xmodel2 eval runs/nano --suite commonsense --data-dir data/eval --limit 100
+
+    A rival:    xmodel2 eval Qwen2.5-1.5B --suite commonsense,reasoning
+    A server:   xmodel2 eval my-model --backend endpoint --base-url http://localhost:8000/v1 --tasks gsm8k
 
     Args:
-        model: run directory or checkpoint
-        suite: comma-separated from heldout, reasoning; empty for none
-        tasks: comma-separated lm-evaluation-harness tasks that we ship a local form of
-        data_dir: folder of benchmark files, one folder a task
-        limit: questions a task at most (default: all)
-        out: results.json to write, with a transcript of every question
+        model: run, checkpoint, model directory, hub id, or one of the report's rivals (`xmodel2 rivals`)
+        suite: comma-separated from commonsense, reasoning, and for our runs heldout, questions (their default)
+        tasks: comma-separated single tasks, such as arc_easy, gsm8k, wikitext
+        data_dir: folder of benchmark files (`xmodel2 eval fetch` makes one); default: the Hugging Face Hub
+        limit: items a task at most, the first ones, as many of each of its parts
+        seed: of the few-shot examples that are drawn
+        out: folder to write or go on with (default: RUN/evaluation/step-N, or evaluation/NAME)
+        backend: transformers runs here; endpoint is an OpenAI-compatible server
+        device: cpu, cuda, cuda:1 (default: the GPU if there is one)
+        dtype: default: as stored on a GPU, float32 on a CPU
+        max_length: tokens of context (default: what the model was made for)
+        batch_tokens: tokens of a forward pass; lower it where memory runs out
+        tokenizer: directory or hub id of another tokenizer than the model's
+        revision: commit of a hub repository
+        trust_remote_code: run the Python code that comes with a model, with your rights
+        base_url: of the endpoint
+        api_key_env: environment variable with the endpoint's key
+        chat: use the endpoint's chat completions; they give no log-probabilities
+        unsafe_code: run generated programs (HumanEval, MBPP) even where no isolation can be had
+        overwrite: discard what is in the folder
         json: print the results as one JSON object
     """
-    from xmodel2.eval.run import evaluate_model
-    from xmodel2.files import write_json_atomic
+    from xmodel2.errors import XmodelError
+    from xmodel2.eval.tasks import SUITES, resolve
 
-    names = [name for name in suite.split(",") if name]
-    with busy("evaluating"):
-        results = evaluate_model(model, names, [task for task in tasks.split(",") if task], data_dir, limit)
-    if out:
-        write_json_atomic(out, results)
+    ours, names = _wanted(model, suite, tasks)
+    if limit is not None and limit < 1:
+        raise XmodelError(f"--limit {limit}: must be 1 or more")
+    chosen = resolve([name for name in names if name in SUITES], [task for task in tasks.split(",") if task])
+    try:
+        from xmodel2.eval.evaluation import discard
+        from xmodel2.eval.evaluation import evaluate as run_evaluation
+        from xmodel2.eval.hub import open_data
+        from xmodel2.eval.open_model import ModelOptions, open_backend
+    except ModuleNotFoundError as error:
+        raise XmodelError(f"eval needs the evaluation harness ({error}): pip install 'xmodel2[eval]'") from None
+    options = ModelOptions(
+        backend=backend,
+        device=device,
+        dtype=dtype,
+        max_length=max_length,
+        batch_tokens=batch_tokens,
+        tokenizer=tokenizer,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+        base_url=base_url,
+        api_key_env=api_key_env,
+        chat=chat,
+    )
+    data = open_data(data_dir) if chosen else None
+    extra: dict[str, Any] = {}
+    with busy("loading"):
+        opened = open_backend(model, options)
+        if own := [name for name in names if name not in SUITES]:
+            from xmodel2.eval.run import evaluate_run
+
+            extra = evaluate_run(Path(model), own, limit)
+    folder = out or _default_folder(model, ours)
+    if overwrite:
+        discard(folder)
+    with progress_bars() as progress:
+        results = run_evaluation(
+            opened, chosen, folder, data, limit=limit, seed=seed, progress=progress, insist=unsafe_code, extra=extra
+        )
     results.pop("transcripts", None)
-    print_json(results) if json else print_results(results)
+    if json:
+        print_json(results)
+        return
+    print_results(results)
+    print_evaluation(results, folder)
+
+
+def _wanted(model: str, suite: str, tasks: str) -> tuple[bool, list[str]]:
+    """Return whether the model is a run of ours, and the suites. Raises `XmodelError` for an unknown one."""
+    from xmodel2.errors import XmodelError, nearest
+    from xmodel2.eval.open_model import is_ours
+    from xmodel2.eval.run import RUN_SUITES
+    from xmodel2.eval.tasks import SUITES
+
+    ours = is_ours(Path(model))
+    allowed = (*SUITES, *RUN_SUITES) if ours else tuple(SUITES)
+    names = [name for name in suite.split(",") if name]
+    for name in names:
+        if name in RUN_SUITES and not ours:
+            raise XmodelError(f"--suite {name}: is made of a run's own data, and {model} is no run of ours")
+        if name not in allowed:
+            raise XmodelError(f"--suite {name!r}: allowed are {', '.join(allowed)}.{nearest(name, allowed)}")
+    if not names and not tasks:
+        names = list(RUN_SUITES if ours else SUITES)
+    return ours, names
+
+
+def _default_folder(model: str, ours: bool) -> Path:
+    from xmodel2.train.checkpoint import find_checkpoint, run_of
+
+    if ours:
+        return run_of(Path(model)) / "evaluation" / find_checkpoint(Path(model)).name
+    return Path("evaluation") / Path(model).name

@@ -7,6 +7,7 @@ been answered is not asked again.
 """
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -34,25 +35,29 @@ def evaluate(
     backend: Backend,
     names: Sequence[str],
     out: Path,
-    data: DataSource,
+    data: DataSource | None,
     *,
     limit: int | None = None,
     seed: int = FEWSHOT_SEED,
     progress: Progress | None = None,
     insist: bool = False,
+    extra: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Score a model on tasks by our names, write the evaluation's folder, and return results.json.
 
+    ``data`` may be None without tasks; ``extra`` are results of another kind that go beside them.
     ``seed`` draws few-shot examples (and samples, where a task samples). ``limit`` is of items a task. ``insist`` runs
     generated programs where no isolation can be had.
     Raises `XmodelError` if the folder holds another model's evaluation or is being written, and as tasks, data and model do.
     """
     with alone_in(out):
-        results = _begin(out, backend, data, limit, seed)
+        results = _begin(out, backend, data, limit, seed) | (extra or {})
+        write_json_atomic(out / RESULTS_FILE, results)
         cache = AnswerCache(out)
         for name in names:
             started = time.perf_counter()
             judge = CodeJudge(name, cache, insist)
+            assert data is not None
             built = build_tasks([name], data, judge.passes, seed)[name]
             reports, items = run_task(built, backend, cache, limit, progress, judge.run if judge.needed else None, seed)
             _write_items(out, name, items)
@@ -61,8 +66,20 @@ def evaluate(
             results["tasks"] = {task: results["tasks"][task] for task in TASKS if task in results["tasks"]}
             results["suites"] = suite_summaries(results["tasks"])
             write_json_atomic(out / RESULTS_FILE, results)
-        write_pages(out)
+        if results["tasks"]:
+            write_pages(out)
         return results
+
+
+def discard(out: Path) -> None:
+    """Remove an evaluation's folder. Raises `XmodelError` if it is something else, or another process writes to it."""
+    if not out.exists():
+        return
+    with alone_in(out):
+        before = read_json(out / RESULTS_FILE)
+        if any(path.name != ".lock" for path in out.iterdir()) and not (isinstance(before, dict) and "model" in before):
+            raise XmodelError(f"{out}: is not an evaluation's folder, so it is not overwritten; choose another --out")
+        shutil.rmtree(out)
 
 
 def write_pages(out: Path) -> None:
@@ -71,11 +88,11 @@ def write_pages(out: Path) -> None:
     write_item_page(out)
 
 
-def _begin(out: Path, backend: Backend, data: DataSource, limit: int | None, seed: int) -> dict[str, Any]:
+def _begin(out: Path, backend: Backend, data: DataSource | None, limit: int | None, seed: int) -> dict[str, Any]:
     """Return the results so far. Raises `XmodelError` if they are another model's."""
     model = backend.description
     before = read_json(out / RESULTS_FILE)
-    settings = {"limit": limit, "seed": seed, "data": data.description}
+    settings = {"limit": limit, "seed": seed, "data": data.description if data else None}
     if isinstance(before, dict) and "model" in before:
         if before["model"]["fingerprint"] != model["fingerprint"]:
             raise XmodelError(
@@ -88,9 +105,7 @@ def _begin(out: Path, backend: Backend, data: DataSource, limit: int | None, see
     if isinstance(before, dict):
         raise XmodelError(f"{out / RESULTS_FILE}: is not an evaluation's; choose another --out")
     versions = {"xmodel2": version("xmodel2"), "lm_eval": version("lm_eval")}
-    results = {"model": model, "settings": settings, "tasks": {}, "suites": {}, **versions}
-    write_json_atomic(out / RESULTS_FILE, results)
-    return results
+    return {"model": model, "settings": settings, "tasks": {}, "suites": {}, **versions}
 
 
 def _write_items(out: Path, name: str, items: Items) -> None:

@@ -1,195 +1,203 @@
-"""lm-evaluation-harness on our own checkpoints: its task definitions and metrics, our model, local data files, no network.
+"""lm-evaluation-harness on any `Backend`: its tasks, requests, filters and metrics; our model, cache and progress.
 
-    --data-dir DIR/arc_easy/test.jsonl.gz --the packaged definition, its data set replaced--> requests --> scores
-
-Log-likelihoods run the head on the continuation's positions only, so [batch, length, vocabulary] is never held.
+BuiltTask --evaluator.evaluate--> requests -> HarnessLM -> AnswerCache -> Backend
+                               -> samples --items_of--> items/TASK.jsonl
 """
 
 import logging
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import lm_eval
-import torch
-import torch.nn.functional as F
-from lm_eval.api.model import TemplateLM
-from lm_eval.tasks import TaskManager
-from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+from lm_eval import evaluator
+from lm_eval.api import task as harness_task
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import LM
+from lm_eval.models.utils import normalize_gen_kwargs
 
-from xmodel2.errors import XmodelError, nearest
-from xmodel2.files import write_json_atomic
-from xmodel2.model import Xmodel2
-from xmodel2.model.generate import generate
-from xmodel2.tokenizer import Tokenizer
+from xmodel2.eval.answer_cache import AnswerCache
+from xmodel2.eval.backend import Backend, Prompt
+from xmodel2.eval.definitions import BuiltTask, harness_tasks
+from xmodel2.eval.prefix_tree import common_length
 
-_DEFINITIONS = Path(lm_eval.__file__).parent / "tasks"
-_BATCH_TOKENS = 8192
+Progress = Callable[[str, int, int], None]
+"""(task, answered, all)."""
+Ran = Callable[[Sequence[tuple[dict[str, Any], str]]], None]
+"""Gets all (document, generated text) of a task before they are scored."""
+Items = list[dict[str, Any]]
 
-
-@dataclass(frozen=True)
-class _Task:
-    definition: str
-    """Packaged YAML, below lm_eval/tasks."""
-    split: str
-    """Split that is scored, and stem of its file."""
+_DEFAULT_NEW_TOKENS = 256
+"""The harness's, where a task says nothing."""
 
 
-TASKS = {
-    "arc_challenge": _Task("arc/arc_challenge.yaml", "test"),
-    "arc_easy": _Task("arc/arc_easy.yaml", "test"),
-    "openbookqa": _Task("openbookqa/openbookqa.yaml", "test"),
-    "piqa": _Task("piqa/piqa.yaml", "validation"),
-}
-"""Tasks that run on a local file as the packaged definition has them."""
+class HarnessLM(LM):
+    """A backend as the harness sees it."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        cache: AnswerCache,
+        progress: Callable[[int, int], None] | None = None,
+        generated: Ran | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self._backend, self._cache, self._progress, self._generated = backend, cache, progress, generated
+        self._seed = seed
+
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """Return (log-probability, whether greedy) of each continuation."""
+        answers = self._cache.answer("loglikelihood", _arguments(requests), self._backend.loglikelihood, self._progress)
+        return [(nats, greedy) for nats, greedy in answers]
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        """Return the log-probability of each text."""
+        texts = [request.args[0] for request in requests]
+        return self._cache.answer("rolling", texts, self._backend.rolling, self._progress)
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """Return the continuation of each prompt, cut before its first stop string."""
+        questions = [(request.args[0], _settings(request.args[1], self._seed)) for request in requests]
+        texts: list[str] = self._cache.answer("generate", questions, self._generate, self._progress)
+        if self._generated:
+            self._generated([(request.doc, text) for request, text in zip(requests, texts, strict=True)])
+        return texts
+
+    def _generate(self, questions: Sequence[Any]) -> Iterator[tuple[int, str]]:
+        return iter(
+            self._backend.generate(
+                [Prompt(text, **{**settings, "until": tuple(settings["until"])}) for text, settings in questions]
+            )
+        )
+
+
+def _arguments(requests: Sequence[Instance]) -> list[tuple[str, str]]:
+    return [(request.args[0], request.args[1]) for request in requests]
+
+
+def _settings(arguments: dict[str, Any], seed: int) -> dict[str, Any]:
+    """Return a task's generation settings in our names; a seed only where something is drawn."""
+    found = normalize_gen_kwargs(arguments, _DEFAULT_NEW_TOKENS)
+    until = found.get("until") or []
+    settings = {
+        "until": [until] if isinstance(until, str) else list(until),
+        "max_new_tokens": int(found["max_gen_toks"]),
+    }
+    if found["do_sample"] and found["temperature"] > 0:
+        settings |= {"temperature": found["temperature"], "top_p": found.get("top_p", 1.0), "seed": seed}
+    return settings
 
 
 def run_task(
-    model: Xmodel2, tokenizer: Tokenizer, task: str, data_dir: Path | None, limit: int | None = None
-) -> dict[str, Any]:
-    """Score one task and return its metrics, ``stderr`` of each, and the number of ``examples``.
+    built: BuiltTask,
+    backend: Backend,
+    cache: AnswerCache,
+    limit: int | None = None,
+    progress: Progress | None = None,
+    generated: Ran | None = None,
+    seed: int = 0,
+) -> tuple[dict[str, dict[str, Any]], Items]:
+    """Return the harness's results by its task names, and our items: the first ones, ``limit`` in all."""
 
-    ``data_dir`` holds a folder a task with SPLIT.jsonl or SPLIT.jsonl.gz in the fields of the Hugging Face data set.
-    Raises `XmodelError` for an unknown task or a missing file.
-    """
-    if task not in TASKS:
-        raise XmodelError(f"--tasks {task!r}: there are {', '.join(TASKS)}.{nearest(task, TASKS)}")
-    if data_dir is None:
-        raise XmodelError(f"--tasks {task}: give --data-dir, the folder that holds {task}/{TASKS[task].split}.jsonl.gz")
-    data = _data_file(Path(data_dir), task)
-    with tempfile.TemporaryDirectory() as folder, _quiet():
-        # JSON is YAML; the packaged definition is included whole, and only where its data comes from is replaced.
-        definition: dict[str, Any] = {
-            "include": str(_DEFINITIONS / TASKS[task].definition),
-            "task": task,
-            "tag": [],
-            "dataset_path": "json",
-            "dataset_name": None,
-            "dataset_kwargs": {"data_files": {TASKS[task].split: str(data.resolve())}, "cache_dir": folder},
-            **{f"{split}_split": None for split in ("training", "validation", "test")},
-            f"{TASKS[task].split}_split": TASKS[task].split,
-        }
-        write_json_atomic(Path(folder) / f"{task}.yaml", definition)
-        report = lm_eval.simple_evaluate(
-            model=HarnessLM(model, tokenizer),
-            tasks=[task],
-            task_manager=TaskManager(include_path=folder, include_defaults=False),
-            limit=limit,
-            bootstrap_iters=1000,
-            log_samples=False,
+    def show(done: int, total: int) -> None:
+        if progress:
+            progress(built.task.name, done, total)
+
+    tasks, samples = harness_tasks({built.task.name: built}), None
+    if limit is not None:
+        samples = _first(built, limit)
+        tasks = {name: task for name, task in tasks.items() if samples[name]}  # to the harness no samples are all of them
+    model = HarnessLM(backend, cache, show, generated, seed)
+    with _quiet():
+        report = evaluator.evaluate(
+            lm=model,
+            task_dict={"tasks": tasks, "groups": {}},
+            samples=samples,
+            bootstrap_iters=0,
+            log_samples=True,
         )
-    if report is None:
-        raise XmodelError(f"--tasks {task}: the harness gave no result")
-    metrics = report["results"][task]
-    scores = {name.removesuffix(",none"): value for name, value in metrics.items() if name.endswith(",none")}
-    return {**scores, "examples": report["n-samples"][task]["effective"]}
+    assert report is not None  # it is for other ranks of a distributed evaluation
+    items: Items = []
+    for part, task in built.parts.items():
+        if task.config.task in tasks:
+            items += items_of(built, part, report["samples"][task.config.task])
+    for index, item in enumerate(items):
+        item["id"] = index
+    return report["results"], items
 
 
-def _data_file(data_dir: Path, task: str) -> Path:
-    stem = data_dir / task / TASKS[task].split
-    for path in (stem.with_name(f"{stem.name}.jsonl"), stem.with_name(f"{stem.name}.jsonl.gz")):
-        if path.is_file():
-            return path
-    raise XmodelError(f"{stem}.jsonl.gz: no such file (nor .jsonl); --data-dir must hold the task's data")
+def _first(built: BuiltTask, limit: int) -> dict[str, list[int]]:
+    """Return indices by the harness's task name: the first of every part, as many of each, ``limit`` in all."""
+    sizes = {task.config.task: len(task.eval_docs) for task in built.parts.values()}
+    taken = dict.fromkeys(sizes, 0)
+    left = min(limit, sum(sizes.values()))
+    while left:
+        for name, size in sizes.items():
+            if left and taken[name] < size:
+                taken[name], left = taken[name] + 1, left - 1
+    return {name: list(range(count)) for name, count in taken.items()}
+
+
+def items_of(built: BuiltTask, part: str | None, samples: Sequence[dict[str, Any]]) -> Items:
+    """Return one line for each document: the harness gives one for each filter of it."""
+    by_document: dict[int, dict[str, Any]] = {}
+    for sample in samples:
+        item = by_document.get(sample["doc_id"])
+        if item is None:
+            item = by_document[sample["doc_id"]] = {
+                "id": 0,
+                "part": part,
+                "doc_id": sample["doc_id"],
+                **_answered(sample),
+            }
+        headline = sample["filter"] == built.task.filter
+        for metric in sample["metrics"]:
+            name = metric if headline else f"{metric},{sample['filter']}"
+            item["scores"][name] = _number(sample[metric])
+        if headline:
+            if item["options"] is None:
+                item["answer"] = _plain(sample["filtered_resps"][0])
+            value = item["scores"].get(built.task.metric)
+            item["correct"] = int(value) if value in (0.0, 1.0) else None
+    return list(by_document.values())
+
+
+def _answered(sample: dict[str, Any]) -> dict[str, Any]:
+    """Return prompt, options, target and output of a document."""
+    arguments, responses = sample["arguments"], [response[0] for response in sample["resps"]]
+    item: dict[str, Any] = {"target": _plain(sample["target"]), "scores": {}, "correct": None, "answer": None}
+    if len(arguments[0]) < 2:  # a rolling text
+        return {**item, "prompt": arguments[0][0], "options": None, "output": responses[0]}
+    if not isinstance(arguments[0][1], str):
+        return {**item, "prompt": arguments[0][0], "options": None, "output": responses[0]}
+    # WinoGrande fills the gap in the context and scores what comes after: what differs is the option.
+    contexts = [context for context, _ in arguments]
+    common = contexts[0]
+    if len(set(contexts)) > 1:
+        common = common[: min(common_length(common, context) for context in contexts)].rpartition(" ")[0]
+    options = [context[len(common) :] + continuation for context, continuation in arguments]
+    nats = [response[0] for response in responses]
+    best = max(range(len(nats)), key=nats.__getitem__)
+    return {**item, "prompt": common, "options": options, "output": nats, "answer": best}
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, int | float | str | None) else str(value)
+
+
+def _number(value: Any) -> Any:
+    return [float(part) for part in value] if isinstance(value, tuple | list) else float(value)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The harness logs each of its steps; a user of ours sees warnings only."""
+    """Keep the harness from logging each of its steps, and from drawing a bar for each part of a task."""
     logger = logging.getLogger("lm_eval")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
+    level, bar = logger.level, harness_task.tqdm
+    logger.setLevel(logging.ERROR)
+    harness_task.tqdm = lambda iterable, **_: iterable
     try:
         yield
     finally:
         logger.setLevel(level)
-
-
-Request = tuple[Any, list[int], list[int]]
-
-
-class HarnessLM(TemplateLM):
-    """Our model as the harness sees it; every encoding begins with one ``<s>``, as every training document does."""
-
-    def __init__(self, model: Xmodel2, tokenizer: Tokenizer, batch_tokens: int = _BATCH_TOKENS) -> None:
-        super().__init__()
-        self._model, self._tokens, self._batch_tokens = model.eval(), tokenizer, batch_tokens
-        self._context = model.settings.max_position_embeddings
-
-    @property
-    def eot_token_id(self) -> int:
-        """``</s>``."""
-        return self._tokens.eos_id
-
-    @property
-    def prefix_token_id(self) -> int:
-        """``<s>``, what stands before a continuation without context."""
-        return self._tokens.bos_id
-
-    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
-        """Return ids, with ``<s>`` unless it is declined."""
-        return ([] if add_special_tokens is False else [self._tokens.bos_id]) + self._tokens.encode(string)
-
-    def _loglikelihood_tokens(self, requests: Sequence[Request], **_: Any) -> list[tuple[float, bool]]:
-        """Return (log-probability, whether it is the greedy one) of each continuation after its context."""
-        found: list[tuple[float, bool]] = [(0.0, True)] * len(requests)
-        rows = [(context + continuation)[-(self._context + 1) :] for _, context, continuation in requests]
-        for batch in self._batches([len(row) for row in rows]):
-            scored = self._score([rows[i] for i in batch], [len(requests[i][2]) for i in batch])
-            for i, score in zip(batch, scored, strict=True):
-                found[i] = score
-        return found
-
-    @torch.no_grad()
-    def _score(self, rows: list[list[int]], wanted: list[int]) -> list[tuple[float, bool]]:
-        """Score the last ``wanted`` tokens of each row; rows are padded on the right, which causal attention never sees."""
-        device = self._model.embed_tokens.weight.device
-        longest = max(len(row) for row in rows)
-        ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=device)
-        hidden_BSH = self._model.hidden(ids[:, :-1])
-        scores = []
-        for row, hidden_SH, target, count in zip(rows, hidden_BSH, ids, wanted, strict=True):
-            count = min(count, len(row) - 1)
-            logits = self._model.logits(hidden_SH[len(row) - 1 - count : len(row) - 1]).float()
-            tokens = target[len(row) - count : len(row)]
-            nats = F.cross_entropy(logits, tokens, reduction="sum")
-            scores.append((-float(nats), bool((logits.argmax(-1) == tokens).all())))
-        return scores
-
-    def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
-        """Yield indices, longest first, as many as fit into the token budget at the longest one's length."""
-        order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-        while order:
-            size = max(1, self._batch_tokens // max(1, lengths[order[0]]))
-            yield order[:size]
-            order = order[size:]
-
-    def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
-        """Return the log-probability of each whole text, in windows of the model's context."""
-        totals = []
-        for request in requests:
-            tokens = self.tok_encode(request.args[0], add_special_tokens=False)
-            windows = get_rolling_token_windows(tokens, self.prefix_token_id, self._context, context_len=1)
-            pairs = [(None, *make_disjoint_window(window)) for window in windows]
-            totals.append(sum(score for score, _ in self._loglikelihood_tokens(pairs)))
-        return totals
-
-    def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
-        """Return greedy continuations, cut before the first stop string."""
-        answers = [""] * len(requests)
-        prompts = [self.tok_encode(request.args[0]) for request in requests]
-        limits = [int(request.args[1].get("max_gen_toks", 256)) for request in requests]
-        for batch in self._batches([len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True)]):
-            limit = min(max(limits[i] for i in batch), self._context - 1)
-            room = self._context - limit
-            ids = generate(self._model, [prompts[i][-room:] for i in batch], limit, self._tokens.stop_ids)
-            for i, answer in zip(batch, ids, strict=True):
-                text = self._tokens.decode(answer[: limits[i]], skip_special_tokens=True)
-                until = requests[i].args[1].get("until", [])
-                for stop in [until] if isinstance(until, str) else until:
-                    text = text.partition(stop)[0] if stop else text
-                answers[i] = text
-        return answers
+        harness_task.tqdm = bar

@@ -10,6 +10,7 @@ share its text, and questions after the same examples share those. Positions are
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -46,7 +47,7 @@ def tree_rows(sequences: Sequence[Sequence[int]], max_tokens: int = MAX_TOKENS) 
     row, columns, before = TreeRow(), list[int](), tuple[int, ...]()
     for index in sorted(range(len(sequences)), key=lambda i: tuple(sequences[i])):
         sequence = tuple(sequences[index])
-        common = _common(before, sequence)
+        common = common_length(before, sequence)
         too_long = len(row) + len(sequence) - common > max_tokens
         if row.ids and (common * _LEAST_SHARE < len(sequence) or (too_long and common < len(sequence))):
             yield row
@@ -120,7 +121,7 @@ def batch_mask(rows: Sequence[TreeRow], device: torch.device | str) -> torch.Ten
     return (seen & (place[None, :, None] >= place[None, None, :]))[:, None]
 
 
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
+def common_length(a: Sequence[Any], b: Sequence[Any]) -> int:
     """Return the length of the common beginning."""
     length = min(len(a), len(b))
     for place in range(length):

@@ -55,7 +55,7 @@ def _results(results: dict[str, Any], state: dict[str, Any]) -> list[str]:
         for name, row in heldout.items():
             bits = f"{row['bits_per_byte']:.3f}" if "bits_per_byte" in row else ""
             lines.append(f"| {name} | {row['loss']:.3f} | {bits} |")
-    reasoning = results.get("reasoning", {})
+    reasoning = results.get("questions", {})
     stages = ["stable", "decay"] if stage == "decay" else [stage]
     found = [f"{reasoning[s]['accuracy']:.1%} at step {results['steps'][s]} ({s})" for s in stages if s in reasoning]
     if found:

@@ -73,7 +73,7 @@ def _summary(recipe: Recipe, steps: list[dict[str, Any]], results: dict[str, Any
             ("tokens/s, median", f"{speeds[len(speeds) // 2]:,.0f}"),
             ("last loss", f"{steps[-1]['loss']:.3f}"),
         ]
-    reasoning = results.get("reasoning", {})
+    reasoning = results.get("questions", {})
     if "decay" in reasoning and "stable" in reasoning:
         before, after = reasoning["stable"]["accuracy"], reasoning["decay"]["accuracy"]
         cells.append(("reasoning before → after decay", f"{before:.1%} → {after:.1%}"))
@@ -159,7 +159,7 @@ def _evaluation(results: dict[str, Any]) -> str:
             "unigram loss",
         ]
         parts.append(table(head, rows, "Held-out loss, nats a token (5-gram and unigram on the same training tokens)"))
-    reasoning = results.get("reasoning", {})
+    reasoning = results.get("questions", {})
     if reasoning:
         columns = [stage for stage in ("stable", "decay", "majority") if stage in reasoning]
         names = list(dict.fromkeys(task for stage in columns for task in reasoning[stage]["by_task"]))
@@ -173,9 +173,6 @@ def _evaluation(results: dict[str, Any]) -> str:
             "majority": "commonest answer",
         }
         parts.append(table(["reasoning task", *(titles[c] for c in columns)], rows, "Exact match, greedy generation"))
-    for name, metrics in results.get("harness", {}).items():
-        rows = [[metric, _number(value)] for metric, value in metrics.items()]
-        parts.append(table([name, ""], rows, f"lm-evaluation-harness: {name}"))
     return (
         "\n".join(parts)
         or "<p>Not evaluated yet: run <code>xmodel2 eval</code> with <code>--out results.json</code>.</p>"
