@@ -46,7 +46,7 @@ class _Link:
             write_frame(self.writer, [verb, *operands])
             answer = read_frame(self.reader, self.answer_bytes)
         except (EOFError, OSError):
-            self.stop("exited early")
+            self.stop("gone")
         except (ValueError, RecursionError) as error:
             self.stop(f"exception {type(error).__name__}: {error}")
         match answer:
@@ -140,7 +140,8 @@ class _Remote:
 def run_tests(job: dict[str, Any], reader: int, writer: int, seconds: float, answer_bytes: int) -> tuple[str, float]:
     """Have the solution run, then the tests with the names they take from it; return the reason and the seconds.
 
-    ``job`` has ``solution``, ``prelude``, ``tests`` and ``names``. The reason is "passed" only if the tests ran to their end.
+    ``job`` has ``solution``, ``prelude``, ``tests`` and ``names``. The reason is "passed" only if the tests ran to their end, and
+    "gone" where the solution's process ended or hung up.
     """
     link = _Link(reader, writer, answer_bytes)
 

@@ -17,7 +17,7 @@ _SEQUENCES: dict[str, Any] = {"list": list, "tuple": tuple, "set": set, "frozens
 _TYPES = {
     kind.__name__: kind for kind in (bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset, object)
 }
-_VIEWS: tuple[type, ...] = (type({}.keys()), type({}.items()))  # equal to a set of the same items
+_VIEWS: Any = (type({}.keys()), type({}.items()))  # equal to a set of the same items
 _HEADER = 4  # bytes
 
 
@@ -38,7 +38,7 @@ def encode(value: Any, refer: Callable[[Any], Any]) -> Any:
         return str.__str__(value)
     for name, kind in _SEQUENCES.items():
         if isinstance(value, kind):
-            return [name, *(encode(item, refer) for item in kind.__iter__(value))]
+            return [name, *(encode(item, refer) for item in value)]
     if isinstance(value, dict):
         return ["dict", *(encode(part, refer) for item in dict.items(value) for part in item)]
     if isinstance(value, _VIEWS):

@@ -149,9 +149,11 @@ def _run_one(settings: dict[str, Any], home: int | None) -> bool:
 
 
 def _explained(verdict: list[Any], end: int) -> list[Any]:
-    """Return the verdict with the signal that ended the solution, where one did."""
+    """Return the verdict, with the signal that ended the solution where one did."""
     reason, seconds = verdict
-    return [f"killed by {signal.Signals(-end).name}" if reason == "exited early" and end < 0 else reason, seconds]
+    if reason == "gone":
+        reason = f"killed by {signal.Signals(-end).name}" if end < 0 else "exited early"
+    return [reason, seconds]
 
 
 def _fork(run: Callable[..., None], *descriptors: int) -> int:
