@@ -34,7 +34,7 @@ _PRELOADED = (
     "heapq itertools lzma math numbers operator queue re statistics string struct textwrap threading time typing zlib"
 )
 """Imported once: solutions start sooner, and system libraries that these need are loaded before the root is left."""
-_PRELOADED_LIBRARIES = ("libgcc_s.so.1", "libstdc++.so.6")  # for NumPy
+_PRELOADED_LIBRARIES = ("libpthread.so.0", "libz.so.1", "libgcc_s.so.1", "libstdc++.so.6")  # what NumPy needs
 _GRACE = 2.0  # seconds that the tests' process has beyond the limit to say so itself
 _RESERVED_PROCESSES = 8  # of the limit's: our own
 _COPIES = 32  # descriptors from here on are a child's copies
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def _refuse(error: Exception) -> NoReturn:
-    write_frame(1, ["refused", str(error)])
+    write_frame(1, ["refused", (isinstance(error, OSError) and error.strerror) or str(error)])
     os._exit(1)
 
 

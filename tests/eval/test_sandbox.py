@@ -1,0 +1,230 @@
+"""Hostile programs are contained and none passes, as root and as an ordinary user; honest ones pass as in a plain interpreter.
+
+A hostile program answers its tests rightly only if it got what it wanted: "passed" is the word for a breach.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pytest
+
+from xmodel2.errors import XmodelError
+from xmodel2.eval.code_tasks import score_programs
+from xmodel2.eval.sandbox import Limits, Program, Verdict, run_programs
+
+FOLDER = Path(__file__).parent / "hostile"
+HOSTILE = sorted(path.stem for path in FOLDER.glob("*.txt"))
+LIMITS = Limits(seconds=0.7, memory=200 << 20)
+USERS = ["this user", "an ordinary user"] if os.geteuid() == 0 else ["this user"]
+HONEST = "def f(x):\n    return x + 1"
+
+REASONS = {
+    "catches_everything": "timeout",
+    "endless_output": "timeout",
+    "exit_code": "exited early",
+    "exit_when_called": "exited early",
+    "fork_bomb": "assertion",
+    "infinite_loop": "timeout",
+    "other_ends": "exited early",
+    "segmentation_fault": "killed by SIGSEGV",
+    "sleeps": "timeout",
+    "system_exit": "exited early",
+    "system_exit_when_called": "exited early",
+    "uninterruptible": "timeout",
+}
+
+
+def program(solution: str, tests: str = "assert f(1) == 2\nassert f(41) == 42") -> Program:
+    return Program(solution, tests, names=("f",))
+
+
+@dataclass
+class Surroundings:
+    """What hostile programs are after."""
+
+    file: Path
+    process: subprocess.Popen[bytes]
+    server: socket.socket
+
+    def given(self, name: str) -> Program:
+        constants = {
+            "PID": self.process.pid,
+            "PORT": self.server.getsockname()[1],
+            "FILE": str(self.file),
+            "REPOSITORY": str(FOLDER.parents[2]),
+        }
+        lines = [f"{key} = {value!r}\n" for key, value in constants.items()]
+        return program("".join(lines) + (FOLDER / f"{name}.txt").read_text())
+
+
+@pytest.fixture(scope="module")
+def around() -> Iterator[Surroundings]:
+    """A file that anybody may read, write and delete, a process, a listening socket."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o777)
+    file = folder / "file"
+    file.write_text("SECRET")
+    file.chmod(0o666)
+    with socket.create_server(("127.0.0.1", 0)) as server, subprocess.Popen(["sleep", "600"]) as process:
+        server.setblocking(False)
+        yield Surroundings(file, process, server)
+        process.kill()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def run_elsewhere(
+    before: list[str], programs: list[Program], *arguments: str, limits: Limits = LIMITS
+) -> list[Verdict] | str:
+    """Run programs behind ``before`` in another process; return the verdicts, or why it refused."""
+    given = {"programs": [asdict(one) for one in programs], "limits": asdict(limits)}
+    done = subprocess.run(
+        [*before, sys.executable, str(FOLDER / "run.py"), *arguments],
+        input=json.dumps(given),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(FOLDER.parents[2]), "XMODEL2_SECRET": "1"},
+    )
+    answer = json.loads(done.stdout)
+    return answer if isinstance(answer, str) else [Verdict(*parts) for parts in answer]
+
+
+@pytest.fixture(scope="module", params=USERS)
+def verdicts(request: pytest.FixtureRequest, around: Surroundings) -> dict[str, Verdict]:
+    """The verdicts of the whole table, with an honest program at its end."""
+    programs = [*(around.given(name) for name in HOSTILE), program(HONEST)]
+    if request.param == "this user":
+        found = run_elsewhere([], programs)
+    else:
+        found = run_elsewhere(["unshare", "--mount"], programs, "ordinary")
+    assert not isinstance(found, str), found
+    return dict(zip([*HOSTILE, "honest"], found, strict=True))
+
+
+def test_no_hostile_program_passes(verdicts: dict[str, Verdict]) -> None:
+    assert len(HOSTILE) >= 70
+    assert [name for name in HOSTILE if verdicts[name].passed] == []
+    assert verdicts["honest"].passed
+
+
+def test_reasons_say_what_happened(verdicts: dict[str, Verdict]) -> None:
+    assert {name: verdicts[name].reason for name in REASONS} == REASONS
+    assert max(verdict.seconds for verdict in verdicts.values()) < LIMITS.seconds + 3
+
+
+def test_nothing_outside_was_touched(verdicts: dict[str, Verdict], around: Surroundings) -> None:
+    assert around.file.read_text() == "SECRET"
+    assert around.process.poll() is None
+    assert not Path(f"/tmp/xmodel2-{around.process.pid}").exists()
+    assert not Path(f"/dev/shm/xmodel2-{around.process.pid}").exists()
+    with pytest.raises(BlockingIOError):
+        around.server.accept()
+
+
+def test_no_process_is_left(verdicts: dict[str, Verdict]) -> None:
+    mark = f'"seconds": {LIMITS.seconds}, "memory": {LIMITS.memory}'
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            assert mark not in path.read_text(errors="replace")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+
+
+def test_it_refuses_without_namespaces_unless_told_otherwise(around: Surroundings) -> None:
+    forbid = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"'
+    before = ["unshare", "--user", "--map-root-user", "sh", "-c", forbid, "sh"]
+    assert "can't be isolated here: new user namespace" in str(run_elsewhere(before, [program(HONEST)]))
+
+    names = ["read_file", "fork_bomb", "any_socket", "signal_others", "exit_code", "forged_verdict", "memory_bomb"]
+    programs = [program(HONEST), *(around.given(name) for name in names)]
+    found = run_elsewhere(before, programs, "insist", limits=Limits(seconds=2, memory=200 << 20))
+    assert not isinstance(found, str), found
+    # Unconfined, a program does read the user's files; the rest holds all the same.
+    assert [verdict.passed for verdict in found] == [True, True, False, False, False, False, False, False]
+
+
+ANSWERS = [
+    ("[1, (2.5, 'a'), {3}, {4: None}]", "assert f(0) == [1, (2.5, 'a'), {3}, {4: None}]"),
+    ("collections.Counter('aab')", "assert f(0) == {'a': 2, 'b': 1}"),
+    ("collections.OrderedDict(a=1)", "assert f(0) == {'a': 1}"),
+    ("collections.namedtuple('P', 'x y')(1, 2)", "assert f(0) == (1, 2)"),
+    ("{1: 2}.keys()", "assert f(0) == {1}"),
+    ("fractions.Fraction(4, 2)", "assert f(0) == 2"),
+    ("decimal.Decimal('0.1')", "assert f(0) != 0.1"),
+    ("10 ** 6000", "assert f(0) == 10 ** 6000"),
+    ("(True, 1j, b'x', range(3), float('inf'))", "assert f(0) == (True, 1j, b'x', range(3), float('inf'))"),
+    ("float('nan')", "assert f(0) != f(0)"),
+    ("'\\ud800'", "assert f(0) == '\\ud800'"),
+    ("(i * i for i in range(3))", "assert list(f(0)) == [0, 1, 4]"),
+    ("map(str, [1, 2])", "assert tuple(f(0)) == ('1', '2')"),
+    ("collections.deque([1, 2])", "d = f(0)\nassert len(d) == 2 and d[1] == 2 and 2 in d and list(d) == [1, 2]"),
+    ("numpy.arange(3).sum()", "assert f(0) == 3"),
+    ("int(x)", "try:\n    f('a')\nexcept ValueError:\n    pass\nelse:\n    assert False"),
+    ("isinstance(1, x)", "assert f(int)"),
+]
+
+
+def test_answers_arrive_as_they_were() -> None:
+    imports = "import collections, decimal, fractions"
+    programs = [
+        program(f"{imports}{', numpy' * ('numpy' in answer)}\ndef f(x): return {answer}", tests)
+        for answer, tests in ANSWERS
+    ]
+    found = score_programs(programs, Limits(seconds=20))
+    assert [(row, one.reason) for row, one in zip(ANSWERS, found, strict=True) if not one.passed] == []
+
+
+def test_objects_of_the_solution_can_be_used_by_the_tests() -> None:
+    solution = "class Node:\n    def __init__(self, x): self.x, self.next = x, None\ndef f(n): return n.x + n.next.x"
+    tests = "a = Node(1)\na.next = Node(2)\nassert f(a) == 3\nassert a.next.x == 2"
+    assert score_programs([Program(solution, tests, names=("Node", "f"))])[0].passed
+
+
+FAILURES = {
+    "def f(x): return x": "assertion",
+    "def f(x): return x +": "exception SyntaxError: invalid syntax (<solution>, line 1)",
+    "def f(x): return y": "exception NameError: name 'y' is not defined",
+    "def g(x): return x + 1": "exception NameError: name 'f' is not defined",
+    "def f(x): return [0] * (1 << 30)": "memory",
+}
+
+
+def test_failures_have_a_reason() -> None:
+    found = score_programs([program(solution) for solution in FAILURES], Limits(seconds=20))
+    assert [one.reason for one in found] == list(FAILURES.values())
+
+
+def test_a_verdict_is_the_same_every_time() -> None:
+    solution = "import random\ndef f(x): return [*{'a', 'b', 'c', 'd', 'e'}, random.random()]"
+    one = program(solution + "\nraise ValueError(f(0))")
+    assert len({found.reason for _ in range(2) for found in score_programs([one, one])}) == 1
+
+
+def test_it_can_be_left_early() -> None:
+    for _, found in run_programs([program(HONEST)] * 50, workers=1):
+        assert found.passed
+        break
+
+
+def test_a_worker_that_dies_is_replaced() -> None:
+    """A test text that ends its own process, which no solution can, costs that program only."""
+    programs = [program(HONEST), program(HONEST, "import os\nos.kill(os.getpid(), 9)"), program(HONEST)]
+    assert [found.passed for found in score_programs(programs, workers=1)] == [True, False, True]
+
+
+def test_nothing_to_run() -> None:
+    assert score_programs([]) == []
+
+
+def test_refusal_is_a_users_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(XmodelError, match="/bin/false did not start"):
+        score_programs([program(HONEST)])
