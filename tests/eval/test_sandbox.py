@@ -10,7 +10,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -80,6 +82,10 @@ def around() -> Iterator[Surroundings]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(FOLDER.parents[2]), "XMODEL2_SECRET": "1"}
+
+
 def run_elsewhere(
     before: list[str], programs: list[Program], *arguments: str, limits: Limits = LIMITS
 ) -> list[Verdict] | str:
@@ -91,7 +97,7 @@ def run_elsewhere(
         stdout=subprocess.PIPE,
         text=True,
         check=True,
-        env={**os.environ, "PYTHONPATH": str(FOLDER.parents[2]), "XMODEL2_SECRET": "1"},
+        env=environment(),
     )
     answer = json.loads(done.stdout)
     return answer if isinstance(answer, str) else [Verdict(*parts) for parts in answer]
@@ -129,13 +135,36 @@ def test_nothing_outside_was_touched(verdicts: dict[str, Verdict], around: Surro
         around.server.accept()
 
 
-def test_no_process_is_left(verdicts: dict[str, Verdict]) -> None:
-    mark = f'"seconds": {LIMITS.seconds}, "memory": {LIMITS.memory}'
+def workers_with(limits: Limits) -> set[str]:
+    """Return the processes of sandboxes with these limits, by their command lines."""
+    mark, found = f'"seconds": {limits.seconds}, "memory": {limits.memory}', set()
     for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            assert mark not in path.read_text(errors="replace")
-        except (FileNotFoundError, ProcessLookupError):
-            continue
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if mark in path.read_text(errors="replace"):
+                found.add(path.parent.name)
+    return found
+
+
+def test_no_process_is_left(verdicts: dict[str, Verdict]) -> None:
+    assert workers_with(LIMITS) == set()
+
+
+def test_everything_ends_with_a_killed_caller(around: Surroundings) -> None:
+    limits = Limits(seconds=0.75)
+    given = {"programs": [asdict(around.given("sleeps"))] * 50, "limits": asdict(limits)}
+    caller = subprocess.Popen([sys.executable, str(FOLDER / "run.py")], stdin=subprocess.PIPE, env=environment())
+    assert caller.stdin is not None
+    caller.stdin.write(json.dumps(given).encode())
+    caller.stdin.close()
+    while len(workers_with(limits)) < 5:  # until solutions run
+        assert caller.poll() is None
+        time.sleep(0.02)
+    caller.kill()
+    caller.wait()
+    last = time.monotonic() + 20
+    while workers_with(limits) and time.monotonic() < last:
+        time.sleep(0.02)
+    assert workers_with(limits) == set()
 
 
 def test_it_refuses_without_namespaces_unless_told_otherwise(around: Surroundings) -> None:
@@ -184,7 +213,7 @@ def test_answers_arrive_as_they_were() -> None:
 
 def test_objects_of_the_solution_can_be_used_by_the_tests() -> None:
     solution = "class Node:\n    def __init__(self, x): self.x, self.next = x, None\ndef f(n): return n.x + n.next.x"
-    tests = "a = Node(1)\na.next = Node(2)\nassert f(a) == 3\nassert a.next.x == 2"
+    tests = "a, b = Node(1), Node(2)\na.next = b\nassert f(a) == 3\nassert a.next.x == 2\nassert a.next == b != a"
     assert score_programs([Program(solution, tests, names=("Node", "f"))])[0].passed
 
 

@@ -179,7 +179,7 @@ def _ready_workers(count: int, limits: Limits, insist: bool, stack: ExitStack) -
     workers = [_Worker(limits, None) for _ in range(count)]
     for worker in workers:
         stack.callback(worker.close)
-    reason = "".join([worker.refusal() for worker in workers][:1])
+    reason = next(filter(None, [worker.refusal() for worker in workers]), "")
     if reason and not insist:
         raise XmodelError(
             f"Programs can't be isolated here: {reason}. They are hostile, so none was run. Allow user namespaces (sysctl "

@@ -26,14 +26,14 @@ _VERBS: dict[str, Callable[..., Any]] = {
 
 def serve(reader: int, writer: int) -> None:
     """Answer requests, each a list of a verb and its operands, until the other side closes."""
-    objects: list[Any] = []
+    objects: dict[int, Any] = {}  # by identity; kept alive, so that this stays unique
     space: dict[str, Any] = {}  # without a __name__, as the reference scorer runs programs
 
     def refer(value: Any) -> list[Any]:
         if isinstance(value, ModuleType):
             return ["ref", None, value.__name__]
-        objects.append(value)
-        return ["ref", len(objects) - 1]
+        objects[id(value)] = value
+        return ["ref", id(value)]
 
     while True:
         verb, *operands = read_frame(reader)

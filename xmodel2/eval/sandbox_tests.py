@@ -33,6 +33,7 @@ class _Link:
     def __init__(self, reader: int, writer: int, answer_bytes: int) -> None:
         self.reader, self.writer, self.answer_bytes = reader, writer, answer_bytes
         self.over = ""
+        self.remotes: dict[int, _Remote] = {}
 
     def stop(self, reason: str) -> NoReturn:
         self.over = self.over or reason
@@ -70,7 +71,7 @@ class _Link:
     def _resolve(self, parts: list[Any]) -> Any:
         match parts:
             case [int(number)]:
-                return _Remote(self, number)
+                return self.remotes.setdefault(number, _Remote(self, number))
         raise ValueError("not a reference")
 
     def _data(self, value: Any) -> Any:

@@ -144,7 +144,9 @@ def _run_one(settings: dict[str, Any], home: int | None) -> bool:
         os.kill(process, signal.SIGKILL)
         ends.append(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
     if started:
-        write_frame(1, _explained(verdict or ["killed", settings["seconds"]], ends[0]))
+        # Without a word, the tests' process was still running, unless it ended in another way than by our own signal.
+        silent = "timeout" if ends[1] == -signal.SIGKILL else "killed"
+        write_frame(1, _explained(verdict or [silent, settings["seconds"]], ends[0]))
     return started
 
 
