@@ -10,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import lm_eval
+import lm_eval.utils
 import pytest
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks import TaskManager
@@ -194,7 +194,12 @@ def metric_loads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 @pytest.mark.parametrize("name", TASKS)
 def test_asks_and_scores_as_plain_lm_eval(
-    name: str, mirror: Path, tmp_path: Path, metric_loads: list[str], caplog: pytest.LogCaptureFixture
+    name: str,
+    mirror: Path,
+    tmp_path: Path,
+    metric_loads: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.ERROR)
     task, built = TASKS[name], build_tasks([name], Mirror(mirror))[name]
@@ -204,7 +209,9 @@ def test_asks_and_scores_as_plain_lm_eval(
         plain = plain_task(task, part, splits, tmp_path)
         assert plain.config.num_fewshot in (None, task.num_fewshot)
         ours.build_all_requests()
-        plain.build_all_requests()
+        with monkeypatch.context() as patch:
+            patch.setattr(lm_eval.utils.env, "from_string", lm_eval.utils.env.from_string.__wrapped__)
+            plain.build_all_requests()
         assert questions(ours) == questions(plain)
         assert len({i.doc_id for i in ours.instances}) == len(splits[task.split])
         if not task.runs_code:
@@ -274,3 +281,11 @@ def test_nothing_is_loaded_but_the_rows_given(name: str, mirror: Path, monkeypat
     (task,) = build_tasks([name], Mirror(mirror))[name].parts.values()
     assert isinstance(task, HarnessTask)
     assert task.task_docs[0] == ROWS["piqa"][0]
+
+
+@pytest.mark.parametrize("name", ["arc_easy"])
+def test_templates_are_compiled_once(name: str, mirror: Path) -> None:
+    build_tasks([name], Mirror(mirror))
+    environment = lm_eval.utils.env
+    assert environment.from_string("{{ a }}") is environment.from_string("{{ a }}")
+    assert environment.from_string("{{ a }}\n").render(a=1) == "1\n"

@@ -15,11 +15,12 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 import lm_eval
+import lm_eval.utils
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks._yaml_loader import load_yaml
 
@@ -91,7 +92,15 @@ def build_tasks(
     Without ``passes`` HumanEval and MBPP make their prompts, and raise `XmodelError` when an answer is to be scored.
     Raises `XmodelError` as `DataSource.load`, and if what MATH is scored with is not installed.
     """
+    _compile_templates_once()
     return {name: _build(TASKS[name], data.load(TASKS[name]), passes, fewshot_seed) for name in names}
+
+
+def _compile_templates_once() -> None:
+    """Let the harness keep its compiled templates: it compiles each anew for every document (1.4 ms, rendering 0.07)."""
+    environment: Any = lm_eval.utils.env
+    if not hasattr(environment.from_string, "cache_info"):
+        environment.from_string = lru_cache(maxsize=1024)(environment.from_string)
 
 
 def _build(task: Task, data: TaskData, passes: Passes | None, fewshot_seed: int) -> BuiltTask:

@@ -250,6 +250,7 @@ def resolve(suites: Iterable[str] = (), tasks: Iterable[str] = ()) -> list[str]:
 
 
 def _known(option: str, name: str, allowed: Sequence[str]) -> str:
+    name = name.strip()
     if name not in allowed:
         raise XmodelError(f"{option} {name!r}: there are {', '.join(allowed)}.{nearest(name, allowed)}")
     return name
