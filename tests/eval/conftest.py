@@ -45,7 +45,7 @@ def evaluation(tmp_path: Path) -> Callable[..., Path]:
         for task, rows in items.items():
             (folder / "items" / f"{task}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
             metric = next(iter(rows[0]["scores"]))
-            score = sum(row["scores"][metric] for row in rows) / len(rows)
+            score = sum(row["correct"] or 0 for row in rows) / len(rows)
             tasks[task] = {
                 "metric": metric,
                 "score": score,

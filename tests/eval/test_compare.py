@@ -10,7 +10,8 @@ import pytest
 
 from xmodel2.commands.eval_compare import eval_compare
 from xmodel2.errors import XmodelError
-from xmodel2.eval.compare import compare, holm, mcnemar
+from xmodel2.eval.compare import compare
+from xmodel2.eval.paired_test import holm, mcnemar
 
 Evaluation = Callable[..., Path]
 Items = Callable[..., list[dict[str, Any]]]
@@ -65,6 +66,20 @@ def test_scores_between_right_and_wrong_are_tested_by_sign_flips(evaluation: Eva
     assert row["test"] == "sign flips"
     assert "both" not in row
     assert row["p"] == pytest.approx(2 / 2**6, abs=0.005)  # all six up: one of 64, on either side
+
+
+def test_a_perplexity_is_compared_by_word_and_is_no_part_of_a_mean(evaluation: Evaluation) -> None:
+    texts = [(-30.0, 10), (-50.0, 20), (-12.0, 6)]
+    rows = [{**row, "scores": {"word_perplexity": pair}} for row, pair in zip(generated([0] * 3), texts, strict=True)]
+    better = [{**row, "scores": {"word_perplexity": (p + 3, n)}} for row, (p, n) in zip(rows, texts, strict=True)]
+    changes = {"tasks": {"wikitext": {"metric": "word_perplexity"}}}
+    a, b = evaluation("a", {"wikitext": rows}, **changes), evaluation("b", {"wikitext": better}, **changes)
+    result = compare(a, b)
+    row = result["tasks"]["wikitext"]
+    assert row["unit"] == "nats a word"
+    assert row["a"] == pytest.approx(-92 / 36)
+    assert row["difference"] == pytest.approx(9 / 36)
+    assert (row["won"], row["lost"], result["overall"]) == (3, 0, None)
 
 
 def test_other_questions_and_missing_items_are_left_out_by_name(evaluation: Evaluation, option_items: Items) -> None:

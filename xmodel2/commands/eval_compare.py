@@ -66,9 +66,12 @@ def _print_tasks(result: dict[str, Any]) -> None:
             _p(row["p"]),
             _p(row["p_holm"]),
         ]
-        table.add_row(escape(task), *cells)
+        name = task if row["unit"] == "share" else f"{task}, {row['unit']}"
+        table.add_row(escape(name), *cells)
     means = {f"mean of {name}": mean for name, mean in result["suites"].items() if mean["tasks"] > 1}
-    for name, mean in {**means, "mean of all tasks": result["overall"]}.items():
+    if result["overall"]:
+        means["mean of all tasks"] = result["overall"]
+    for name, mean in means.items():
         table.add_row(name, f"{mean['items']:,}", "", "", *_difference(mean), "", "", _p(mean["p"]))
     _print_wide(table)
     for line in _left_out(result):
@@ -76,11 +79,14 @@ def _print_tasks(result: dict[str, Any]) -> None:
 
 
 def _scores(row: dict[str, Any]) -> list[str]:
-    return [f"{row['a']:.2%}", f"{row['b']:.2%}", *_difference(row)]
+    if row["unit"] == "share":
+        return [f"{row['a']:.2%}", f"{row['b']:.2%}", *_difference(row)]
+    low, high = row["interval"]
+    return [f"{row['a']:.3f}", f"{row['b']:.3f}", f"{row['difference']:+.4f}", f"{low:+.4f} .. {high:+.4f}"]
 
 
 def _difference(row: dict[str, Any]) -> tuple[str, str]:
-    """Return difference and interval in points (hundredths)."""
+    """Return difference and interval of shares in points (hundredths)."""
     low, high = row["interval"]
     return f"{100 * row['difference']:+.2f}", f"{100 * low:+.2f} .. {100 * high:+.2f}"
 

@@ -8,20 +8,18 @@ within each task. p-values of single tasks are corrected for their number (Holm,
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import bdtr
 
 from xmodel2.errors import XmodelError
 from xmodel2.eval.intervals import bootstrap_average
+from xmodel2.eval.paired_test import flip_p, flipped_means, holm, mcnemar
 from xmodel2.eval.result_files import ITEMS_FOLDER, item_tasks, read_items, read_results
 from xmodel2.eval.tasks import SUITES
-
-_BLOCK = 1000  # draws at once
 
 Key = tuple[str | None, int]
 
@@ -34,6 +32,8 @@ class _Pairs:
     """Scores of A [N]."""
     b: np.ndarray
     """Scores of B [N]."""
+    share: bool = True
+    """Whether a score is a share; else it is a log-probability, and no part of means over tasks."""
 
     @property
     def difference(self) -> np.ndarray:
@@ -75,13 +75,15 @@ def compare(folder_a: Path, folder_b: Path, draws: int = 10_000, seed: int = 0) 
         metric = results[0]["tasks"][task]["metric"]
         rows[task], pairs = _match(task, metric, *(read_items(folder, task) for folder in folders))
         if pairs is not None:
-            flips = np.concatenate(list(_flipped(pairs.difference, draws, rng)))
+            flips = flipped_means(pairs.difference, draws, rng)
             rows[task] |= _task(pairs, flips, draws, seed)
-            compared[task] = _Compared(pairs.difference, flips)
-    if not compared:
+            if pairs.share:
+                compared[task] = _Compared(pairs.difference, flips)
+    paired = [task for task, row in rows.items() if row["items"]]
+    if not paired:
         reasons = "; ".join(f"{task}: {_why_left_out(row)}" for task, row in rows.items())
         raise XmodelError(f"{folders[0]} and {folders[1]} have no item in common ({reasons})")
-    for task, p in zip(compared, holm([rows[task]["p"] for task in compared]), strict=True):
+    for task, p in zip(paired, holm([rows[task]["p"] for task in paired]), strict=True):
         rows[task]["p_holm"] = p
     suites = {name: [task for task in tasks if task in compared] for name, tasks in SUITES.items()}
     return {
@@ -89,7 +91,7 @@ def compare(folder_a: Path, folder_b: Path, draws: int = 10_000, seed: int = 0) 
         "b": {"folder": str(folders[1]), **results[1]["model"]},
         "tasks": rows,
         "suites": {n: _mean([compared[task] for task in names], draws, seed) for n, names in suites.items() if names},
-        "overall": _mean(list(compared.values()), draws, seed),
+        "overall": _mean(list(compared.values()), draws, seed) if compared else None,
         "only_a": [task for task in tasks[0] if task not in common],
         "only_b": [task for task in tasks[1] if task not in common],
     }
@@ -103,7 +105,7 @@ def _mean(tasks: Sequence[_Compared], draws: int, seed: int) -> dict[str, Any]:
         "items": sum(len(task.difference) for task in tasks),
         "difference": difference,
         "interval": list(bootstrap_average([task.difference for task in tasks], draws=draws, seed=seed)),
-        "p": _flip_p(difference, np.mean([task.flips for task in tasks], axis=0)),
+        "p": flip_p(difference, np.mean([task.flips for task in tasks], axis=0)),
     }
 
 
@@ -116,9 +118,12 @@ def _match(
     other_question = [key for key in both if _asked(of_a[key]) != _asked(of_b[key])]
     changed = set(other_question)
     same = [key for key in both if key not in changed]
-    scores = [[_score(of[key], metric, task) for key in same] for of in (of_a, of_b)]
+    found = [[_score(of[key], metric, task) for key in same] for of in (of_a, of_b)]
+    share = all(count is None for side in found for _, count in side)
+    scores = [[value for value, _ in side] if share else _by_word(side) for side in found]
     row = {
         "metric": metric,
+        "unit": "share" if share else f"nats a {'byte' if 'byte' in metric else 'word'}",
         "items": len(same),
         "only_in_a": len(of_a) - len(both),
         "only_in_b": len(of_b) - len(both),
@@ -135,7 +140,7 @@ def _match(
             if a != b
         ],
     }
-    return row, _Pairs(*map(np.array, scores)) if same else None
+    return row, _Pairs(np.array(scores[0]), np.array(scores[1]), share) if same else None
 
 
 def _by_key(items: Sequence[dict[str, Any]]) -> dict[Key, dict[str, Any]]:
@@ -148,13 +153,21 @@ def _asked(item: dict[str, Any]) -> bytes:
     return hashlib.sha256(json.dumps(asked).encode()).digest()
 
 
-def _score(item: dict[str, Any], metric: str, task: str) -> float:
+def _score(item: dict[str, Any], metric: str, task: str) -> tuple[float, float | None]:
+    """Return a share and None, or of a perplexity the text's log-probability and its words or bytes."""
     value = item["scores"].get(metric)
-    if not isinstance(value, int | float):
-        raise XmodelError(
-            f"items of {task}, id {item['id']}: no number for {metric!r} in 'scores'; evaluate {task} again"
-        )
-    return float(value)
+    match value:
+        case int() | float():
+            return float(value), None
+        case [float() | int() as log_probability, int() | float() as count] if count > 0:
+            return float(log_probability), float(count)
+    raise XmodelError(f"items of {task}, id {item['id']}: no number for {metric!r} in 'scores'; evaluate {task} again")
+
+
+def _by_word(side: Sequence[tuple[float, float | None]]) -> list[float]:
+    """Return log-probabilities over the mean number of words, so that their mean is that of all words."""
+    mean = float(np.mean([count or 1.0 for _, count in side]))
+    return [value / mean for value, _ in side]
 
 
 def _task(pairs: _Pairs, flips: np.ndarray, draws: int, seed: int) -> dict[str, Any]:
@@ -170,43 +183,7 @@ def _task(pairs: _Pairs, flips: np.ndarray, draws: int, seed: int) -> dict[str, 
     if pairs.binary:
         row |= {"both": int((pairs.a * pairs.b).sum()), "neither": int(((1 - pairs.a) * (1 - pairs.b)).sum())}
         return {**row, "test": "McNemar exact", "p": mcnemar(row["won"], row["lost"])}
-    return {**row, "test": "sign flips", "p": _flip_p(difference, flips)}
-
-
-def mcnemar(won: int, lost: int) -> float:
-    """Return the two-sided exact p-value that as uneven a split is chance.
-
-    >>> round(mcnemar(9, 1), 4)
-    0.0215
-    """
-    return min(1.0, 2 * float(bdtr(min(won, lost), won + lost, 0.5)))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values corrected for their number, in the order given.
-
-    >>> holm([0.01, 0.04, 0.03])
-    [0.03, 0.06, 0.06]
-    """
-    corrected = [0.0] * len(p_values)
-    largest = 0.0
-    for rank, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        largest = max(largest, min(1.0, p_values[i] * (len(p_values) - rank)))
-        corrected[i] = largest
-    return corrected
-
-
-def _flipped(difference: np.ndarray, draws: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Yield means with the sign of each item's difference thrown by a coin: what they are if the models are equal."""
-    values, counts = np.unique(np.abs(difference), return_counts=True)
-    for start in range(0, draws, _BLOCK):
-        block = min(_BLOCK, draws - start)
-        heads = rng.binomial(counts, 0.5, size=(block, len(values)))
-        yield (2 * heads - counts) @ values / len(difference)
-
-
-def _flip_p(difference: float, flips: np.ndarray) -> float:
-    return float((1 + (np.abs(flips) >= abs(difference) - 1e-12).sum()) / (1 + len(flips)))
+    return {**row, "test": "sign flips", "p": flip_p(difference, flips)}
 
 
 def _why_left_out(row: dict[str, Any]) -> str:

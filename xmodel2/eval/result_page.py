@@ -23,12 +23,12 @@ _SUITES = ("commonsense", "reasoning")
 _COMMA = ", "
 
 _STYLE = """<style>
-.paper th, .paper td { padding: .3rem .55rem; } .paper th { font-weight: 600; }
+.paper { font-size: .9rem; } .paper th, .paper td { padding: .3rem .4rem; } .paper th { font-weight: 600; }
 .paper tbody th { font-weight: inherit; text-align: left; white-space: nowrap; }
 .paper small { display: block; color: var(--soft); font-weight: normal; white-space: nowrap; }
 .paper tr.ours { background: var(--card); font-weight: 700; border-top: 2px solid #d9822b; border-bottom: 2px solid #d9822b; }
-.paper tr.xmodel2 { font-weight: 700; } .paper td.other { text-decoration: underline dashed #d9822b; text-underline-offset: 3px; }
-.paper td.other small { white-space: normal; min-width: 5rem; }
+.paper tr.xmodel2 { font-weight: 700; } .paper td.other { background: color-mix(in srgb, #d9822b 20%, transparent); }
+.paper td.other small { white-space: normal; color: var(--ink); }
 </style>"""
 
 
@@ -92,7 +92,7 @@ def _warning_text(found: SuiteTable) -> str:
         without = (
             "" if len(found.measured) == 1 else f"; '{_extra_head(found)[0]}' is each row's mean over the same tasks"
         )
-        said.append(f"Not run: {_COMMA.join(found.missing)}. Our average is without them{without}.")
+        said.append(f"Not run: {_COMMA.join(found.missing)}. Our average leaves that out{without}.")
     noted = {c.title: found.ours[c.task].notes for c in found.columns if found.ours[c.task].notes}
     if noted:
         what = "; ".join(f"{title}: {_COMMA.join(notes)}" for title, notes in noted.items())
@@ -102,7 +102,7 @@ def _warning_text(found: SuiteTable) -> str:
 
 def _warning(found: SuiteTable) -> str:
     text = _warning_text(found)
-    return f'<p role="note"><b>{escape(text)}</b></p>' if text else ""
+    return f'<p class="sample" role="note">{escape(text)}</p>' if text else ""
 
 
 def _extra_head(found: SuiteTable) -> list[str]:

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 
 from xmodel2.plots import BLUE, GREY, ORANGE, svg
 
@@ -18,8 +19,8 @@ _NEAR = (0.8, 2.3)  # billions: what fits beside the report's models
 _WIDER_FONTS = 1.1  # a viewer's letters against those that are measured here
 _DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
 _STEPS = (7, 14, 22, 32, 44)  # points from the mark
-_BESIDE = 14  # steps to which no line is needed
-_CROWD = 80  # points within which marks are neighbours
+_PLACES = [(step, *direction) for step, direction in itertools.product(_STEPS, _DIRECTIONS)]
+_ROUNDS = 4  # in which every name looks for a better place
 
 Box = tuple[float, float, float, float]
 
@@ -103,69 +104,81 @@ def _label(figure: Figure, named: Sequence[tuple[Axes, Point, str]], main: Axes)
     """Write each name near its mark, where it covers no mark and no other name, with a line to it if it is not beside it."""
     figure.draw_without_rendering()
     renderer = FigureCanvasAgg(figure).get_renderer()
-    pixels = figure.dpi / 72
-    marks = [axes.transData.transform((*_x(point), point.average)) for axes, point, _ in named]
-    taken: list[Box] = [(x - 4 * pixels, y - 4 * pixels, x + 4 * pixels, y + 4 * pixels) for x, y in marks]
-    for axes, point, _ in named:
-        if point.interval:
-            (x, low), (_, high) = (axes.transData.transform((*_x(point), end)) for end in point.interval)
-            taken.append((x - 3 * pixels, low, x + 3 * pixels, high))
+    pixel = figure.dpi / 72
     edges = figure.bbox.extents
-    inner = [min(axes.bbox.x0 for axes in figure.axes), main.bbox.y0, edges[2], edges[3]]
     # Ours may be written over the gap between two panels; the others stay in theirs.
-    of_main = [main.bbox.x0, main.bbox.y0, edges[2] if main is figure.axes[-1] else main.bbox.x1, edges[3]]
-    # The most crowded first: they have the least choice.
-    crowding = [sum(np.hypot(*(mark - other)) < _CROWD * pixels for other in marks) for mark in marks]
-    for i in sorted(range(len(named)), key=lambda i: -crowding[i]):
-        axes, point, color = named[i]
-        text = axes.annotate(
-            point.name,
-            (*_x(point), point.average),
-            xytext=(0, 0),
-            textcoords="offset points",
-            fontsize=8.5,
-            color="#3b444d" if color == GREY else color,
-            fontweight="normal" if color == GREY else "bold",
-            annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4},
-        )
-        text.set_in_layout(False)
-        size = text.get_window_extent(renderer)
-        wide, high = size.width * _WIDER_FONTS, size.height * _WIDER_FONTS
-        places = [(step, *direction) for step, direction in itertools.product(_STEPS, _DIRECTIONS)]
-        boxes = [_box(marks[i], wide, high, right, up, step * pixels) for step, right, up in places]
-        costs = [
-            step
-            + (up != 0)
-            + (right < 0)
-            + sum(_overlap(box, other) for other in taken)
-            + 50 * _outside(box, of_main if axes is main else inner)
-            for (step, right, up), box in zip(places, boxes, strict=True)
-        ]
-        best = int(np.argmin(costs))
-        step, right, up = places[best]
-        taken.append(boxes[best])
-        text.set_position((right * step, up * step))
-        text.set_horizontalalignment(("center", "left", "right")[right])
-        text.set_verticalalignment(("center", "bottom", "top")[up])
-        if step <= _BESIDE and text.arrow_patch is not None:
-            text.arrow_patch.set_visible(False)
+    anywhere = (min(axes.bbox.x0 for axes in figure.axes), main.bbox.y0, edges[2], edges[3])
+    of_main = (main.bbox.x0, main.bbox.y0, edges[2] if main is figure.axes[-1] else main.bbox.x1, edges[3])
+    marks = [_mark(axes, point, pixel) for axes, point, _ in named]
+    texts = [_text(axes, point, color) for axes, point, color in named]
+    boxes, lines, costs = [], [], []
+    for (axes, point, _), text in zip(named, texts, strict=True):
+        x, y = axes.transData.transform((*_x(point), point.average))
+        wide, high = np.array(text.get_window_extent(renderer).size) * _WIDER_FONTS
+        bounds = of_main if axes is main else anywhere
+        boxes.append(np.array([_box(x, y, wide, high, right, up, step * pixel) for step, right, up in _PLACES]))
+        lines.append(np.array([_line(x, y, right, up, step * pixel) for step, right, up in _PLACES]))
+        near = np.array([step + (up != 0) + (right < 0) for step, right, up in _PLACES])
+        costs.append(near + 50 * np.array([_outside(box, bounds) for box in boxes[-1]]))
+    chosen: dict[int, int] = {}
+    for _, i in itertools.product(range(_ROUNDS), range(len(named))):
+        names = [boxes[j][place] for j, place in chosen.items() if j != i]
+        taken = np.array([*marks[:i], *marks[i + 1 :], *names])
+        chosen[i] = int(np.argmin(costs[i] + _overlaps(boxes[i], taken) + _overlaps(lines[i], taken)))
+    for i, place in chosen.items():
+        step, right, up = _PLACES[place]
+        texts[i].set_position((right * step, up * step))
+        texts[i].set_horizontalalignment(("center", "left", "right")[right])
+        texts[i].set_verticalalignment(("center", "bottom", "top")[up])
+        line = texts[i].arrow_patch
+        if step == _STEPS[0] and line is not None:
+            line.set_visible(False)
 
 
-def _box(mark: np.ndarray, width: float, height: float, right: int, up: int, away: float) -> Box:
+def _mark(axes: Axes, point: Point, pixel: float) -> Box:
+    """Return the room of a mark and its interval, with so much around it that another's name does not seem its own."""
+    low, high = point.interval or (point.average, point.average)
+    (x, bottom), (_, top) = (axes.transData.transform((*_x(point), end)) for end in (low, high))
+    return x - 8 * pixel, bottom - 8 * pixel, x + 8 * pixel, top + 8 * pixel
+
+
+def _text(axes: Axes, point: Point, color: str) -> Annotation:
+    text = axes.annotate(
+        point.name,
+        (*_x(point), point.average),
+        xytext=(0, 0),
+        textcoords="offset points",
+        fontsize=8.5,
+        color="#3b444d" if color == GREY else color,
+        fontweight="normal" if color == GREY else "bold",
+        annotation_clip=False,
+        arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4},
+    )
+    text.set_in_layout(False)
+    return text
+
+
+def _box(x: float, y: float, wide: float, high: float, right: int, up: int, away: float) -> Box:
     """Return left, bottom, right, top of a text that lies in a direction of its mark, pixels."""
-    x, y = mark[0] + right * away, mark[1] + up * away
-    left = x - width * (1 - right) / 2
-    bottom = y - height * (1 - up) / 2
-    return left, bottom, left + width, bottom + height
+    left = x + right * away - wide * (1 - right) / 2
+    bottom = y + up * away - high * (1 - up) / 2
+    return left, bottom, left + wide, bottom + high
 
 
-def _overlap(a: Box, b: Box) -> float:
-    """Return the area that two boxes share, and something for touching at all."""
-    wide, high = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    return wide * high + 60 if wide > 0 and high > 0 else 0.0
+def _line(x: float, y: float, right: int, up: int, away: float) -> Box:
+    """Return the middle of the line from a mark to its text, which must not cross another name either."""
+    x, y = x + right * away / 2, y + up * away / 2
+    wide, high = (abs(side) * max(0.0, away - 20) / 2 for side in (right, up))
+    return x - wide, y - high, x + wide, y + high
 
 
-def _outside(box: Box, inner: Sequence[float]) -> float:
+def _overlaps(boxes: np.ndarray, taken: np.ndarray) -> np.ndarray:
+    """Return the area that each of ``boxes`` [P, 4] shares with all of ``taken`` [T, 4], and something for each it touches."""
+    low = np.maximum(boxes[:, None, :2], taken[:, :2])
+    sides = np.minimum(boxes[:, None, 2:], taken[:, 2:]) - low
+    return np.where((sides > 0).all(-1), sides.prod(-1) + 60, 0.0).sum(-1)
+
+
+def _outside(box: Sequence[float] | np.ndarray, inner: Sequence[float]) -> float:
     """Return how far a box reaches over the edges of another, pixels."""
     return max(0.0, inner[0] - box[0], inner[1] - box[1], box[2] - inner[2], box[3] - inner[3])
