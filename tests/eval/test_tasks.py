@@ -37,7 +37,7 @@ def test_suites_are_the_columns_of_tables_2_and_3() -> None:
 
 def test_names_are_resolved_in_order_each_once() -> None:
     assert resolve(["reasoning"], ["wikitext", "mmlu"]) == [*SUITES["reasoning"], "wikitext"]
-    assert resolve([], "piqa, sciq".split(",")) == ["piqa", "sciq"]
+    assert resolve([], ["piqa", " sciq"]) == ["piqa", "sciq"]
     assert resolve() == []
 
 
