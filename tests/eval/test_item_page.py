@@ -31,7 +31,7 @@ def unpacked(page: str) -> dict[str, Any]:
 def hostile_folder(evaluation: Evaluation, option_items: Items) -> Path:
     items = option_items("AB", "AA", part="algebra")
     generated = {"part": None, "prompt": HOSTILE, "options": None, "target": "x", "output": HOSTILE, "answer": HOSTILE}
-    text = [{"id": 0, **generated, "scores": {"exact_match": 0.0}, "correct": 0}]
+    text = [{"id": i, **generated, "scores": {"exact_match": float(i)}, "correct": i} for i in (0, 1)]
     return evaluation("hostile", {"gsm8k": text, "mmlu": items}, model={"name": HOSTILE, "fingerprint": "f"})
 
 
@@ -78,12 +78,9 @@ def test_it_opens_in_a_browser(evaluation: Evaluation, option_items: Items, tmp_
         return
     quiet = ("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync")
     command = [browser, "--headless", "--no-sandbox", *quiet, f"--user-data-dir={tmp_path / 'browser'}"]
-    seen = {}
-    for view in ("task=gsm8k", "task=mmlu&show=wrong"):
-        dump = [*command, "--virtual-time-budget=20000", "--dump-dom", f"{page.as_uri()}#{view}"]
-        seen[view] = subprocess.run(dump, capture_output=True, timeout=120, check=True).stdout.decode()
-    assert "owned</title>" not in seen["task=gsm8k"]
-    assert "&lt;img src=x onerror=" in seen["task=gsm8k"]
-    assert "1 of 1 items, 0 correct" in seen["task=gsm8k"]
-    assert "1 of 2 items, 0 correct" in seen["task=mmlu&show=wrong"]
-    assert seen["task=mmlu&show=wrong"].count("<article") == 1
+    dump = ("--virtual-time-budget=20000", "--dump-dom", f"{page.as_uri()}#task=gsm8k&show=wrong")
+    seen = subprocess.run([*command, *dump], capture_output=True, timeout=120, check=True).stdout.decode()
+    assert "1 of 2 items, 0 correct" in seen
+    assert seen.count("<article") == 1
+    assert "&lt;img src=x onerror=" in seen
+    assert "owned</title>" not in seen

@@ -21,6 +21,7 @@ from xmodel2.recipe import PRESETS, ModelSettings
 RESULT_PAGE, RESULT_TABLES = "results.html", "results.md"
 _SUITES = ("commonsense", "reasoning")
 _COMMA = ", "
+_LONG = 36  # letters of a name that a figure has room for
 
 _STYLE = """<style>
 .paper { font-size: .9rem; } .paper th, .paper td { padding: .3rem .4rem; } .paper th { font-weight: 600; }
@@ -175,7 +176,8 @@ def _figure(found: SuiteTable, results: Mapping[str, Any]) -> str:
     ]
     parameters = results["model"].get("parameters")
     billions = None if parameters is None else parameters / 1e9
-    ours = Point(found.model, billions, found.values[0], found.values[1:], found.whole)
+    name = found.model if len(found.model) <= _LONG else f"…{found.model[1 - _LONG :]}"
+    ours = Point(name, billions, found.values[0], found.values[1:], found.whole)
     count = f"{len(found.measured)} of {len(found.columns)}" if found.missing else f"{len(found.columns)}"
     drawing = size_figure(rows, XMODEL2, ours, f"average of {count} {found.suite} tasks, %")
     caption = (
