@@ -26,6 +26,8 @@ COMMANDS = (
     ["ratio"],
     ["law"],
     ["eval"],
+    ["calibrate"],
+    ["scaling"],
     ["export"],
     ["chat"],
     ["report"],

@@ -23,6 +23,7 @@ from xmodel2.commands.law import law
 from xmodel2.commands.ratio import ratio
 from xmodel2.commands.release import chat, export, report
 from xmodel2.commands.rivals import rivals
+from xmodel2.commands.scaling import scaling
 from xmodel2.commands.search import search
 from xmodel2.commands.tokenizer import tokenizer_inspect, tokenizer_train
 from xmodel2.commands.train import average, plan, train
@@ -49,6 +50,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "eval fetch": eval_fetch,
     "eval compare": eval_compare,
     "calibrate": calibrate,
+    "scaling": scaling,
     "export": export,
     "chat": chat,
     "report": report,

@@ -138,7 +138,8 @@ def task_summary(built: BuiltTask, items: Items, reports: dict[str, dict[str, An
         "metrics": metrics,
     }
     if len(built.parts) > 1:
-        summary["parts"] = {str(part): _part(items, str(part), task.metric) for part in built.parts}
+        names = dict.fromkeys(item["part"] for item in items)
+        summary["parts"] = {name: _part(items, name, task.metric) for name in names}
     return summary
 
 
@@ -152,7 +153,7 @@ def _is_number(value: Any) -> bool:
 
 def _part(items: Items, part: str, metric: str) -> dict[str, Any]:
     scores = [item["scores"][metric] for item in items if item["part"] == part]
-    return {"score": float(np.mean(scores)) if scores else None, "items": len(scores)}
+    return {"score": float(np.mean(scores)), "items": len(scores)}
 
 
 def _ratio_interval(metric: str, items: Items) -> Interval:
