@@ -118,8 +118,10 @@ def test_what_cannot_be_compared_is_said(evaluation: Evaluation, option_items: I
         compare(a, evaluation("other", {"boolq": items}))
     with pytest.raises(XmodelError, match=r"no item in common \(piqa: 2 items with other prompts"):
         compare(a, evaluation("few-shot", {"piqa": [{**item, "prompt": "x"} for item in items]}))
-    with pytest.raises(XmodelError, match=r"nothing/items: no items"):
+    with pytest.raises(XmodelError, match=r"nothing: no results\.json"):
         compare(a, a.parent / "nothing")
+    with pytest.raises(XmodelError, match=r"empty/items: no items"):
+        compare(a, evaluation("empty", {}))
     (a / "items" / "piqa.jsonl").write_text('{"id": 0, "prompt": "p"}\n')
     with pytest.raises(XmodelError, match=r"piqa\.jsonl, line 1: has no 'output'"):
         compare(a, a)

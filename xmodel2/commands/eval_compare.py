@@ -22,7 +22,7 @@ def eval_compare(
 ) -> None:
     """Compare two evaluations item by item, with a paired test for each task and for the mean over tasks.
 
-    Example: xmodel2 eval compare runs/nano/eval/step-1000 runs/nano/eval/step-2000 --items
+    Example: xmodel2 eval compare runs/nano/evaluation/step-1000 runs/nano/evaluation/step-2000 --items
 
     Args:
         a: folder that an evaluation wrote (--out)

@@ -25,10 +25,11 @@ def read_results(folder: Path) -> dict[str, Any]:
 
 def item_tasks(folder: Path) -> list[str]:
     """Return the tasks whose items were kept, those of results.json in its order. Raises `XmodelError` if there are none."""
+    tasks = read_results(folder)["tasks"]
     files = {path.stem for path in (folder / ITEMS_FOLDER).glob("*.jsonl")}
     if not files:
         raise XmodelError(f"{folder / ITEMS_FOLDER}: no items; evaluate the model again, with --out {folder}")
-    return [task for task in read_results(folder)["tasks"] if task in files]
+    return [task for task in tasks if task in files]
 
 
 def read_items(folder: Path, task: str) -> list[dict[str, Any]]:
