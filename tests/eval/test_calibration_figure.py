@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from xmodel2.eval.calibration import calibrate
-from xmodel2.eval.calibration_figure import reliability_figure, subjects_figure
 from xmodel2.eval.calibration_page import calibration_section, verdict, write_calibration
 from xmodel2.eval.choices import make_choices
 
@@ -31,43 +30,48 @@ def overstated() -> dict[str, Any]:
     return found()
 
 
-def test_the_diagram_says_what_was_measured(overstated: dict[str, Any]) -> None:
-    drawn = reliability_figure(overstated, "MMLU")
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, overstated: dict[str, Any]) -> Path:
+    """Calibrations of the paper's task and, of one item, of another."""
+    out = tmp_path_factory.mktemp("calibration")
+    names = [file.name for file in write_calibration(overstated, out)]
+    assert names == ["calibration.svg", "calibration-subjects.svg", "calibration.html", "calibration.json"]
+    other = [file.name for file in write_calibration(found(1, parts=0, task="arc_easy"), out)]
+    assert other == [f"calibration-arc_easy.{ending}" for ending in ("svg", "html", "json")]
+    return out
+
+
+def test_the_diagram_says_what_was_measured(folder: Path, overstated: dict[str, Any]) -> None:
+    drawn = (folder / "calibration.svg").read_text()
     errors = [f"{name} {overstated[key]['value']:.3f}" for name, key in (("ECE", "ece"), ("MCE", "mce"))]
     assert " · ".join(errors) in drawn
     assert all(f">{row['items']:,}<" in drawn for row in overstated["bins"] if row["items"])
     assert f"at temperature {overstated['temperature']['value']:.2f}" in drawn
-    assert drawn == reliability_figure(overstated, "MMLU")
 
 
-def test_one_item_has_a_diagram() -> None:
-    assert "at temperature" not in reliability_figure(found(1), "MMLU")
+def test_one_item_has_a_diagram_and_no_temperature(folder: Path) -> None:
+    drawn = (folder / "calibration-arc_easy.svg").read_text()
+    assert ">1<" in drawn
+    assert "at temperature" not in drawn
 
 
-def test_subjects_are_ranked_from_the_most_over_confident(overstated: dict[str, Any]) -> None:
-    drawn = subjects_figure(overstated["parts"])
+def test_subjects_have_their_names_and_items(folder: Path) -> None:
+    drawn = (folder / "calibration-subjects.svg").read_text()
     assert "law &amp; &lt;order&gt; (200)" in drawn
     assert "physics (200)" in drawn
 
 
-def test_files_of_the_paper_and_of_other_tasks_stand_side_by_side(tmp_path: Path, overstated: dict[str, Any]) -> None:
-    written = write_calibration(overstated, tmp_path)
-    assert [file.name for file in written] == [
-        "calibration.svg",
-        "calibration-subjects.svg",
-        "calibration.html",
-        "calibration.json",
-    ]
-    assert json.loads(written[-1].read_text()) == overstated
-    page = written[-2].read_text()
-    assert "400 items of the set's 1,000" in page
-    assert "nano &lt;1&gt;" in page
-    assert "over-confident" in page
-    assert "law &amp; &lt;order&gt;" in page
-    other = write_calibration(found(parts=0, task="arc_easy"), tmp_path)
-    assert [file.name for file in other] == [f"calibration-arc_easy.{end}" for end in ("svg", "html", "json")]
-    section = calibration_section(tmp_path)
+def test_the_page_says_what_it_means(folder: Path, overstated: dict[str, Any]) -> None:
+    page = (folder / "calibration.html").read_text()
+    for text in ("nano &lt;1&gt;", "over-confident", "law &amp; &lt;order&gt;", "400 items of the set's 1,000"):
+        assert text in page
+    assert json.loads((folder / "calibration.json").read_text()) == overstated
+
+
+def test_the_section_has_the_papers_task_first(folder: Path) -> None:
+    section = calibration_section(folder)
     assert section.index("Calibration: MMLU") < section.index("Calibration: ARC-e")
+    assert section.count("<figure>") == 3
 
 
 def test_a_folder_without_a_calibration_has_no_section(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def calibrate(
         model: run, checkpoint, model directory, hub id, or one of the report's rivals
         task: a multiple-choice task, such as mmlu or hellaswag
         data_dir: folder of benchmark files (default: the Hugging Face Hub)
-        limit: items at most, the first ones of each subject
+        limit: items at most, the first ones, as many of each subject
         out: folder of the evaluation, and of calibration.json, .svg and .html (default: as of `xmodel2 eval`, or --from)
         from_: folder of a finished evaluation, which is read instead of asking a model
         json: print calibration.json

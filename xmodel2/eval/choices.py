@@ -34,11 +34,6 @@ class Choices:
         """Options of each item [N]."""
         return np.asarray(np.isfinite(self.loglikelihoods).sum(1))
 
-    @property
-    def correct(self) -> np.ndarray:
-        """Whether the option with the largest log-likelihood, the first of equal ones, is the right one [N]."""
-        return np.asarray(self.loglikelihoods.argmax(1) == self.targets)
-
     def probabilities(self, temperature: float | np.ndarray = 1.0) -> np.ndarray:
         """Return softmax(log-likelihoods / temperature) over the options [N, K]; one temperature for all, or for each [N]."""
         weights = np.exp(self.loglikelihoods / np.reshape(temperature, (-1, 1)))
