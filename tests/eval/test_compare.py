@@ -11,7 +11,7 @@ import pytest
 from xmodel2.commands.eval_compare import eval_compare
 from xmodel2.errors import XmodelError
 from xmodel2.eval.compare import compare
-from xmodel2.eval.paired_test import holm, mcnemar
+from xmodel2.eval.paired import holm, mcnemar
 
 Evaluation = Callable[..., Path]
 Items = Callable[..., list[dict[str, Any]]]

@@ -17,7 +17,7 @@ import numpy as np
 
 from xmodel2.errors import XmodelError
 from xmodel2.eval.intervals import bootstrap_average
-from xmodel2.eval.paired_test import flip_p, flipped_means, holm, mcnemar
+from xmodel2.eval.paired import flip_p, flipped_means, holm, mcnemar
 from xmodel2.eval.result_files import ITEMS_FOLDER, item_tasks, read_items, read_results
 from xmodel2.eval.tasks import SUITES
 
