@@ -23,6 +23,12 @@ ROOT = {
     "canonical_solution": "    return math.isqrt(x)\n",
     "test": "METADATA = {}\n\n\ndef check(candidate):\n    for x in range(9):\n        assert candidate(square(x)) == x\n",
 }
+BARE = {
+    "prompt": "def inc(x):\n",
+    "entry_point": "inc",
+    "canonical_solution": "    return x + 1\n",
+    "test": "def check(candidate):\n    assert candidate(1) == 2\n",
+}
 SUM = {
     "text": "Write a function to find the sum of two numbers.",
     "code": "def sum(a, b):\r\n    return a + b",
@@ -47,7 +53,7 @@ def rows(file: str, own: list[dict[str, Any]], step: int) -> list[dict[str, Any]
 
 
 def humaneval_rows() -> list[dict[str, Any]]:
-    return rows("humaneval/test.jsonl.gz", [ROOT], 8)
+    return rows("humaneval/test.jsonl.gz", [ROOT, BARE], 8)
 
 
 def mbpp_rows() -> list[dict[str, Any]]:

@@ -16,7 +16,8 @@ def humaneval_program(doc: dict[str, Any], completion: str) -> Program:
     """Return the program of a row of ``openai_humaneval``: prompt and completion, against ``check`` of the entry point."""
     entry = doc["entry_point"]
     tests = f"{doc['test']}\ncheck({entry})"
-    return Program(solution=doc["prompt"] + completion, tests=tests, names=(entry,), prelude=doc["prompt"])
+    prelude = doc["prompt"] + "    pass\n"  # a whole program, which defines the helpers and stubs the entry point
+    return Program(solution=doc["prompt"] + completion, tests=tests, names=(entry,), prelude=prelude)
 
 
 def mbpp_program(doc: dict[str, Any], completion: str, setup: bool = False) -> Program:
