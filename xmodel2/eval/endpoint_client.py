@@ -179,7 +179,7 @@ class EndpointClient:
         except (requests.Timeout, urllib3.exceptions.TimeoutError):
             raise UnusableError(f"nothing within {self._timeout_s:g} s") from None
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise UnusableError(f"no whole answer ({error})") from None
+            raise UnusableError(f"no whole answer ({_root(error)})") from None
 
     def _refusal(self, response: requests.Response, text: str) -> UnusableError:
         code = response.status_code
@@ -225,6 +225,13 @@ def retry_after_s(value: str | None) -> float:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
     except ValueError:
         return 0.0
+
+
+def _root(error: BaseException) -> str:
+    """Return what the libraries in between have wrapped, such as ConnectionRefusedError."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return f"{type(error).__name__}: {error}"
 
 
 def _parse(text: str) -> Any:
