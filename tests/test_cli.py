@@ -82,9 +82,9 @@ def test_the_road_by_its_commands(road: Path, tmp_path: Path, capsys: pytest.Cap
     assert "go on with --resume" in capsys.readouterr().err
     assert run("train", recipe, "--set", f"data.dir={data}", "train.heldout_every=0", "--out", out, "--resume") == 0
     assert "already finished" in capsys.readouterr().out
-    assert run("eval", out, "--limit", "4", "--out", out / "results.json", "--json") == 0
-    assert json.loads(capsys.readouterr().out)["reasoning"]["decay"]["count"] == 4
-    assert len(json.loads((out / "results.json").read_text())["transcripts"]["decay"]) == 4
+    assert run("eval", out, "--limit", "4", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["questions"]["decay"]["count"] == 4
+    assert len(json.loads((out / "evaluation" / "step-20" / "transcripts.json").read_text())["decay"]) == 4
     assert run("export", out, "--to", "hf", "--out", tmp_path / "hf") == 0
     assert "largest logit difference" in capsys.readouterr().out
     assert run("report", out) == 0

@@ -44,7 +44,7 @@ def print_sources(sources: dict[str, Any]) -> None:
         counts += [source["duplicates"]["exact"], source["duplicates"]["near"]]
         counts.append(source["contaminated"].get("documents", 0))
         table.add_row(escape(name), source["kind"], *(f"{count:,}" for count in counts))
-    _print_wide(table)
+    print_wide(table)
 
 
 def _wide_table(*head: str) -> Table:
@@ -55,7 +55,7 @@ def _wide_table(*head: str) -> Table:
     return table
 
 
-def _print_wide(table: Table) -> None:
+def print_wide(table: Table) -> None:
     """Print a table whole: into a file, or a window too narrow, its lines are longer instead of cut."""
     needed = Console(width=1000).measure(table).maximum
     Console(width=max(needed, Console().width)).print(table)
@@ -68,7 +68,7 @@ def print_inspection(sources: dict[str, Any]) -> None:
     table = _wide_table(*INSPECTION_HEAD)
     for row in inspection_rows(sources):
         table.add_row(*map(escape, row))
-    _print_wide(table)
+    print_wide(table)
 
 
 @contextmanager
@@ -130,17 +130,17 @@ def print_evaluation(results: dict[str, Any], folder: Path) -> None:
         missing = f"without {', '.join(suite['missing'])}" if suite["missing"] else "all tasks"
         rows.append((f"{name}, average", "", f"{100 * suite['average']:.2f}", f"{low:.2f}..{high:.2f}", missing))
     if rows:
-        _print_rows(results["model"]["name"], ("task", "metric", "score", "95% interval", "items"), rows)
+        _print_rows(results["model"]["name"], ("task", "metric", "score", "95% interval", "items"), rows, wide=True)
     print(f"{folder / 'results.html'}" if rows else f"{folder / 'results.json'}")
 
 
-def _print_rows(title: str, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+def _print_rows(title: str, head: Sequence[str], rows: Sequence[Sequence[Any]], wide: bool = False) -> None:
     table = Table(*head, title=escape(title), title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
     for row in rows:
         table.add_row(*("" if cell is None else escape(_flatten("", cell)[0][1]) for cell in row))
-    Console().print(table)
+    print_wide(table) if wide else Console().print(table)
 
 
 def print_dict(value: dict[str, Any], as_json: bool) -> None:

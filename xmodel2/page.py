@@ -30,12 +30,12 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; font-size: .9re
 """
 
 
-def page(title: str, body: str) -> str:
-    """Return a whole document."""
+def page(title: str, body: str, head: str = "") -> str:
+    """Return a whole document; ``head`` goes into its head as it is."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head>\n<body><main>\n{body}\n</main></body></html>\n"
+        f"<title>{escape(title)}</title><style>{_STYLE}</style>{head}</head>\n<body><main>\n{body}\n</main></body></html>\n"
     )
 
 

@@ -89,15 +89,6 @@ def test_a_model_is_asked_once(
     assert "over-confident" in capsys.readouterr().out
 
 
-def test_other_tables_are_not_lost(
-    guesser: Guesser, mirror: Path, evaluation: Evaluation, option_items: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = evaluation("run", {"arc_easy": option_items("AB", "AA")})
-    assert run("guesser", "--data-dir", mirror, "--limit", "2", "--out", folder) == 1
-    assert "holds arc_easy with limit None and data mirror, not limit 2" in capsys.readouterr().err.replace("\n", " ")
-    assert not guesser.asked
-
-
 def test_from_an_evaluation_that_is_there(
     tmp_path: Path, evaluation: Evaluation, option_items: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

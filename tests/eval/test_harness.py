@@ -1,103 +1,114 @@
-"""Harness tasks on local files score as plain lm_eval scores the exported model; damaged or missing input is named."""
+"""Every benchmark gives the results of plain lm_eval item by item: same requests, same answers, same scores."""
 
-import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from lm_eval.api.instance import Instance
+from lm_eval import evaluator
 from lm_eval.models.huggingface import HFLM
 
-from xmodel2.errors import XmodelError
-from xmodel2.eval.harness import HarnessLM, run_task
-from xmodel2.tokenizer import load_tokenizer
-from xmodel2.train import load_model
-
-TOPICS = ("module", "list of numbers", "class", "licence", "for loop", "decorator", "generator", "file handle")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight questions in the fields of ARC, compressed, as a local mirror has them."""
-    folder = tmp_path_factory.mktemp("eval") / "arc_easy"
-    folder.mkdir()
-    rows = [
-        {
-            "id": str(number),
-            "question": f"Which of these is a {topic}, as the documentation of Python describes it?",
-            "choices": {"text": [f"the {t} itself" for t in TOPICS[:4]], "label": ["A", "B", "C", "D"]},
-            "answerKey": "ABCD"[number % 4],
-        }
-        for number, topic in enumerate(TOPICS)
-    ]
-    with gzip.open(folder / "test.jsonl.gz", "wt") as handle:
-        handle.writelines(json.dumps(row) + "\n" for row in rows)
-    return folder.parent
+from tests.eval.benchmark_rows import GSM8K, ROWS, Row
+from tests.eval.rival_models import NATIVE, tiny_rival
+from xmodel2.eval.answer_cache import AnswerCache
+from xmodel2.eval.definitions import BuiltTask, build_tasks, harness_tasks
+from xmodel2.eval.engine import Engine
+from xmodel2.eval.harness import run_task
+from xmodel2.eval.mirror import Mirror
+from xmodel2.eval.open_model import ModelOptions, open_backend
+from xmodel2.eval.tasks import TASKS
 
 
 @pytest.fixture(scope="module")
-def ours(road: Path) -> HarnessLM:
-    """The run's last checkpoint."""
-    return HarnessLM(load_model(road / "run")[0], load_tokenizer(road / "run" / "tokenizer"), batch_tokens=300)
+def mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A mirror with a few rows of every task."""
+    folder = tmp_path_factory.mktemp("mirror")
+    for name, rows in ROWS.items():
+        task = TASKS[name]
+        (folder / task.directory).mkdir()
+        content = "".join(json.dumps(row) + "\n" for row in rows)
+        (folder / task.directory / f"{task.split}.jsonl").write_text(content)
+    (folder / "gsm8k" / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in GSM8K))
+    return folder
 
 
 @pytest.fixture(scope="module")
-def plain(road: Path) -> HFLM:
-    """The same model as the harness itself loads it."""
-    return HFLM(str(road / "hf"), dtype="float32", device="cpu", batch_size=3, add_bos_token=True)
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_rival(NATIVE[0], tmp_path_factory.mktemp("model"), context=2048)
 
 
-PAIRS = [
-    ("Question: What is a list?\nAnswer:", " a sequence of values"),
-    ("def f(x):\n    return ", "x + 1"),
-    ("", "nothing before it"),
-    ("import os\n", " \n\n"),
-    ("word " * 500, "word"),
-]
+@pytest.fixture(scope="module")
+def engine(model_dir: Path) -> Engine:
+    opened = open_backend(str(model_dir), ModelOptions(device="cpu"))
+    assert isinstance(opened, Engine)
+    return opened
 
 
-def test_log_likelihoods_equal_plain_lm_eval(ours: HarnessLM, plain: HFLM) -> None:
-    requests = [Instance("loglikelihood", {}, pair, n) for n, pair in enumerate(PAIRS)]
-    for a, b in zip(ours.loglikelihood(requests, True), plain.loglikelihood(requests, True), strict=True):
-        assert a[0] == pytest.approx(b[0], abs=1e-3)
-        assert a[1] == b[1]
+@pytest.fixture(scope="module")
+def plain(model_dir: Path) -> HFLM:
+    """The same model as the harness itself loads it; texts begin with one start token in rolling windows, too."""
+    return HFLM(str(model_dir), dtype="float32", device="cpu", batch_size=2)
 
 
-def test_rolling_log_likelihood_covers_texts_longer_than_the_context(ours: HarnessLM, plain: HFLM) -> None:
-    texts = ["A short text.", "The function returns a list. " * 120]
-    requests = [Instance("loglikelihood_rolling", {}, (text,), n) for n, text in enumerate(texts)]
-    plain.add_bos_token = False  # so that the harness, too, puts the prefix before the text only once
-    try:
-        theirs = plain.loglikelihood_rolling(requests, True)
-    finally:
-        plain.add_bos_token = True
-    assert ours.loglikelihood_rolling(requests, True) == pytest.approx(theirs, rel=1e-4)
+def shortened(built: BuiltTask) -> BuiltTask:
+    """Let generation end after a few tokens: a random model seldom comes to a stop string."""
+    for part in built.parts.values():
+        if part.OUTPUT_TYPE == "generate_until":
+            part.set_config(key="generation_kwargs", value={"max_gen_toks": 12}, update=True)
+    return built
 
 
-def test_generation_stops_before_the_stop_string(ours: HarnessLM) -> None:
-    requests = [Instance("generate_until", {}, ("def f(", {"until": [], "max_gen_toks": 20}), 0)]
-    whole = ours.generate_until(requests)[0]
-    stop = whole[len(whole) // 2 : len(whole) // 2 + 2]
-    requests = [Instance("generate_until", {}, ("def f(", {"until": [stop], "max_gen_toks": 20}), 0)]
-    assert ours.generate_until(requests)[0] == whole[: whole.index(stop)]
+@pytest.mark.parametrize("name", [name for name in TASKS if name != "wikitext"])
+def test_items_equal_plain_lm_eval(name: str, mirror: Path, engine: Engine, plain: HFLM, tmp_path: Path) -> None:
+    ran: list[str] = []
+
+    def passes(task: str, row: Row, text: str) -> bool:
+        ran.append(text)
+        return len(text) % 2 == 0
+
+    ours, theirs = (shortened(build_tasks([name], Mirror(mirror), passes)[name]) for _ in range(2))
+    _, items = run_task(ours, engine, AnswerCache(tmp_path))
+    report = evaluator.evaluate(lm=plain, task_dict={"tasks": harness_tasks({name: theirs}), "groups": {}})
+    assert report is not None
+    samples = [sample for part in theirs.parts.values() for sample in report["samples"][part.config.task]]
+    wanted = [sample for sample in samples if sample["filter"] == TASKS[name].filter]
+    assert len(items) == len(wanted) == len(ROWS[name])
+    for item, sample in zip(items, wanted, strict=True):
+        answers = [response[0] for response in sample["resps"]]
+        if item["options"] is None and TASKS[name].metric != "acc":
+            assert item["prompt"] == sample["arguments"][0][0]
+            assert item["output"] == answers[0]
+        else:
+            assert item["output"] == pytest.approx([nats for nats, _ in answers], abs=1e-4)
+        for metric in sample["metrics"]:
+            assert item["scores"][metric] == pytest.approx(sample[metric], abs=1e-5)
 
 
-def test_one_task_from_a_local_file(road: Path, data: Path) -> None:
-    model, _, _ = load_model(road / "run")
-    tokenizer = load_tokenizer(road / "run" / "tokenizer")
-    scores = run_task(model, tokenizer, "arc_easy", data)
-    assert scores["examples"] == 8
-    assert 0 <= scores["acc"] <= 1
-    assert scores["acc"] * 8 == int(scores["acc"] * 8)
-    assert run_task(model, tokenizer, "arc_easy", data, limit=3)["examples"] == 3
+def test_a_second_run_asks_nothing(mirror: Path, engine: Engine, tmp_path: Path) -> None:
+    built = shortened(build_tasks(["bbh"], Mirror(mirror))["bbh"])
+    _, first = run_task(built, engine, AnswerCache(tmp_path))
+
+    class Silent:
+        description = engine.description
+        max_length = 1
+        loglikelihood = rolling = generate = None
+
+    again = shortened(build_tasks(["bbh"], Mirror(mirror))["bbh"])
+    _, second = run_task(again, Silent(), AnswerCache(tmp_path))  # type: ignore[arg-type]
+    assert first == second
 
 
-def test_unknown_task_and_missing_data(road: Path, data: Path) -> None:
-    model, _, _ = load_model(road / "run")
-    tokenizer = load_tokenizer(road / "run" / "tokenizer")
-    with pytest.raises(XmodelError, match="Did you mean 'arc_easy'"):
-        run_task(model, tokenizer, "arc_eazy", data)
-    with pytest.raises(XmodelError, match=r"piqa/validation\.jsonl\.gz: no such file"):
-        run_task(model, tokenizer, "piqa", data)
-    with pytest.raises(XmodelError, match="give --data-dir"):
-        run_task(model, tokenizer, "piqa", None)
+def test_a_limit_takes_the_first_of_every_part(mirror: Path, engine: Engine, tmp_path: Path) -> None:
+    def parts(limit: int) -> list[tuple[str, int]]:
+        built = build_tasks(["mmlu"], Mirror(mirror))["mmlu"]
+        return [(item["part"], item["doc_id"]) for item in run_task(built, engine, AnswerCache(tmp_path), limit)[1]]
+
+    assert parts(1) == [("anatomy", 0)]
+    assert parts(9) == [("anatomy", 0), ("international_law", 0)]
+
+
+def test_progress_counts_answers(mirror: Path, engine: Engine, tmp_path: Path) -> None:
+    seen: list[tuple[str, int, int]] = []
+    show: Callable[[str, int, int], None] = lambda *call: seen.append(call)  # noqa: E731
+    run_task(build_tasks(["arc_easy"], Mirror(mirror))["arc_easy"], engine, AnswerCache(tmp_path), progress=show)
+    assert seen[-1] == ("arc_easy", 5, 5)

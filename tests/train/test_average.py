@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from xmodel2.errors import XmodelError
-from xmodel2.eval.run import evaluate_model
+from xmodel2.eval.run import evaluate_run
 from xmodel2.model import Xmodel2
 from xmodel2.recipe import Recipe, load_recipe
 from xmodel2.release.export import export_checkpoint
@@ -72,7 +72,7 @@ def test_it_is_a_checkpoint_like_another(run_dir: Path, road: Path, tmp_path: Pa
     average_checkpoints(road / "run", tmp_path / "out", steps=[12, 20])
     model, _, state = load_model(tmp_path / "out")
     assert (state["step"], state["averaged"]["steps"]) == (20, [12, 20])
-    assert set(evaluate_model(tmp_path / "out", ["heldout"], [], None)["heldout"]) == {"decay"}
+    assert set(evaluate_run(tmp_path / "out", ["heldout"])["heldout"]) == {"decay"}
     assert export_checkpoint(tmp_path / "out", tmp_path / "hf")["max_abs_difference"] < 1e-3
     again = average_checkpoints(road / "run", tmp_path / "out", steps=[20, 12], overwrite=True)
     assert again["steps"] == [12, 20]

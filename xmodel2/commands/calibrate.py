@@ -55,42 +55,24 @@ def calibrate(
 
 def _evaluated(model: str, task: str, data_dir: Path | None, limit: int | None, out: Path | None) -> Path:
     """Ask a model what its folder does not hold yet, and return that folder."""
-    from xmodel2.commands.eval import _default_folder
     from xmodel2.errors import XmodelError
     from xmodel2.output import busy, progress_bars
 
     if limit is not None and limit < 1:
         raise XmodelError(f"--limit {limit}: must be 1 or more")
     try:
-        from xmodel2.eval.evaluation import evaluate
+        from xmodel2.eval.evaluation import default_folder, evaluate
         from xmodel2.eval.hub import open_data
-        from xmodel2.eval.open_model import is_ours, open_backend
+        from xmodel2.eval.open_model import open_backend
     except ModuleNotFoundError as error:
         raise XmodelError(f"calibrate needs the evaluation harness ({error}): pip install 'xmodel2[eval]'") from None
-    folder = out or _default_folder(model, is_ours(Path(model)))
+    folder = out or default_folder(model)
     data = open_data(data_dir)
-    _check_settings(folder, task, limit, data.description)
     with busy("loading"):
         backend = open_backend(model)
     with progress_bars() as progress:
         evaluate(backend, [task], folder, data, limit=limit, progress=progress)
     return folder
-
-
-def _check_settings(folder: Path, task: str, limit: int | None, data: str) -> None:
-    """Raise `XmodelError` if other tasks were scored there with another limit or other data, and would have to go."""
-    from xmodel2.errors import XmodelError
-    from xmodel2.eval.result_files import RESULTS_FILE, read_results
-
-    if not (folder / RESULTS_FILE).exists():
-        return
-    results = read_results(folder)
-    before, others = results["settings"], [name for name in results["tasks"] if name != task]
-    if others and (before.get("limit"), before.get("data")) != (limit, data):
-        raise XmodelError(
-            f"{folder}: holds {', '.join(others)} with limit {before.get('limit')} and data {before.get('data')}, not limit "
-            f"{limit} and data {data}; give the same ones, or another --out"
-        )
 
 
 def _print(found: dict[str, Any], files: list[Path]) -> None:

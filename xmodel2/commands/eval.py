@@ -65,13 +65,14 @@ def evaluate(
     """
     from xmodel2.errors import XmodelError
     from xmodel2.eval.tasks import SUITES, resolve
+    from xmodel2.files import write_json_atomic
 
-    ours, names = _wanted(model, suite, tasks)
+    names = _wanted(model, suite, tasks)
     if limit is not None and limit < 1:
         raise XmodelError(f"--limit {limit}: must be 1 or more")
     chosen = resolve([name for name in names if name in SUITES], [task for task in tasks.split(",") if task])
     try:
-        from xmodel2.eval.evaluation import discard
+        from xmodel2.eval.evaluation import default_folder, discard
         from xmodel2.eval.evaluation import evaluate as run_evaluation
         from xmodel2.eval.hub import open_data
         from xmodel2.eval.open_model import ModelOptions, open_backend
@@ -98,14 +99,16 @@ def evaluate(
             from xmodel2.eval.run import evaluate_run
 
             extra = evaluate_run(Path(model), own, limit)
-    folder = out or _default_folder(model, ours)
+    folder = out or default_folder(model)
     if overwrite:
         discard(folder)
+    transcripts = extra.pop("transcripts", None)
     with progress_bars() as progress:
         results = run_evaluation(
             opened, chosen, folder, data, limit=limit, seed=seed, progress=progress, insist=unsafe_code, extra=extra
         )
-    results.pop("transcripts", None)
+    if transcripts:
+        write_json_atomic(folder / "transcripts.json", transcripts)
     if json:
         print_json(results)
         return
@@ -113,8 +116,8 @@ def evaluate(
     print_evaluation(results, folder)
 
 
-def _wanted(model: str, suite: str, tasks: str) -> tuple[bool, list[str]]:
-    """Return whether the model is a run of ours, and the suites. Raises `XmodelError` for an unknown one."""
+def _wanted(model: str, suite: str, tasks: str) -> list[str]:
+    """Return the suites that are asked for. Raises `XmodelError` for an unknown one."""
     from xmodel2.errors import XmodelError, nearest
     from xmodel2.eval.open_model import is_ours
     from xmodel2.eval.run import RUN_SUITES
@@ -130,12 +133,4 @@ def _wanted(model: str, suite: str, tasks: str) -> tuple[bool, list[str]]:
             raise XmodelError(f"--suite {name!r}: allowed are {', '.join(allowed)}.{nearest(name, allowed)}")
     if not names and not tasks:
         names = list(RUN_SUITES if ours else SUITES)
-    return ours, names
-
-
-def _default_folder(model: str, ours: bool) -> Path:
-    from xmodel2.train.checkpoint import find_checkpoint, run_of
-
-    if ours:
-        return run_of(Path(model)) / "evaluation" / find_checkpoint(Path(model)).name
-    return Path("evaluation") / Path(model).name
+    return names

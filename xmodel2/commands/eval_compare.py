@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from xmodel2.arguments import Flag
+from xmodel2.output import print_json, print_wide
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    pass
 
 _SHOWN = 40  # characters of an answer
 
@@ -31,7 +32,6 @@ def eval_compare(
         json: print everything as one JSON object (with --items, their list too)
     """
     from xmodel2.eval.compare import compare
-    from xmodel2.output import print_json
 
     result = compare(a, b)
     if json:
@@ -73,7 +73,7 @@ def _print_tasks(result: dict[str, Any]) -> None:
         means["mean of all tasks"] = result["overall"]
     for name, mean in means.items():
         table.add_row(name, f"{mean['items']:,}", "", "", *_difference(mean), "", "", _p(mean["p"]))
-    _print_wide(table)
+    print_wide(table)
     for line in _left_out(result):
         Console().print(line, markup=False, highlight=False, style="yellow", soft_wrap=True)
 
@@ -127,17 +127,9 @@ def _print_items(result: dict[str, Any]) -> None:
             scores = [f"{entry[side]['score']:g}" for side in ("a", "b")]
             table.add_row(*map(escape, (task, _item(entry), *scores, *answers)))
     if table.row_count:
-        _print_wide(table)
+        print_wide(table)
     else:
         print("The two agree on every item.")
-
-
-def _print_wide(table: "Table") -> None:
-    """Print a table whole: in a window too narrow its lines are longer instead of cut."""
-    from rich.console import Console
-
-    needed = Console(width=1000).measure(table).maximum
-    Console(width=max(needed, Console().width)).print(table)
 
 
 def _short(answer: Any) -> str:

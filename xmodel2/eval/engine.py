@@ -39,7 +39,7 @@ class Engine:
         self.network = Network(model)
         on_gpu = self.network.device.type != "cpu"
         generation = getattr(model, "generation_config", None)
-        stops = getattr(generation, "eos_token_id", None)
+        stops: Any = getattr(generation, "eos_token_id", None)
         self.text = TextTokenizer(tokenizer, stops if isinstance(stops, list) else [stops])
         self._description = description
         self._max_length = context_of(self.network.config, max_length)

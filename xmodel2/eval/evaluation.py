@@ -25,10 +25,12 @@ from xmodel2.eval.harness import Items, Progress, run_task
 from xmodel2.eval.intervals import Interval, average_interval, bootstrap_ratio, mean_interval
 from xmodel2.eval.item_page import write_item_page
 from xmodel2.eval.mirror import DataSource
+from xmodel2.eval.open_model import is_ours
 from xmodel2.eval.result_files import ITEMS_FOLDER, RESULTS_FILE
 from xmodel2.eval.result_page import write_result_page
 from xmodel2.eval.tasks import SUITES, TASKS
 from xmodel2.files import alone_in, read_json, write_json_atomic, write_text_atomic
+from xmodel2.train.checkpoint import find_checkpoint, run_of
 
 
 def evaluate(
@@ -51,7 +53,8 @@ def evaluate(
     Raises `XmodelError` if the folder holds another model's evaluation or is being written, and as tasks, data and model do.
     """
     with alone_in(out):
-        results = _begin(out, backend, data, limit, seed) | (extra or {})
+        settings = {"limit": limit, "seed": seed, "data": data.description if data else None}
+        results = _begin(out, backend.description, settings, names) | (extra or {})
         write_json_atomic(out / RESULTS_FILE, results)
         cache = AnswerCache(out)
         for name in names:
@@ -71,6 +74,13 @@ def evaluate(
         return results
 
 
+def default_folder(model: str) -> Path:
+    """Return where a model's evaluation goes: into the run of a checkpoint of ours, else below ``evaluation``."""
+    if is_ours(Path(model)):
+        return run_of(Path(model)) / "evaluation" / find_checkpoint(Path(model)).name
+    return Path("evaluation") / Path(model).name
+
+
 def discard(out: Path) -> None:
     """Remove an evaluation's folder. Raises `XmodelError` if it is something else, or another process writes to it."""
     if not out.exists():
@@ -88,20 +98,22 @@ def write_pages(out: Path) -> None:
     write_item_page(out)
 
 
-def _begin(out: Path, backend: Backend, data: DataSource | None, limit: int | None, seed: int) -> dict[str, Any]:
-    """Return the results so far. Raises `XmodelError` if they are another model's."""
-    model = backend.description
+def _begin(out: Path, model: dict[str, Any], settings: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Return the results so far. Raises `XmodelError` if they are another model's, or of other settings."""
     before = read_json(out / RESULTS_FILE)
-    settings = {"limit": limit, "seed": seed, "data": data.description if data else None}
     if isinstance(before, dict) and "model" in before:
         if before["model"]["fingerprint"] != model["fingerprint"]:
             raise XmodelError(
                 f"{out}: holds the evaluation of {before['model']['source']} ({before['model']['fingerprint']}), and this is"
                 f" {model['source']} ({model['fingerprint']}); choose another --out"
             )
-        # A table of one limit and one seed: what was scored with others is scored again, from the answers that are there.
-        same = before["settings"] == settings
-        return {**before, "settings": settings, "tasks": before["tasks"] if same else {}}
+        if not names or before["settings"] == settings or not before["tasks"]:
+            return {**before, "settings": settings if names else before["settings"]}
+        # A table is of one limit, one seed and one data set; answers that fit are found again.
+        if others := [name for name in before["tasks"] if name not in names]:
+            said = ", ".join(f"{key} {value}" for key, value in before["settings"].items())
+            raise XmodelError(f"{out}: holds {', '.join(others)} with {said}; give the same ones, or another --out")
+        return {**before, "settings": settings, "tasks": {}}
     if isinstance(before, dict):
         raise XmodelError(f"{out / RESULTS_FILE}: is not an evaluation's; choose another --out")
     versions = {"xmodel2": version("xmodel2"), "lm_eval": version("lm_eval")}
@@ -110,7 +122,7 @@ def _begin(out: Path, backend: Backend, data: DataSource | None, limit: int | No
 
 def _write_items(out: Path, name: str, items: Items) -> None:
     (out / ITEMS_FOLDER).mkdir(exist_ok=True)
-    lines = (json.dumps(item, ensure_ascii=False) + "\n" for item in items)
+    lines = (json.dumps(item) + "\n" for item in items)
     write_text_atomic(out / ITEMS_FOLDER / f"{name}.jsonl", "".join(lines))
 
 
@@ -123,7 +135,7 @@ def task_summary(built: BuiltTask, items: Items, reports: dict[str, dict[str, An
         interval = mean_interval(np.array([item["scores"][task.metric] for item in items]))
     else:
         (report,) = reports.values()
-        metrics = {name.split(",")[0]: value for name, value in report.items() if name.endswith(",none")}
+        metrics = {name.removesuffix(",none"): value for name, value in report.items() if _is_number(value)}
         score, interval = metrics[task.metric], _ratio_interval(task.metric, items)
     summary = {
         "metric": task.metric,

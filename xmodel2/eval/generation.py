@@ -7,6 +7,7 @@ Greedy answers do not depend on what else is in the slots, up to rounding in tie
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from transformers import DynamicCache
@@ -121,13 +122,14 @@ class Generator:
         return [waiting.pop() for _ in range(count)]
 
     def _prefill(
-        self, cache: SlotCache, slots: list[int], batch: list[_Answer], prefix: list[int], shared: DynamicCache | None
+        self, cache: SlotCache, slots: list[int], batch: list[_Answer], prefix: list[int], shared: Any
     ) -> torch.Tensor:
         """Compute prompts, padded on the right, put their keys into slots, return logits after each [batch, vocab]."""
         device, own = self._network.device, DynamicCache()
         if shared is not None:
             for number, layer in enumerate(shared.layers):
-                own.update(*(kv.expand(len(batch), -1, -1, -1) for kv in (layer.keys, layer.values)), number)
+                keys, values = (kv.expand(len(batch), -1, -1, -1) for kv in (layer.keys, layer.values))
+                own.update(keys, values, number)
         rests = [answer.ids[len(prefix) :] for answer in batch]
         longest = max(map(len, rests))
         ids = torch.tensor([rest + [0] * (longest - len(rest)) for rest in rests], device=device)

@@ -53,7 +53,7 @@ def write_item_page(folder: Path) -> Path:
     script = _SCRIPT.read_text(encoding="utf-8")
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'; base-uri 'none'; form-action 'none'"
-    head = f'<meta http-equiv="Content-Security-Policy" content="{policy}"><style>{_STYLE}</style></head>'
+    head = f'<meta http-equiv="Content-Security-Policy" content="{policy}"><style>{_STYLE}</style>'
     body = f"""<h1>Items: {escape(name)}</h1>
 {_form(options)}
 <p id="count" role="status"></p>
@@ -62,7 +62,7 @@ def write_item_page(folder: Path) -> Path:
 {blocks}
 <script>{script}</script>"""
     out = folder / ITEM_PAGE
-    write_text_atomic(out, page(f"Items: {name}", body).replace("</head>", head, 1))
+    write_text_atomic(out, page(f"Items: {name}", body, head))
     return out
 
 

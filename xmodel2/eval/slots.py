@@ -70,31 +70,32 @@ class SlotCache(Cache):
         self.used = 0
         """Columns that the step in progress reads."""
         self._capacity = 0
-        super().__init__(layers=[_SlotLayer(self) for _ in range(layers)])
+        self.own: list[Any] = [_SlotLayer(self) for _ in range(layers)]
+        super().__init__(layers=self.own)
 
-    def fill(self, slots: list[int], prefilled: Cache, lengths: list[int]) -> None:
+    def fill(self, slots: list[int], prefilled: Any, lengths: list[int]) -> None:
         """Put sequences, computed together and padded on the right, into slots."""
         where = torch.tensor(slots, device=self.lengths.device)
         self._reserve(max(lengths), prefilled)
-        for ours, theirs in zip(self.layers, prefilled.layers, strict=True):
+        for ours, theirs in zip(self.own, prefilled.layers, strict=True):
             width = max(lengths)
             ours.keys[where, :, :width] = theirs.keys[:, :, :width]
             ours.values[where, :, :width] = theirs.values[:, :, :width]
         self.lengths[where] = torch.tensor(lengths, device=self.lengths.device)
 
-    def _reserve(self, columns: int, like: Cache | None = None) -> None:
-        if like is not None and not self.layers[0].is_initialized:
-            for ours, theirs in zip(self.layers, like.layers, strict=True):
+    def _reserve(self, columns: int, like: Any = None) -> None:
+        if like is not None and not self.own[0].is_initialized:
+            for ours, theirs in zip(self.own, like.layers, strict=True):
                 ours.lazy_initialization(theirs.keys, theirs.values)
         if columns > self._capacity:
             self._capacity = -(-columns // _BLOCK) * _BLOCK
-            for layer in self.layers:
+            for layer in self.own:
                 layer.grow(self._capacity)
 
     def keep(self, slots: list[int]) -> None:
         """Drop all other slots; those kept are numbered anew in this order."""
         where = torch.tensor(slots, device=self.lengths.device)
-        for layer in self.layers:
+        for layer in self.own:
             layer.keys, layer.values = layer.keys[where], layer.values[where]
         self.lengths = self.lengths[where]
         self.rows = self.rows[: len(slots)]
