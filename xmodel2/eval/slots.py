@@ -44,6 +44,8 @@ class _SlotLayer(CacheLayerMixin):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Write one new column of every slot, behind its last one; return all columns in use."""
         slots = self._slots
+        assert self.keys is not None
+        assert self.values is not None
         self.keys[slots.rows, :, slots.at] = key_states[:, :, 0]
         self.values[slots.rows, :, slots.at] = value_states[:, :, 0]
         return self.keys[:, :, : slots.used], self.values[:, :, : slots.used]
