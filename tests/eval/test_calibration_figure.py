@@ -46,7 +46,7 @@ def test_the_diagram_says_what_was_measured(folder: Path, overstated: dict[str, 
     errors = [f"{name} {overstated[key]['value']:.3f}" for name, key in (("ECE", "ece"), ("MCE", "mce"))]
     assert " · ".join(errors) in drawn
     assert all(f">{row['items']:,}<" in drawn for row in overstated["bins"] if row["items"])
-    assert f"at temperature {overstated['temperature']['value']:.2f}" in drawn
+    assert f"at temperature {overstated['temperature']['value']:.3g}" in drawn
 
 
 def test_one_item_has_a_diagram_and_no_temperature(folder: Path) -> None:

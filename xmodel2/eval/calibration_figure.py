@@ -18,7 +18,7 @@ def reliability_figure(found: dict[str, Any], title: str) -> str:
     panels = [(title, found)]
     if found["temperature"]:
         scaled = found["temperature"]
-        panels.append((f"at temperature {scaled['value']:.2f}, each half fitted on the other", scaled["after"]))
+        panels.append((f"at temperature {scaled['value']:.3g}, each half fitted on the other", scaled["after"]))
     figure = Figure(figsize=(4.5 * len(panels), 5.4), layout="constrained")
     grid = figure.subplots(2, len(panels), squeeze=False, sharex=True, sharey="row", height_ratios=(3, 1))
     for (name, measured), upper, lower in zip(panels, grid[0], grid[1], strict=True):
@@ -28,8 +28,8 @@ def reliability_figure(found: dict[str, Any], title: str) -> str:
         _counts(lower, measured)
     grid[0][0].set_ylabel("accuracy")
     grid[1][0].set_ylabel("items")
-    grid[0][0].legend(frameon=False, fontsize=8, loc="upper left")
-    grid[1][0].legend(frameon=False, fontsize=8, loc="upper left")
+    grid[0][0].legend(frameon=False, fontsize=8, loc="best")
+    grid[1][0].legend(frameon=False, fontsize=8, loc="best")
     return svg(figure)
 
 

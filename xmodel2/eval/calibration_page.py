@@ -60,8 +60,7 @@ def measure_rows(found: dict[str, Any]) -> list[tuple[str, str, str]]:
     after = _cells(scaled["after"]) if scaled else {}
     rows = [(name, value, after.get(name, "")) for name, value in _cells(found).items()]
     if scaled:
-        bound = " (the end of what is looked at)" if scaled["at_bound"] else ""
-        rows.append(("temperature", "1", f"{_number(scaled)}{bound}"))
+        rows.append(("temperature", "1", f"beyond {scaled['value']:g}" if scaled["at_bound"] else _number(scaled)))
     return rows
 
 
@@ -133,7 +132,7 @@ def _cells(found: dict[str, Any]) -> dict[str, str]:
         "expected by chance": f"{chance['mean']:.4f} (one in 40 above {chance['high']:.4f})",
         "debiased": f"{found['ece_debiased']:.4f}",
         "in bins of equal items": f"{found['ece_adaptive']:.4f}",
-        "maximum calibration error": f"{found['mce']['value']:.4f} ({low:g} to {high:g}: {found['mce']['items']:,} items)",
+        "maximum calibration error": f"{found['mce']['value']:.4f} (items from {low:g} to {high:g}: {found['mce']['items']:,})",
         "Brier score": _number(found["brier"]),
         "negative log-likelihood, nats": _number(found["nll"]),
     }
