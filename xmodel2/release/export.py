@@ -11,11 +11,12 @@ from typing import Any
 import torch
 
 from xmodel2.errors import XmodelError
-from xmodel2.files import read_json, replaced_folder, write_json_atomic, write_text_atomic
+from xmodel2.files import replaced_folder, write_json_atomic, write_text_atomic
 from xmodel2.model import Xmodel2
 from xmodel2.model.convert import granite_config, granite_difference, no_progress_bar, to_granite
 from xmodel2.recipe import ModelSettings, recipe_to_toml
 from xmodel2.release.card import model_card
+from xmodel2.release.results import run_results
 from xmodel2.tokenizer import Tokenizer, load_tokenizer
 from xmodel2.train.checkpoint import find_tokenizer, load_model, run_of
 
@@ -31,7 +32,7 @@ _PROMPTS = (
 def export_checkpoint(path: Path, out: Path, overwrite: bool = False) -> dict[str, Any]:
     """Export a run's newest checkpoint, or one checkpoint, with the run's tokenizer and a model card."""
     model, recipe, state = load_model(path)
-    card = model_card(recipe, state, read_json(run_of(path) / "results.json"))
+    card = model_card(recipe, state, run_results(run_of(path)))
     return export_hf(
         model, recipe.model, find_tokenizer(path), out, card=card, recipe=recipe_to_toml(recipe), overwrite=overwrite
     )

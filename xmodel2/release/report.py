@@ -1,6 +1,7 @@
 """One self-contained HTML page that tells a run: curves, mixtures, model, evaluation, samples.
 
-It reads only the run directory (recipe.toml, metrics.jsonl, results.json, samples.json); what is not there is said, not guessed.
+It reads only the run directory (recipe.toml, metrics.jsonl, results.json, evaluation/, samples.json); what is not there is
+said, not guessed.
 """
 
 from html import escape
@@ -14,6 +15,7 @@ from xmodel2.page import page, table, tiles
 from xmodel2.plots import colors, pie
 from xmodel2.recipe import PRESETS, ModelSettings, Recipe, load_recipe
 from xmodel2.release.figures import heldout_curves, loss_curve
+from xmodel2.release.results import benchmark_sections, run_results
 from xmodel2.train.metrics import read_metrics
 from xmodel2.train.run_dir import RECIPE_FILE
 
@@ -35,7 +37,7 @@ def _run(run_dir: Path) -> str:
     lines = read_metrics(run_dir)
     steps = [line for line in lines if "kind" not in line]
     heldout = [line for line in lines if line.get("kind") == "heldout"]
-    results = read_json(run_dir / "results.json") or {}
+    results = run_results(run_dir)
     stable_tokens = recipe.stable_steps * recipe.train.batch_tokens
     parts = [f"<h1>{escape(recipe.name)}</h1>", _summary(recipe, steps, results)]
     if steps:
@@ -51,6 +53,7 @@ def _run(run_dir: Path) -> str:
     parts += [
         "<h2>Evaluation</h2>",
         _evaluation(results),
+        *benchmark_sections(run_dir),
         "<h2>Samples</h2>",
         _samples(read_json(run_dir / "samples.json")),
     ]
@@ -175,7 +178,7 @@ def _evaluation(results: dict[str, Any]) -> str:
         parts.append(table(["reasoning task", *(titles[c] for c in columns)], rows, "Exact match, greedy generation"))
     return (
         "\n".join(parts)
-        or "<p>Not evaluated yet: run <code>xmodel2 eval</code> with <code>--out results.json</code>.</p>"
+        or "<p>Not evaluated yet: run <code>xmodel2 eval RUN</code>.</p>"
     )
 
 
