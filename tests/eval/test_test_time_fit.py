@@ -106,6 +106,16 @@ def test_a_law_of_the_first_tokens_and_a_misfit_are_remarked() -> None:
     assert any("more than noise does" in remark for remark in fitted(0, bent).remarks)
 
 
+def test_a_loss_that_rises_again_is_said() -> None:
+    index = np.arange(1, CONTEXT + 1.0)
+    assert (
+        "the loss is least at t = " in fitted(0, planted(3.0, 3.0, 1.0) + np.maximum(0, index - 100) / 200).remarks[0]
+    )
+    complaint = fitted(0, planted(3.0, 0.6, 0.6) + 0.6 * np.log(np.maximum(1, index / 30))).complaint
+    assert "does not follow the law" in complaint or "rises" in complaint
+    assert fitted(0, planted(3.0, 3.0, 0.5)).rise == ""
+
+
 def test_one_wild_bin_moves_the_fit_little() -> None:
     t, noise = np.unique(np.geomspace(1, 512, 30).round()), np.ones(1) * 0.01
     y = power_law(np.array([[2.0, 3.0, 0.5]]), t)

@@ -103,9 +103,7 @@ def _print(results: list[dict[str, Any]], out: Path | None) -> None:
     Console(width=max(needed, console.width)).print(shown)
     for result in results:
         fit, name = result["fit"], result["model"]["name"]
-        said = (
-            [f"no law is given: {fit['complaint']}"] if fit["complaint"] else [fit["remark"]] if fit["remark"] else []
-        )
+        said = [f"no law is given: {fit['complaint']}"] if fit["complaint"] else fit["remarks"]
         for text in said:
             console.print(f"{name}: {text}", highlight=False, markup=False, soft_wrap=True)
     if len(results) == 1:

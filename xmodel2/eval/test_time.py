@@ -256,7 +256,7 @@ def _fitted(sums: Sums, fit: CurveFit, seed: int) -> dict[str, Any]:
         name: {"value": float(fit.constants[n]), "low": float(low[n]), "high": float(high[n])}
         for n, name in enumerate("abc")
     }
-    grid = np.geomspace(1, 2 * context, _GRID)
+    grid = np.union1d(np.geomspace(1, 2 * context, _GRID), [context])
     law = dict(zip(("loss", "low", "high"), (part.tolist() for part in fit.band(grid)), strict=True))
     return {
         **shared,

@@ -41,15 +41,20 @@ def draw(results: Sequence[Result]) -> str:
         if result in laws:
             _less_floor(panels["less"], result, color)
             _residuals(panels["rest"], result, color)
+        elif not laws:
+            _points(panels["less"], result["bins"], 0.0, color, None)
     _furnish(panels, max(result["settings"]["context"] for result in results))
     if laws:
         panels["less"].set_yscale("log")
-        ends = [(min(result["fit"]["law"]["loss"]), result["bins"][0]["loss"], _floor(result)) for result in laws]
-        panels["less"].set_ylim(min(low - a for low, _, a in ends) / 2, max(high - a for _, high, a in ends) * 1.5)
+        panels["less"].set_ylim(min(map(_least, laws)), max(row["bins"][0]["loss"] - _floor(row) for row in laws) * 1.5)
+        panels["less"].set_ylabel("loss - a")
+        panels["less"].yaxis.set_minor_formatter(NullFormatter())
+        panels["less"].tick_params(labelbottom=False)
+        panels["rest"].axhline(0, color=GREY, linewidth=0.8)
     else:
-        for name in ("less", "rest"):
-            panels[name].set_axis_off()
-        panels["less"].text(0.5, 0.5, "no law to draw", ha="center", transform=panels["less"].transAxes, color=GREY)
+        panels["less"].set_ylabel("loss, nats a token")
+        panels["rest"].set_axis_off()
+        panels["rest"].text(0.5, 0.3, "no law to draw", ha="center", transform=panels["rest"].transAxes, color=GREY)
     return svg(figure)
 
 
@@ -64,6 +69,12 @@ def equation(result: Result) -> str:
 
 def _floor(result: Result) -> float:
     return float(result["fit"]["constants"]["a"]["value"])
+
+
+def _least(result: Result) -> float:
+    """Return where loss - a may end below: at half of the law's last value, or where all is noise."""
+    last = float(result["fit"]["ahead"]["loss"]) - _floor(result)
+    return max(last / 2, min(row["error"] for row in result["bins"]) / 4, 1e-9)
 
 
 def _linear(axes: Axes, result: Result, color: str) -> None:
@@ -118,11 +129,7 @@ def _furnish(panels: dict[str, Axes], context: int) -> None:
     panels["loss"].set_xlabel("token index in the context, t")
     panels["loss"].set_ylabel("loss, nats a token")
     panels["loss"].legend(frameon=False, fontsize=9)
-    panels["less"].set_ylabel("loss - a")
-    panels["less"].yaxis.set_major_formatter(FormatStrFormatter("%.2g"))
-    panels["less"].yaxis.set_minor_formatter(NullFormatter())
-    panels["less"].tick_params(labelbottom=False)
-    panels["rest"].axhline(0, color=GREY, linewidth=0.8)
+    panels["less"].yaxis.set_major_formatter(FormatStrFormatter("%.3g"))
     panels["rest"].set_ylabel("loss - law")
     panels["rest"].set_xlabel("token index, t")
 

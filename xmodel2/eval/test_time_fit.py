@@ -24,6 +24,8 @@ _ROUNDS = 3  # of refinement, each four times finer than the last
 _HUBER = 1.345  # residuals, in standard deviations, from which on a bin weighs less: 95% efficient under normal noise
 _FOLDS = 5
 _MISFIT = 5.0  # chi squared by freedom from which on it is said
+_LEAST_R2 = 0.5
+_CLEAR = 4.0  # standard errors between the least of many bins and the last
 _WIDEST = 5.0  # ratio of the ends of c's interval, beyond which c is not determined
 
 
@@ -141,12 +143,24 @@ class CurveFit:
         c_low, c_high = interval(self.drawn[:, 2])
         if c_low <= EXPONENTS[0] * 1.05 or c_high >= EXPONENTS[1] * 0.95 or c_high / c_low > _WIDEST:
             return f"the exponent is not determined: anything from {c_low:.2g} to {c_high:.2g} fits"
+        if (r2 := goodness(self)["r2"]) < _LEAST_R2:
+            rise = f"; {self.rise}" if self.rise else ""
+            return f"the curve does not follow the law: its weighted R² is {r2:.2f}{rise}"
         return ""
+
+    @property
+    def rise(self) -> str:
+        """Where the loss is least, if it is clearly higher at the end, as beyond the context that was trained on; else empty."""
+        least = int(self.loss.argmin())
+        higher = float(self.loss[-1] - self.loss[least])
+        if higher <= _CLEAR * float(np.hypot(self.noise[-1], self.noise[least])):
+            return ""
+        return f"the loss is least at t = {self.t[least]:.0f}, and higher by {higher:.2g} nats at the end"
 
     @property
     def remarks(self) -> list[str]:
         """What limits the constants that are determined."""
-        found = []
+        found = [self.rise] if self.rise else []
         if interval(self.drawn[:, 0])[0] <= 0:
             found.append("a is not told from 0: a pure power law is within the intervals")
         if self.constants[2] > 1:
