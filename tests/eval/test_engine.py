@@ -1,5 +1,7 @@
 """The local backend answers as the harness's own model class does, on every native architecture, however batches are cut."""
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
 from tests.eval.rival_models import NATIVE, tiny_rival
+from xmodel2.errors import XmodelError
 from xmodel2.eval.backend import Prompt
 from xmodel2.eval.engine import Engine
 from xmodel2.eval.open_model import ModelOptions, open_backend
@@ -108,6 +111,36 @@ def test_a_long_text_is_scored_in_windows_with_the_prefix_once(llama: Path) -> N
     plain = HFLM(str(llama), dtype="float32", device="cpu", batch_size=2, add_bos_token=False)
     (wanted,) = plain.loglikelihood_rolling([Instance("loglikelihood_rolling", {}, (text,), 0)], True)
     assert dict(opened.rolling([text]))[0] == pytest.approx(wanted, rel=1e-5)
+
+
+REMOTE = """
+from transformers import LlamaConfig, LlamaForCausalLM
+
+
+class StrangeConfig(LlamaConfig):
+    model_type = "strange"
+
+
+class StrangeModel(LlamaForCausalLM):
+    config_class = StrangeConfig
+"""
+
+
+def test_a_repositorys_own_class_needs_a_word_and_answers_alike(llama: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "strange"
+    shutil.copytree(llama, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "strange", "architectures": ["StrangeModel"]}
+    config |= {"auto_map": {"AutoConfig": "code.StrangeConfig", "AutoModelForCausalLM": "code.StrangeModel"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "code.py").write_text(REMOTE)
+    with pytest.raises(XmodelError, match="--trust-remote-code"):
+        engine(folder)
+    native, remote = engine(llama), engine(folder, trust_remote_code=True)
+    prompts = [Prompt(text, ("\n\n", "e"), 24) for text in PROMPTS]
+    assert dict(remote.generate(prompts)) == dict(native.generate(prompts))
+    ours, theirs = dict(native.loglikelihood(PAIRS)), dict(remote.loglikelihood(PAIRS))
+    assert [theirs[n][0] for n in ours] == pytest.approx([ours[n][0] for n in ours], abs=1e-3)
 
 
 @pytest.fixture

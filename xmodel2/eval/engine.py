@@ -14,6 +14,7 @@ import torch
 from xmodel2.eval.backend import Prompt
 from xmodel2.eval.generation import Generator
 from xmodel2.eval.network import Network
+from xmodel2.eval.plain_generation import generate_plainly
 from xmodel2.eval.requests import encode_pair, rolling_windows
 from xmodel2.eval.scoring import score_pairs
 from xmodel2.eval.text import TextTokenizer
@@ -23,7 +24,10 @@ _CACHE_BYTES = 2**30
 
 
 class Engine:
-    """A `Backend` on one device. ``batch_tokens`` are the tokens of a forward pass, padding included."""
+    """A `Backend` on one device. ``batch_tokens`` are the tokens of a forward pass, padding included.
+
+    ``share_prefixes=False`` is for classes that understand no masks, positions and caches but their own.
+    """
 
     def __init__(
         self,
@@ -88,7 +92,9 @@ class Engine:
 
     def generate(self, prompts: Sequence[Prompt]) -> Iterator[tuple[int, str]]:
         """Yield the continuation of each prompt, cut before its first stop string."""
-        if prompts:
+        if not self._share:
+            yield from generate_plainly(self.network, self.text, prompts, self._max_length, self._batch_tokens)
+        elif prompts:
             slots = self._slots or self._fitting_slots()
             yield from Generator(self.network, self.text, self._max_length, self._batch_tokens, slots).run(prompts)
 

@@ -14,7 +14,7 @@ from transformers import DynamicCache
 
 from xmodel2.eval.backend import Prompt
 from xmodel2.eval.network import Network
-from xmodel2.eval.requests import cut_at_stop
+from xmodel2.eval.requests import cut_at_stop, fit_prompt
 from xmodel2.eval.slots import SlotCache
 from xmodel2.eval.text import TextTokenizer
 
@@ -89,12 +89,8 @@ class Generator:
                     yield answer.index, text
 
     def _begin(self, index: int, prompt: Prompt, ids: list[int]) -> _Answer:
-        """Cut a prompt that leaves no room on the left, as the harness does; an answer gets half a context at least
-        where it asks for more than there is."""
-        for_prompt = self._max_length - prompt.max_new_tokens
-        ids = ids[-(for_prompt if for_prompt > 0 else self._max_length // 2) :]
+        ids, room = fit_prompt(ids, prompt.max_new_tokens, self._max_length)
         generator = torch.Generator().manual_seed(prompt.seed) if prompt.temperature > 0 else None
-        room = min(prompt.max_new_tokens, self._max_length - len(ids))
         longest = max((len(stop.encode()) for stop in prompt.until), default=0)
         return _Answer(index, prompt, ids or [self._tokenizer.prefix_id], room, longest + 2, generator)
 

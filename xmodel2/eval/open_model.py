@@ -64,23 +64,31 @@ def open_backend(model: str, options: ModelOptions | None = None) -> Backend:
         return _endpoint(model, options)
     if is_ours(path) and options.backend == "transformers":
         return _own(path, options)
-    name = _located(model, options)
-    if options.backend == "vllm":
-        return _vllm(name, options)
-    return _native(model, name, options)
+    location, options = _located(model, options)
+    return (_vllm if options.backend == "vllm" else _native)(model, location, options)
 
 
-def _located(model: str, options: ModelOptions) -> str:
-    """Return the directory or hub id of a model. Raises `XmodelError` for a name that can be neither."""
+def _located(model: str, options: ModelOptions) -> tuple[str, ModelOptions]:
+    """Return the directory or hub id of a model, and the options with what a rival needs in them.
+
+    Raises `XmodelError` for a name that can be neither.
+    """
     path = Path(model)
     if path.is_dir():
         if not (path / "config.json").exists():
             raise XmodelError(f"{path}: neither a run, a checkpoint, nor a model directory (no config.json)")
-        return str(path)
+        return str(path), options
     if rival := known_rival(model):
-        return load_options(rival, options.trust_remote_code).model
+        found = load_options(rival, options.trust_remote_code)
+        return found.model, replace(
+            options,
+            tokenizer=options.tokenizer or (found.tokenizer if found.tokenizer != found.model else None),
+            dtype=options.dtype or (found.dtype if found.dtype != "auto" else None),
+            revision=options.revision or found.revision,
+            trust_remote_code=found.trust_remote_code,
+        )
     if re.fullmatch(r"[\w.-]+/[\w.-]+", model) and not path.exists():
-        return model
+        return model, options
     names = [rival.name for rival in RIVALS]
     raise XmodelError(
         f"{model}: no such directory, and neither a hub id (organisation/name) nor one of the report's rivals"
@@ -107,28 +115,27 @@ def _own(path: Path, options: ModelOptions) -> Engine:
 def _native(model: str, name: str, options: ModelOptions) -> Engine:
     from transformers import AutoModelForCausalLM
 
-    rival, remote, tokenizer = known_rival(model), options.trust_remote_code, options.tokenizer or name
-    dtype, revision = options.dtype or "auto", options.revision
-    if rival is not None and not Path(model).is_dir():
-        found = load_options(rival, options.trust_remote_code)
-        remote, tokenizer = found.trust_remote_code, options.tokenizer or found.tokenizer
-        dtype, revision = options.dtype or found.dtype, options.revision or found.revision
     try:
         with no_progress_bar():
             loaded = AutoModelForCausalLM.from_pretrained(
-                name, dtype=dtype, revision=revision, trust_remote_code=remote, use_safetensors=True
+                name,
+                dtype=options.dtype or "auto",
+                revision=options.revision,
+                trust_remote_code=options.trust_remote_code,
+                use_safetensors=True,  # weights are never unpickled
             )
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise XmodelError(f"{name}: cannot be loaded: {_first_line(error)}{_remote_hint(error)}") from None
-    text = _load_tokenizer(tokenizer, replace(options, trust_remote_code=remote))
+    text = _load_tokenizer(options.tokenizer or name, options)
     folder = Path(name)
     if folder.is_dir():
         files = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".json") and p.is_file())
         fingerprint = _digest(*(f"{p.name} {sha256_file(p)}" for p in files))
     else:
-        fingerprint = _digest(name, str(getattr(loaded.config, "_commit_hash", revision)))
-    if tokenizer != name:
-        fingerprint = _digest(fingerprint, tokenizer)
+        fingerprint = _digest(name, str(getattr(loaded.config, "_commit_hash", options.revision)))
+    if options.tokenizer:
+        fingerprint = _digest(fingerprint, options.tokenizer)
+    rival = known_rival(model)
     description = {"name": rival.name if rival else Path(name).name, "source": name, "fingerprint": fingerprint}
     return _engine(loaded, text, description, options)
 
@@ -138,7 +145,9 @@ def _load_tokenizer(name: str, options: ModelOptions) -> Any:
 
     try:
         return AutoTokenizer.from_pretrained(
-            name, revision=options.revision, trust_remote_code=options.trust_remote_code
+            name,
+            revision=None if options.tokenizer else options.revision,  # it is the model's
+            trust_remote_code=options.trust_remote_code,
         )
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise XmodelError(
@@ -184,11 +193,13 @@ def _endpoint(model: str, options: ModelOptions) -> Backend:
     )
 
 
-def _vllm(model: str, options: ModelOptions) -> Backend:
+def _vllm(model: str, name: str, options: ModelOptions) -> Backend:
     from xmodel2.eval.vllm import VllmBackend
 
     return VllmBackend(
-        model,
+        name,
+        tokenizer=options.tokenizer,
+        revision=options.revision,
         dtype=options.dtype or "auto",
         max_length=options.max_length,
         trust_remote_code=options.trust_remote_code,

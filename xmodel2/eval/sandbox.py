@@ -184,7 +184,7 @@ def _ready_workers(count: int, limits: Limits, insist: bool, stack: ExitStack) -
         raise XmodelError(
             f"Programs can't be isolated here: {reason}. They are hostile, so none was run. Allow user namespaces (sysctl "
             "user.max_user_namespaces above 0, kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu; in a container, a "
-            "seccomp profile that permits unshare and mount), use another machine, or insist on running them unconfined."
+            "seccomp profile that permits unshare and mount), use another machine, or run them unconfined (--unsafe-code)."
         )
     if reason:
         scratches = [stack.enter_context(tempfile.TemporaryDirectory(prefix="xmodel2-")) for _ in range(count)]
