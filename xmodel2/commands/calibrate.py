@@ -61,9 +61,9 @@ def _evaluated(model: str, task: str, data_dir: Path | None, limit: int | None, 
     if limit is not None and limit < 1:
         raise XmodelError(f"--limit {limit}: must be 1 or more")
     try:
-        from xmodel2.eval.evaluation import default_folder, evaluate
+        from xmodel2.eval.evaluation import evaluate
         from xmodel2.eval.hub import open_data
-        from xmodel2.eval.open_model import open_backend
+        from xmodel2.eval.open_model import default_folder, open_backend
     except ModuleNotFoundError as error:
         raise XmodelError(f"calibrate needs the evaluation harness ({error}): pip install 'xmodel2[eval]'") from None
     folder = out or default_folder(model)

@@ -72,10 +72,10 @@ def evaluate(
         raise XmodelError(f"--limit {limit}: must be 1 or more")
     chosen = resolve([name for name in names if name in SUITES], [task for task in tasks.split(",") if task])
     try:
-        from xmodel2.eval.evaluation import default_folder, discard
+        from xmodel2.eval.evaluation import discard
         from xmodel2.eval.evaluation import evaluate as run_evaluation
         from xmodel2.eval.hub import open_data
-        from xmodel2.eval.open_model import ModelOptions, open_backend
+        from xmodel2.eval.open_model import ModelOptions, default_folder, open_backend
     except ModuleNotFoundError as error:
         raise XmodelError(f"eval needs the evaluation harness ({error}): pip install 'xmodel2[eval]'") from None
     options = ModelOptions(

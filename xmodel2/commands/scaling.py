@@ -36,7 +36,8 @@ def scaling(
         data_dir: folder of benchmark files with wikitext/test.jsonl.gz (default: WikiText-2's test split from the Hub)
         max_context: largest token index (default: the model's context)
         stride: tokens between the beginnings of windows (default: a quarter of a window, and 64 windows or more)
-        out: folder for scaling.json, scaling.svg and the losses, which are not measured again
+        out: folder for scaling.json, scaling.svg and the losses, which are not measured again (default: scaling, in the
+            folder of `xmodel2 eval`)
         from_: folder of an earlier measurement to draw; may be repeated
         draws: of the bootstrap
         seed: of the bootstrap
@@ -54,11 +55,12 @@ def scaling(
     if model is None:
         results = _drawn(from_, out)
     else:
-        from xmodel2.eval.open_model import open_backend
+        from xmodel2.eval.open_model import default_folder, open_backend
         from xmodel2.eval.test_time import scaling_law
         from xmodel2.eval.test_time_text import read_text
 
         read = read_text(text, data_dir)
+        out = out or default_folder(model) / "scaling"
         with busy("loading"):
             scorer: Any = open_backend(model)
         if not hasattr(scorer, "token_losses"):

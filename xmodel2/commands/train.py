@@ -1,11 +1,16 @@
 """Commands on a recipe: train it, or say what training it would cost."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
 from xmodel2.arguments import Flag, Overrides
 from xmodel2.commands import INTERRUPTED
+
+if TYPE_CHECKING:
+    from xmodel2.recipe import Recipe
+    from xmodel2.train.evaluation import Evaluate
 
 
 def train(
@@ -36,7 +41,8 @@ def train(
     from xmodel2.train.world import rank_of_process
 
     settings = load_recipe(recipe, set)
-    result = run(settings, out or Path("runs") / settings.name, resume, branch_from=branch_from, profile=profile)
+    run_dir = out or Path("runs") / settings.name
+    result = run(settings, run_dir, resume, branch_from=branch_from, profile=profile, evaluate=_evaluator(settings))
     if rank_of_process():
         return 0 if result.finished else INTERRUPTED
     if result.finished and result.loss is None:
@@ -44,6 +50,22 @@ def train(
     elif result.finished:
         print(f"{result.run_dir}: finished at step {result.step}, loss {result.loss:.4f}")
     return 0 if result.finished else INTERRUPTED
+
+
+def _evaluator(recipe: "Recipe") -> "Evaluate | None":
+    """Return what scores the run while it trains, its tasks and data checked; ranks other than 0 only know that there is one."""
+    from xmodel2.errors import XmodelError
+    from xmodel2.train.world import rank_of_process
+
+    if not recipe.evaluation.every:
+        return None
+    if rank_of_process():
+        return lambda snapshot, alive: {}
+    try:
+        from xmodel2.eval.in_training import InTraining
+    except ModuleNotFoundError as error:
+        raise XmodelError(f"evaluation.every needs the harness ({error}): pip install 'xmodel2[eval]'") from None
+    return InTraining(recipe)
 
 
 def average(

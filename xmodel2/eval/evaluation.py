@@ -25,12 +25,10 @@ from xmodel2.eval.harness import Items, Progress, run_task
 from xmodel2.eval.intervals import Interval, average_interval, bootstrap_ratio, mean_interval
 from xmodel2.eval.item_page import write_item_page
 from xmodel2.eval.mirror import DataSource
-from xmodel2.eval.open_model import is_ours
 from xmodel2.eval.result_files import ITEMS_FOLDER, RESULTS_FILE
 from xmodel2.eval.result_page import write_result_page
 from xmodel2.eval.tasks import SUITES, TASKS
 from xmodel2.files import alone_in, read_json, write_json_atomic, write_text_atomic
-from xmodel2.train.checkpoint import find_checkpoint, run_of
 
 
 def evaluate(
@@ -72,13 +70,6 @@ def evaluate(
         if results["tasks"]:
             write_pages(out)
         return results
-
-
-def default_folder(model: str) -> Path:
-    """Return where a model's evaluation goes: into the run of a checkpoint of ours, else below ``evaluation``."""
-    if is_ours(Path(model)):
-        return run_of(Path(model)) / "evaluation" / find_checkpoint(Path(model)).name
-    return Path("evaluation") / Path(model).name
 
 
 def discard(out: Path) -> None:

@@ -23,7 +23,7 @@ from xmodel2.eval.rivals import RIVALS, known_rival, load_options
 from xmodel2.files import sha256_file
 from xmodel2.model.convert import as_granite, no_progress_bar
 from xmodel2.tokenizer import load_tokenizer
-from xmodel2.train.checkpoint import MANIFEST_FILE, find_checkpoint, find_tokenizer, load_model
+from xmodel2.train.checkpoint import MANIFEST_FILE, find_checkpoint, find_tokenizer, load_model, run_of
 
 BackendName = Literal["transformers", "vllm", "endpoint"]
 
@@ -54,6 +54,13 @@ class ModelOptions:
 def is_ours(path: Path) -> bool:
     """Whether a path is a run or checkpoint of ours."""
     return (path / MANIFEST_FILE).exists() or (path / "checkpoints").is_dir()
+
+
+def default_folder(model: str) -> Path:
+    """Return where a model's evaluation goes: into the run of a checkpoint of ours, else below ``evaluation``."""
+    if is_ours(Path(model)):
+        return run_of(Path(model)) / "evaluation" / find_checkpoint(Path(model)).name
+    return Path("evaluation") / Path(model).name
 
 
 def open_backend(model: str, options: ModelOptions | None = None) -> Backend:
