@@ -53,6 +53,7 @@ class LossModule(nn.Module):
         self.model, self.kernel, self.dtype = model, recipe.train.attention, DTYPES[precision]
         _check_attention(recipe, device)
         positions = recipe.train.micro_batch_size * recipe.data.sequence_length
+        self.compiled = False
         self.context = None
         if world.mesh is not None and world.axis("context")[1] > 1:
             self.context = ContextShard(world.mesh.get_group("context"), recipe.data.sequence_length, device)
@@ -67,13 +68,15 @@ class LossModule(nn.Module):
 
     def compile(self, mode: str) -> None:  # type: ignore[override]
         """Compile by region: one block's code serves all blocks, so that compile time does not grow with depth."""
+        self.compiled = True
         for block in (*self.model.layers, self.model.norm):
             block.compile(dynamic=False, mode=mode)
         self.cross_entropy = torch.compile(self.cross_entropy, dynamic=False, mode=mode)
 
     def forward(self, batch: MicroBatch) -> torch.Tensor:
         """Return the summed nats of a micro-batch, a scalar; `backward` is to be called on it as it is."""
-        torch.compiler.cudagraph_mark_step_begin()
+        if self.compiled:  # it imports the whole compiler
+            torch.compiler.cudagraph_mark_step_begin()
         if self.context is None:
             hidden = self.model.hidden(batch.inputs_BS, batch.documents_BT, dtype=self.dtype, kernel=self.kernel)
         else:
