@@ -1,5 +1,7 @@
-"""What `torchrun` starts in test_ranks.py: train one recipe under each layout given, as KEY=N,KEY=N, into a folder of that name."""
+"""What test_ranks.py starts: 2 and 4 ranks train one recipe under each layout, named KEY=N,KEY=N, into a folder of that name."""
 
+import json
+import multiprocessing
 import os
 import sys
 from collections.abc import Iterator
@@ -15,10 +17,27 @@ from xmodel2.train import train
 from xmodel2.train.step import LossModule, MicroBatch
 
 
-def main(root: Path, layouts: list[str]) -> None:
+def main(root: Path, layouts: dict[str, list[str]]) -> None:
+    """Fork each number of ranks for its layouts: they import once. Raises SystemExit if one fails."""
+    torch.use_deterministic_algorithms(True)  # imports the compiler
+    context = multiprocessing.get_context("fork")
+    for ranks, names in layouts.items():
+        arguments = [(root, names, rank, int(ranks)) for rank in range(int(ranks))]
+        processes = [context.Process(target=train_layouts, args=each) for each in arguments]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+        if any(process.exitcode for process in processes):
+            sys.exit(1)
+
+
+def train_layouts(root: Path, layouts: list[str], rank: int, ranks: int) -> None:
     """Train into ROOT/LAYOUT; the process group is made once for all. The first word of a layout may ask for more."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", timeout=timedelta(seconds=120))
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
+    store = f"file://{root}/store-{ranks}"
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=ranks, timeout=timedelta(seconds=120))
     for layout in layouts:
         keys = [f"parallel.{key}" for key in layout.split(",") if "=" in key]
         recipe, stop = load_recipe(root / "recipe.toml", keys), None
@@ -54,4 +73,4 @@ def poisoned() -> Iterator[None]:
 
 if __name__ == "__main__":
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    main(Path(sys.argv[1]), sys.argv[2:])
+    main(Path(sys.argv[1]), json.loads(sys.argv[2]))
