@@ -1,14 +1,38 @@
 """What tests share: one small run of the whole road, made once, and a recipe that trains in a fraction of a second."""
 
 import copy
+import functools
+import os
+import sysconfig
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: its threads cost these small models more than they give
 
 import pytest
 
 from xmodel2 import demo
 from xmodel2.data.synthetic import write_random_shards
 from xmodel2.recipe import Recipe, recipe_from_dict
+
+os.fsync = lambda handle: None  # what outlasts a power cut can't be tested here, and waiting for the disk takes minutes
+# loguru asks for the same 36 paths at each of the 300 log files of one preparation, which takes most of its time.
+sysconfig.get_path = functools.cache(sysconfig.get_path)
+
+# The longest files begin first, so that those who share the work end together.
+SLOWEST = [
+    "train/test_ranks.py",
+    "train/test_checkpoint_ranks.py",
+    "search/test_ratio.py",
+    "data/test_prepare_tasks.py",
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    order = {here / name: number for number, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
+
 
 CORPUS: dict[str, Any] = {
     "max_bytes": 60_000,
