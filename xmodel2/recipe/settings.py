@@ -1,7 +1,7 @@
 """Typed settings of a whole run: what a recipe file may say, with units, bounds and the report's values as defaults.
 
-A recipe is a tree: `model`, `data`, `stages` (stable, decay), `train`, `parallel`, `guard` and `search`. Every key is checked by
-type and range (pydantic); nothing is read from the environment. Symbols of the report keep their names.
+A recipe is a tree: `model`, `data`, `stages` (stable, decay), `train`, `parallel`, `guard`, `evaluation` and `search`. Every key
+is checked by type and range (pydantic); nothing is read from the environment. Symbols of the report keep their names.
 """
 
 from dataclasses import field
@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from xmodel2.recipe.bounds import CONFIG, NotNegative, Positive, PositiveFloat, Share
+from xmodel2.recipe.evaluation import EvaluationSettings
 from xmodel2.recipe.search import SearchSettings
 
 
@@ -267,6 +268,7 @@ class Recipe:
     train: TrainSettings = field(default_factory=TrainSettings)
     parallel: ParallelSettings = field(default_factory=ParallelSettings)
     guard: GuardSettings = field(default_factory=GuardSettings)
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
 
     @property

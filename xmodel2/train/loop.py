@@ -1,6 +1,7 @@
 """The loop: both stages, step by step, on one rank or on many.
 
     batch(step) -> gradients -> guard: go | skip | roll back -> update -> metrics line -> (held-out) -> (checkpoint)
+    -> (benchmarks)
 
 Every rank goes through the same calls with the same figures, so that all decide alike; rank 0 writes.
 """
@@ -29,6 +30,7 @@ from xmodel2.train.branch import origin_checkpoint
 from xmodel2.train.checkpoint import load_training_state, newest_valid, set_aside
 from xmodel2.train.checkpoint_writer import CheckpointWriter
 from xmodel2.train.device import memory_in_use, nominal_flops
+from xmodel2.train.evaluation import Evaluate, Snapshot, has_scores, scored, whole_tensors
 from xmodel2.train.guard import GUARD_FILE, DivergedError, Guard, batch_documents, passed_over_record, skip_record
 from xmodel2.train.heldout import measure_heldout
 from xmodel2.train.metrics import MetricsWriter
@@ -88,14 +90,16 @@ class Loop:
         watch: Watch | None = None,
         progress: bool = True,
         rollback: bool = True,
+        evaluate: Evaluate | None = None,
     ) -> None:
         self.parts, self.recipe, self.guard, self.profile, self.watch = parts, parts.recipe, guard, profile, watch
+        self._evaluate = evaluate if parts.recipe.evaluation.every else None
         self._shown, self._rollback = progress and parts.world.is_main, rollback
         self._ends = {self.recipe.stable_steps, self.recipe.total_steps}
         self._norms = LayerNorms(parts.step.model)
         self._stop = threading.Event()
         self._loss: float | None = None
-        self._ended = False
+        self._ended, self._failure_told = False, False
         self._problem: Exception | None = None
 
     def run(self, start: int, stop_after: int | None = None) -> RunResult:
@@ -114,6 +118,8 @@ class Loop:
             self.profiler = stack.enter_context(StepProfiler(parts.run_dir, start, self.profile and world.is_main))
             if start:
                 self.progress.say(f"{parts.run_dir}: going on from step {start}")
+                if self._evaluate is not None and not on_rank_0(lambda: has_scores(parts.run_dir, start)):
+                    self._benchmarks(start)  # it was stopped in the midst of them
             while step < recipe.total_steps and not stopped:
                 step, stopped = self._steps(step, stop_after)
             self._together(0.0)
@@ -148,6 +154,7 @@ class Loop:
                 if due or step in self._ends:
                     self._save(step)
                     saved = step
+                self._benchmarks(step)
                 if step == stop_after and step < recipe.total_steps:
                     return self._stopped(step, saved)
         return recipe.total_steps, False
@@ -285,6 +292,36 @@ class Loop:
         tokens = step * recipe.train.batch_tokens
         self._write({"step": step, "kind": "heldout", "tokens": tokens, "heldout": losses})
         self._ended = self.watch is not None and self.watch(step, losses)
+
+    def _benchmarks(self, step: int) -> None:
+        """Score the benchmarks if it is time to; rank 0 does, and the others wait."""
+        parts, recipe, evaluate = self.parts, self.recipe, self._evaluate
+        if evaluate is None or not self._due(step, recipe.evaluation.every):
+            return
+        started = time.perf_counter()
+        self.dog.beat(step, "gathering weights to evaluate")
+        snapshot = Snapshot(recipe, parts.run_dir, step, parts.device, whole_tensors(parts.step.model))
+        with self.dog.following_rank_0(step, "waiting for rank 0's evaluation"):
+            found = on_rank_0(lambda: scored(evaluate, snapshot, self._goes_on))
+        if found is None:
+            self.progress.say(f"step {step}: its evaluation was stopped; --resume goes on with it")
+            return
+        line = {"step": step, "kind": "evaluation", "tokens": step * recipe.train.batch_tokens}
+        line |= {"stage": stage_of(recipe, step), **found, "seconds": time.perf_counter() - started}
+        self._write(line)
+        if "scores" in found:
+            told = "  ".join(f"{task} {score:.3f}" for task, score in found["scores"].items())
+            self.progress.say(f"step {step}: {told}  ({line['seconds']:.0f} s)")
+        elif not self._failure_told:
+            self._failure_told = True
+            self.progress.say(f"step {step}: its evaluation failed, and training goes on: {found['error']}")
+
+    def _goes_on(self, what: str) -> None:
+        """Show what an evaluation does. Raises `Stopped` if the run is told to stop."""
+        self.dog.alive()
+        self.progress.doing(f"evaluating {what}")
+        if self._stop.is_set():
+            raise Stopped
 
     def _save(self, step: int) -> None:
         parts, recipe = self.parts, self.recipe

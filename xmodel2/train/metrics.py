@@ -1,7 +1,7 @@
 """What a run writes down: `metrics.jsonl` (a line a step, append-only, the truth), and the same to trackers.
 
-A line without `kind` is a step's; kinds are `skipped` (the guard did not apply the step), `heldout` and `norms`. A run that
-resumes or goes back writes repeated steps again: a reader keeps the last line of a step, and passes over one torn by a kill.
+A line without `kind` is a step's; kinds are `skipped` (the guard did not apply the step), `heldout`, `norms` and `evaluation`. A
+run that resumes or goes back writes repeated steps again: a reader keeps the last line of a step, and passes over a torn one.
 """
 
 import json
@@ -51,7 +51,7 @@ class MetricsWriter:
             raise XmodelError(
                 f"{self._file.name}: cannot be written ({error}); free some space and --resume"
             ) from error
-        numbers = {name: value for name, value in _numbers("", line) if name != "step"}
+        numbers = {name: value for name, value in _numbers("", _tracked(line)) if name != "step"}
         for tracker in self._trackers:
             tracker.write(line["step"], numbers)
 
@@ -62,6 +62,13 @@ class MetricsWriter:
                 self._file.close()
         for tracker in self._trackers:
             tracker.close()
+
+
+def _tracked(line: dict[str, Any]) -> dict[str, Any]:
+    """Return what trackers get of a line: an evaluation's seconds are no step's."""
+    if line.get("kind") == "evaluation":
+        return {"eval": {**line.get("scores", {}), "seconds": line["seconds"]}}
+    return line
 
 
 def _numbers(prefix: str, value: Any) -> Iterator[tuple[str, float]]:

@@ -51,6 +51,10 @@ class TrainProgress:
             left = pace * (self._total - step)
             self.say(f"step {step}/{self._total} {stage}  {text}  {left:.0f} s left")
 
+    def doing(self, text: str) -> None:
+        """Show beside the bar what goes on between two steps."""
+        self._bar.update(self._task, text=text)
+
     def say(self, text: str) -> None:
         """Print a line above the bar."""
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)

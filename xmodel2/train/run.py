@@ -23,6 +23,7 @@ from xmodel2.train.agreement import on_each_rank, on_rank_0, rank
 from xmodel2.train.branch import branched, open_run
 from xmodel2.train.checkpoint import load_training_state, set_aside
 from xmodel2.train.device import pick_device, pick_precision, set_determinism
+from xmodel2.train.evaluation import Evaluate
 from xmodel2.train.guard import GUARD_FILE, Guard
 from xmodel2.train.loop import Loop, Parts, RunResult, Watch
 from xmodel2.train.optimizer import build_optimizer
@@ -43,17 +44,19 @@ def train(
     watch: Watch | None = None,
     progress: bool = True,
     rollback: bool = True,
+    evaluate: Evaluate | None = None,
 ) -> RunResult:
     """Train a recipe's two stages, alone or as one of the ranks that `torchrun` started.
 
     With ``resume``, go on from the newest valid checkpoint; ``stop_after`` saves and returns after that step, as a signal
     would; ``branch_from`` ("RUN@STEP") begins with the decay, at that checkpoint; ``profile`` traces a few steps; ``watch`` sees
     each held-out measurement and may end the run; ``progress`` shows it; without ``rollback``, `DivergedError` is raised where
-    the run would go back to a checkpoint. Raises `XmodelError` if the run directory exists (without resume), the data or the
-    layout does not fit, memory runs out, or a checkpoint cannot be written.
+    the run would go back to a checkpoint; ``evaluate`` scores benchmarks as often as the recipe's `evaluation` says, which is
+    passed over without it. Raises `XmodelError` if the run directory exists (without resume), the data or the layout does not
+    fit, memory runs out, or a checkpoint cannot be written.
     """
     device = pick_device(recipe.train.device)
-    loop_of = partial(Loop, profile=profile, watch=watch, progress=progress, rollback=rollback)
+    loop_of = partial(Loop, profile=profile, watch=watch, progress=progress, rollback=rollback, evaluate=evaluate)
     with open_world(recipe, device) as world:
         if branch_from:
             recipe = on_rank_0(partial(branched, recipe, branch_from))

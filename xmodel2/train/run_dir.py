@@ -6,6 +6,7 @@ from typing import Any
 from xmodel2.data.shards import ShardSet
 from xmodel2.errors import XmodelError
 from xmodel2.recipe import Recipe, load_recipe, replace
+from xmodel2.recipe.evaluation import EvaluationSettings
 from xmodel2.recipe.search import SearchSettings
 from xmodel2.recipe.settings import GuardSettings, ParallelSettings
 from xmodel2.train.checkpoint import checkpoint_steps, newest_valid, read_state, report_passed_over
@@ -39,6 +40,7 @@ FREE = {
     "train.norms_every",
     "train.trackers",
     *(f"guard.{name}" for name in GuardSettings.__dataclass_fields__),
+    *(f"evaluation.{name}" for name in EvaluationSettings.__dataclass_fields__),
     *(f"search.{name}" for name in SearchSettings.__dataclass_fields__),
 }
 """Keys that may differ between a run and its continuation: they change how it is made or watched, not what it is to learn."""

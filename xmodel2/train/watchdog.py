@@ -5,7 +5,8 @@
 
 Ranks make the same beats in the same order, so whoever has made fewer is waited for by the others. torchrun takes the other
 ranks down when one exits. A hang in C code that keeps the interpreter's lock stops the thread too: then Python's own timer,
-which needs no lock, prints the stacks, and the other ranks miss this one's beats.
+which needs no lock, prints the stacks, and the other ranks miss this one's beats. While rank 0 works alone it is watched by
+its own thread, and that thread by the other ranks.
 """
 
 import faulthandler
@@ -14,8 +15,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from types import TracebackType
@@ -59,6 +60,7 @@ class Watchdog:
             self._store = dist.PrefixStore("watchdog", store.clone())  # type: ignore[attr-defined]
             self._store.set_timeout(timedelta(seconds=30))
         self._beat = (0, 0, "starting")
+        self._follows, self._heard = False, b""
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
@@ -80,6 +82,22 @@ class Watchdog:
         last, count, _ = self._beat
         self._beat = (step, count + 1 if step == last else 0, phase)
 
+    def alive(self) -> None:
+        """Say that the phase goes on; unlike a beat, other ranks need not say so too."""
+        step, count, phase = self._beat
+        self._beat = (step, count, phase)
+
+    @contextmanager
+    def following_rank_0(self, step: int, phase: str) -> Iterator[None]:
+        """Within it other ranks wait for rank 0, however long, as long as that one's watchdog is heard of."""
+        if self._rank:  # one beat ahead, so that rank 0 is the one that is behind
+            self.beat(step, phase)
+        self._follows = self._rank > 0
+        try:
+            yield
+        finally:
+            self._follows = False
+
     def _watch(self) -> None:
         host, pid = socket.gethostname(), os.getpid()
         seen, waited, tick, late, before = self._beat, 0.0, 0, 0, time.monotonic()
@@ -87,7 +105,8 @@ class Watchdog:
         while not self._done.wait(self._every):
             now = time.monotonic()
             # Not the clock's time: a process that was suspended (Ctrl-Z, a batch system) did not hang.
-            waited = waited + min(now - before, 2 * self._every) if self._beat is seen else 0.0
+            waits = self._beat is seen and not (self._follows and self._rank_0_was_heard())
+            waited = waited + min(now - before, 2 * self._every) if waits else 0.0
             late = late + 1 if waited >= self._hang_seconds else 0
             seen, tick, before = self._beat, tick + 1, now
             own = Heartbeat(*seen, waited, tick, host, pid)
@@ -106,6 +125,14 @@ class Watchdog:
         if self._store is not None:
             with suppress(RuntimeError):  # a store that is gone shows when beats are read
                 self._store.set(str(self._rank), json.dumps(asdict(own)))
+
+    def _rank_0_was_heard(self) -> bool:
+        """Tell whether rank 0's thread has published anything since this was asked last."""
+        before = self._heard
+        if self._store is not None:
+            with suppress(RuntimeError):
+                self._heard = self._store.get("0")
+        return self._heard != before
 
     def _beats(self, own: Heartbeat) -> dict[int, Heartbeat]:
         """Return the latest beat of each rank that can be heard of."""
