@@ -10,6 +10,7 @@ import torch
 
 from xmodel2.eval.network import Network
 from xmodel2.eval.prefix_tree import TreeRow, batch_mask, batch_tensors, tree_rows
+from xmodel2.eval.requests import distinct
 
 Pair = tuple[list[int], list[int]]
 """Ids of a context (at least one) and of what follows (at least one)."""
@@ -22,7 +23,7 @@ def score_pairs(
 ) -> Iterator[tuple[int, np.ndarray, bool]]:
     """Yield (index, nats [len(continuation)] of each of its tokens, whether they are the greedy ones).
 
-    What exceeds ``max_length`` is cut off on the left. ``share=False`` gives every sequence a row to itself.
+    What exceeds ``max_length`` is cut off on the left. ``share=False`` gives every different sequence a row to itself.
     """
     wholes = [(context + continuation)[-(max_length + 1) :] for context, continuation in pairs]
     fed = [whole[:-1] for whole in wholes]
@@ -30,9 +31,11 @@ def score_pairs(
     if share and network.takes_positions:
         rows = list(tree_rows(fed))
     else:
-        rows = [row for index, ids in enumerate(fed) for row in tree_rows([ids])]
-        for index, row in enumerate(rows):
-            row.paths = [(index, row.paths[0][1])]
+        rows = list[TreeRow]()
+        for ids, places in distinct(map(tuple, fed)).items():
+            (row,) = tree_rows([ids])
+            row.paths = [(index, row.paths[0][1]) for index in places]
+            rows.append(row)
     for batch in by_length(rows, batch_tokens):
         yield from _score(network, batch, targets)
 
