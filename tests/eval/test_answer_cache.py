@@ -35,6 +35,13 @@ def test_equal_questions_are_asked_once_and_in_other_calls_not_again(tmp_path: P
     assert model.asked == ["ccc", "bb", "a", "dddd", "ccc"]
 
 
+def test_what_does_not_last_is_asked_again(tmp_path: Path) -> None:
+    model = Model()
+    for _ in range(2):
+        assert AnswerCache(tmp_path).answer("x", ["a", "bb"], model, lasting=lambda answer: answer != 1) == [1, 2]
+    assert model.asked == ["bb", "a", "a"]
+
+
 def test_what_was_answered_before_a_stop_is_kept(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         AnswerCache(tmp_path).answer("x", ["a", "bb", "ccc"], Model(until=2))

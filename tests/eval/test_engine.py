@@ -78,19 +78,30 @@ def test_scores_do_not_depend_on_the_batch(llama: Path, options: dict[str, int])
 
 def test_shared_beginnings_change_nothing_but_the_work(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened, fed = engine(llama), list[int]()
-    forward = opened.network.logits
+    forward = opened.network.logit_parts
 
-    def counted(ids: torch.Tensor, *rest: Any, **named: Any) -> torch.Tensor:
+    def counted(ids: torch.Tensor, *rest: Any, **named: Any) -> Any:
         fed.append(ids.numel())
         return forward(ids, *rest, **named)
 
-    monkeypatch.setattr(opened.network, "logits", counted)
+    monkeypatch.setattr(opened.network, "logit_parts", counted)
     shared = dict(opened.loglikelihood(PAIRS[:4]))
     work, fed[:] = sum(fed), []
     opened._share = False
     alone = dict(opened.loglikelihood(PAIRS[:4]))
     assert work < sum(fed) / 2
     assert [shared[n][0] for n in range(4)] == pytest.approx([alone[n][0] for n in range(4)], abs=1e-4)
+
+
+def test_logits_of_a_large_vocabulary_are_made_in_parts(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = dict(engine(llama).loglikelihood(PAIRS))
+    monkeypatch.setattr("xmodel2.eval.network._LOGITS", 1)
+    in_parts = dict(engine(llama).loglikelihood(PAIRS))
+    assert all(in_parts[n] == (pytest.approx(nats, abs=1e-4), greedy) for n, (nats, greedy) in usual.items())
+
+
+def test_nothing_after_a_context_has_no_nats(llama: Path) -> None:
+    assert dict(engine(llama).loglikelihood([("The sky", ""), ("", "")])) == {0: (0.0, True), 1: (0.0, True)}
 
 
 def test_losses_by_token_are_those_of_the_log_softmax(llama: Path) -> None:

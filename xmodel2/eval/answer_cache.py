@@ -31,11 +31,17 @@ class AnswerCache:
         self._written = time.monotonic()
 
     def answer(
-        self, kind: str, questions: Sequence[Any], ask: Ask, progress: Callable[[int, int], None] | None = None
+        self,
+        kind: str,
+        questions: Sequence[Any],
+        ask: Ask,
+        progress: Callable[[int, int], None] | None = None,
+        lasting: Callable[[Any], bool] = lambda answer: True,
     ) -> list[Any]:
         """Return the answer of every question; those not known are asked for, each once, and kept.
 
-        ``questions`` are what JSON can hold. ``progress`` gets (answered, all).
+        ``questions`` are what JSON can hold. ``progress`` gets (answered, all). An answer that is not ``lasting`` is asked
+        for again the next time.
         """
         keys = [_key(kind, question) for question in questions]
         open_ = {key: question for key, question in zip(keys, questions, strict=True) if key not in self._known}
@@ -46,7 +52,7 @@ class AnswerCache:
             copies[key] = copies.get(key, 0) + 1
         try:
             for index, answer in ask(list(open_.values())) if open_ else ():
-                self._keep(asked[index], answer)
+                self._keep(asked[index], answer, lasting(answer))
                 done += copies[asked[index]]
                 if progress:
                     progress(done, len(keys))
@@ -54,9 +60,10 @@ class AnswerCache:
             self.flush()
         return [self._known[key] for key in keys]
 
-    def _keep(self, key: str, answer: Any) -> None:
+    def _keep(self, key: str, answer: Any, lasting: bool) -> None:
         self._known[key] = answer
-        self._new.append({"key": key, "answer": answer})
+        if lasting:
+            self._new.append({"key": key, "answer": answer})
         if time.monotonic() - self._written > _SECONDS:
             self.flush()
 

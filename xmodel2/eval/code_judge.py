@@ -23,7 +23,9 @@ class CodeJudge:
     def run(self, answers: Sequence[tuple[dict[str, Any], str]]) -> None:
         """Run the programs made of (document, generated text). Raises `XmodelError` where they can't be isolated."""
         programs = [_PROGRAMS[self._task](document, text) for document, text in answers]
-        verdicts = self._cache.answer("program", [asdict(program) for program in programs], self._judge)
+        questions = [asdict(program) for program in programs]
+        # A busy machine may be to blame for a timeout.
+        verdicts = self._cache.answer("program", questions, self._judge, lasting=lambda v: v["reason"] != "timeout")
         for program, verdict in zip(programs, verdicts, strict=True):
             self._passed[program] = verdict["passed"]
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from xmodel2.eval.backend import Prompt
-from xmodel2.eval.generation import Generator
+from xmodel2.eval.generation import SLOTS, Generator
 from xmodel2.eval.network import Network
 from xmodel2.eval.plain_generation import generate_plainly
 from xmodel2.eval.requests import encode_pair, rolling_windows
@@ -38,7 +38,7 @@ class Engine:
         max_length: int | None = None,
         batch_tokens: int = 0,
         share_prefixes: bool = True,
-        slots: int = 0,
+        slots: int = SLOTS,
     ) -> None:
         self.network = Network(model)
         on_gpu = self.network.device.type != "cpu"
@@ -96,17 +96,18 @@ class Engine:
         if not self._share:
             yield from generate_plainly(self.network, self.text, prompts, self._max_length, self._batch_tokens)
         elif prompts:
-            slots = self._slots or self._fitting_slots()
-            yield from Generator(self.network, self.text, self._max_length, self._batch_tokens, slots).run(prompts)
+            room = self._cache_tokens()
+            generator = Generator(self.network, self.text, self._max_length, self._batch_tokens, room, self._slots)
+            yield from generator.run(prompts)
 
-    def _fitting_slots(self) -> int:
-        """Return how many sequences of the whole context fit into the memory for keys and values; 64 at most."""
+    def _cache_tokens(self) -> int:
+        """Return of how many tokens the keys and values fit into the memory for them."""
         config, network = self.network.config.get_text_config(), self.network
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         per_token = 2 * config.num_hidden_layers * heads * head_dim * network.dtype.itemsize
         room = torch.cuda.mem_get_info(network.device)[0] // 4 if network.device.type == "cuda" else _CACHE_BYTES
-        return int(min(64, max(1, room // (per_token * self._max_length))))
+        return int(room // per_token)
 
 
 def context_of(config: Any, asked: int | None = None) -> int:

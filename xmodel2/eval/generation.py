@@ -1,6 +1,6 @@
 """Many prompts through one model: a slot takes the next prompt as soon as its answer has ended.
 
-    prompts, longest first -> common prefix once -> prefill in small batches -> slots -> a token each step -> text at its stop
+    prompts -> groups that begin alike -> that beginning once -> prefill in small batches -> slots -> a token each step -> text
 
 Greedy answers do not depend on what else is in the slots, up to rounding in ties.
 """
@@ -14,12 +14,14 @@ from transformers import DynamicCache
 
 from xmodel2.eval.backend import Prompt
 from xmodel2.eval.network import Network
+from xmodel2.eval.prefix_tree import common_length
 from xmodel2.eval.requests import cut_at_stop, fit_prompt
 from xmodel2.eval.slots import SlotCache
 from xmodel2.eval.text import TextTokenizer
 
-_LEAST_PREFIX = 32
-"""A common beginning of all prompts is computed once if it has this many tokens."""
+SLOTS = 64
+_LEAST_SAVED = 4
+"""A common beginning is computed once if that saves one in four of its prompts' tokens."""
 
 
 @dataclass
@@ -36,14 +38,56 @@ class _Answer:
     new: list[int] = field(default_factory=list)
 
 
+@dataclass
+class _Group:
+    """Prompts that begin alike, the longest last."""
+
+    prefix: list[int]
+    """What they begin with, short of any one's last token; empty for those with little in common."""
+    waiting: list[_Answer]
+    shared: Any = None
+    """Keys and values of the prefix."""
+
+
+def _groups(answers: list[_Answer]) -> list[_Group]:
+    """Return groups, the one with the longest prompt last: examples are shared by all questions of a task or subtask."""
+    found, rest = list[_Group](), _Group([], [])
+    for answer in sorted(answers, key=lambda answer: answer.ids):
+        group = found[-1] if found else rest
+        common = common_length(group.prefix, answer.ids[:-1])
+        if len(group.waiting) == 1 or common * 2 > len(group.prefix):
+            group.prefix = group.prefix[:common]
+            group.waiting.append(answer)
+        else:
+            found.append(_Group(answer.ids[:-1], [answer]))
+    kept = []
+    for group in found:
+        saved = len(group.prefix) * (len(group.waiting) - 1)
+        if saved * _LEAST_SAVED > sum(len(answer.ids) for answer in group.waiting):
+            kept.append(group)
+        else:
+            rest.waiting += group.waiting
+    kept += [rest] if rest.waiting else []
+    for group in kept:
+        group.waiting.sort(key=lambda answer: len(answer.ids))
+    return sorted(kept, key=lambda group: len(group.waiting[-1].ids))
+
+
 class Generator:
-    """Continues prompts on one network with at most ``slots`` at a time."""
+    """Continues prompts on one network, at most ``slots`` at a time and with the keys of ``cache_tokens`` at most."""
 
     def __init__(
-        self, network: Network, tokenizer: TextTokenizer, max_length: int, batch_tokens: int, slots: int
+        self,
+        network: Network,
+        tokenizer: TextTokenizer,
+        max_length: int,
+        batch_tokens: int,
+        cache_tokens: int,
+        slots: int = SLOTS,
     ) -> None:
         self._network, self._tokenizer = network, tokenizer
-        self._max_length, self._batch_tokens, self._slots = max_length, batch_tokens, slots
+        self._max_length, self._batch_tokens = max_length, batch_tokens
+        self._cache_tokens, self._slots = cache_tokens, slots
         self._stops = tokenizer.stop_ids
 
     @torch.inference_mode()
@@ -53,19 +97,20 @@ class Generator:
         waiting = [
             self._begin(index, prompt, ids) for index, (prompt, ids) in enumerate(zip(prompts, encoded, strict=True))
         ]
-        waiting.sort(key=lambda answer: len(answer.ids))  # the end is taken first: the longest
-        prefix = self._prefix([answer.ids for answer in waiting])
-        shared = self._compute_prefix(prefix) if prefix else None
-        active: list[_Answer | None] = [None] * min(self._slots, len(waiting))
+        groups = _groups(waiting)
+        needed = max(len(answer.ids) + answer.room for answer in waiting)
+        active: list[_Answer | None] = [None] * min(self._slots, len(waiting), max(1, self._cache_tokens // needed))
         layers = self._network.config.get_text_config().num_hidden_layers
         cache = SlotCache(len(active), layers, self._network.device)
         tokens = torch.zeros(len(active), dtype=torch.long, device=self._network.device)
-        while waiting or any(active):
+        while groups or any(active):
             free = [slot for slot, answer in enumerate(active) if answer is None]
             # A prefill of its own for every ended answer would leave the slots waiting for it: a few at a time.
-            while waiting and (len(free) * 4 >= len(active) or not any(active)) and free:
-                batch = self._next_batch(waiting, len(free), len(prefix))
-                logits = self._prefill(cache, free[: len(batch)], batch, prefix, shared)
+            while groups and (len(free) * 4 >= len(active) or not any(active)) and free:
+                batch = self._next_batch(groups[-1], len(free))
+                logits = self._prefill(cache, free[: len(batch)], batch, groups[-1])
+                if not groups[-1].waiting:
+                    groups.pop()
                 for slot, answer, token in zip(free, batch, self._choose(logits, batch), strict=False):
                     active[slot] = answer
                     tokens[slot] = token
@@ -73,7 +118,7 @@ class Generator:
                         active[slot] = None
                         yield answer.index, text
                 free = [slot for slot, answer in enumerate(active) if answer is None]
-            if not waiting:
+            if not groups:
                 active, tokens = self._shrink(cache, active, tokens)
             running = [(slot, answer) for slot, answer in enumerate(active) if answer is not None]
             if not running:
@@ -94,16 +139,6 @@ class Generator:
         longest = max((len(stop.encode()) for stop in prompt.until), default=0)
         return _Answer(index, prompt, ids or [self._tokenizer.prefix_id], room, longest + 2, generator)
 
-    def _prefix(self, prompts: Sequence[Sequence[int]]) -> list[int]:
-        """Return what all prompts begin with, short of their last token; nothing if that is little."""
-        if len(prompts) < 2:
-            return []
-        first, last = min(map(tuple, prompts)), max(map(tuple, prompts))
-        length = 0
-        while length < min(len(first), len(last)) - 1 and first[length] == last[length]:
-            length += 1
-        return list(first[:length]) if length >= _LEAST_PREFIX else []
-
     def _compute_prefix(self, prefix: list[int]) -> DynamicCache:
         cache = DynamicCache()
         ids = torch.tensor([prefix], device=self._network.device)
@@ -111,25 +146,24 @@ class Generator:
         self._network.logits(ids, last, cache=cache)
         return cache
 
-    def _next_batch(self, waiting: list[_Answer], free: int, prefix: int) -> list[_Answer]:
+    def _next_batch(self, group: _Group, free: int) -> list[_Answer]:
         """Take the longest prompts, as many as the token budget and the free slots allow."""
-        longest = max(1, len(waiting[-1].ids) - prefix)
-        count = max(1, min(free, self._batch_tokens // longest, len(waiting)))
-        return [waiting.pop() for _ in range(count)]
+        longest = len(group.waiting[-1].ids) - len(group.prefix)
+        count = max(1, min(free, self._batch_tokens // longest, len(group.waiting)))
+        return [group.waiting.pop() for _ in range(count)]
 
-    def _prefill(
-        self, cache: SlotCache, slots: list[int], batch: list[_Answer], prefix: list[int], shared: Any
-    ) -> torch.Tensor:
+    def _prefill(self, cache: SlotCache, slots: list[int], batch: list[_Answer], group: _Group) -> torch.Tensor:
         """Compute prompts, padded on the right, put their keys into slots, return logits after each [batch, vocab]."""
-        device, own = self._network.device, DynamicCache()
-        if shared is not None:
-            for number, layer in enumerate(shared.layers):
+        device, own, prefix = self._network.device, DynamicCache(), len(group.prefix)
+        if prefix:
+            group.shared = group.shared or self._compute_prefix(group.prefix)
+            for number, layer in enumerate(group.shared.layers):
                 keys, values = (kv.expand(len(batch), -1, -1, -1) for kv in (layer.keys, layer.values))
                 own.update(keys, values, number)
-        rests = [answer.ids[len(prefix) :] for answer in batch]
+        rests = [answer.ids[prefix:] for answer in batch]
         longest = max(map(len, rests))
         ids = torch.tensor([rest + [0] * (longest - len(rest)) for rest in rests], device=device)
-        positions = torch.arange(len(prefix), len(prefix) + longest, device=device).expand(len(batch), -1)
+        positions = torch.arange(prefix, prefix + longest, device=device).expand(len(batch), -1)
         last = (torch.arange(len(batch), device=device), torch.tensor([len(rest) - 1 for rest in rests], device=device))
         logits = self._network.logits(ids, last, positions if prefix else None, cache=own)
         cache.fill(slots, own, [len(answer.ids) for answer in batch])
@@ -169,7 +203,7 @@ class Generator:
         if len(answer.new) >= answer.room:
             return self._text(answer)
         if answer.prompt.until:
-            tail = self._tokenizer.decode(answer.new[-answer.tail :])
+            tail = self._tokenizer.decode(answer.new[-answer.tail :], special=True)  # it may be a special token
             if any(stop and stop in tail for stop in answer.prompt.until):
                 return self._text(answer)
         return None

@@ -1,10 +1,11 @@
 """A `transformers` causal language model as the engine calls it: hidden states everywhere, logits only where they are wanted.
 
-[batch, seq, vocab] is never held: a hook on the output layer lets through the chosen positions only, so that whatever the
-architecture does to its logits afterwards (scaling, soft caps) is done to those.
+[batch, seq, vocab] is never held: a hook on the output layer lets through the chosen positions only, some at a time, so that
+whatever the architecture does to its logits afterwards (scaling, soft caps) is done to those.
 """
 
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from xmodel2.errors import XmodelError
 
 Places = tuple[torch.Tensor, torch.Tensor]
 """Rows [N] and columns [N] of a batch."""
+_LOGITS = 2**25
+"""Logits that are held at a time."""
 
 
 class Network:
@@ -28,10 +31,15 @@ class Network:
         # transformers 5 renames past_key_values; both names take a cache that is filled in place.
         self._cache_name = "cache" if "cache" in accepted else "past_key_values"
         self.takes_positions = "position_ids" in accepted
+        self._body: Any = model.base_model
         self._wanted: Places | None = None
+        self._output: Any = None
         head = model.get_output_embeddings()  # type: ignore[operator]
+        self._in_parts = head is not None and self._body is not model
         if head is not None:
             head.register_forward_pre_hook(self._keep_wanted)
+        if self._in_parts:
+            self._body.register_forward_hook(self._keep_output)
 
     def _keep_wanted(self, _: nn.Module, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
         if self._wanted is None:
@@ -39,6 +47,9 @@ class Network:
         rows, columns = self._wanted
         self._wanted = None
         return (arguments[0][rows, columns][None], *arguments[1:])
+
+    def _keep_output(self, _: nn.Module, __: Any, output: Any) -> None:
+        self._output = output
 
     @torch.inference_mode()
     def logits(
@@ -53,6 +64,18 @@ class Network:
 
         ``seen`` says which key each query attends to (None: causal). Raises `XmodelError` if the model cannot be called so.
         """
+        return torch.cat(list(self.logit_parts(ids_BS, wanted, positions_BS, seen_B1ST, cache)))
+
+    @torch.inference_mode()
+    def logit_parts(
+        self,
+        ids_BS: torch.Tensor,
+        wanted: Places,
+        positions_BS: torch.Tensor | None = None,
+        seen_B1ST: torch.Tensor | None = None,
+        cache: Any = None,
+    ) -> Iterator[torch.Tensor]:
+        """Yield the rows of `logits` some at a time, so that a long text of a large vocabulary fits into memory."""
         arguments: dict[str, Any] = {"use_cache": cache is not None}
         if cache is not None:
             arguments[self._cache_name] = cache
@@ -64,10 +87,24 @@ class Network:
             # Added to the scores: every attention implementation of transformers understands it.
             hidden = torch.zeros(seen_B1ST.shape, dtype=self.dtype, device=self.device)
             arguments["attention_mask"] = hidden.masked_fill_(~seen_B1ST, torch.finfo(self.dtype).min)
+        count = max(1, _LOGITS // self.config.get_text_config().vocab_size) if self._in_parts else len(wanted[0])
+        parts = list(zip(*(places.split(count) for places in wanted), strict=True))
+        try:
+            yield self._head(ids_BS, parts[0], arguments)
+            output = self._output
+            # The rest of the places from the same hidden states: the body is called again, and gives what it gave.
+            self._body.forward = lambda *_, **__: output
+            for part in parts[1:]:
+                yield self._head(ids_BS, part, arguments)
+        finally:
+            self._output = None
+            self._body.__dict__.pop("forward", None)
+
+    def _head(self, ids_BS: torch.Tensor, wanted: Places, arguments: dict[str, Any]) -> torch.Tensor:
         self._wanted = wanted
         logits: torch.Tensor = self.model(input_ids=ids_BS, **arguments).logits
-        if self._wanted is not None:  # no output layer of its own: all logits were made
-            rows, columns = self._wanted
-            self._wanted = None
-            return logits[rows, columns]
-        return logits[0]
+        if self._wanted is None:
+            return logits[0]
+        rows, columns = self._wanted  # no output layer of its own: all logits were made
+        self._wanted = None
+        return logits[rows, columns]

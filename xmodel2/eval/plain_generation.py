@@ -24,7 +24,7 @@ class _AtStopString(StoppingCriteria):
         ended = []
         for row, prompt in zip(input_ids[:, self._width :].tolist(), self._prompts, strict=True):
             longest = max((len(stop.encode()) for stop in prompt.until), default=0)
-            tail = self._tokenizer.decode(row[-(longest + 2) :])
+            tail = self._tokenizer.decode(row[-(longest + 2) :], special=True)
             ended.append(any(stop and stop in tail for stop in prompt.until))
         return torch.tensor(ended, device=input_ids.device)
 

@@ -36,7 +36,7 @@ class TextTokenizer:
                     ids[number] = list(row)
         return ids
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of ids without special tokens."""
-        text: str = self.tokenizer.decode(ids, skip_special_tokens=True)
+    def decode(self, ids: Sequence[int], special: bool = False) -> str:
+        """Return the text of ids; special tokens are left out unless asked for."""
+        text: str = self.tokenizer.decode(ids, skip_special_tokens=not special)
         return text
