@@ -6,7 +6,7 @@ whatever the architecture does to its logits afterwards (scaling, soft caps) is 
 
 import inspect
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -31,7 +31,7 @@ class Network:
         # transformers 5 renames past_key_values; both names take a cache that is filled in place.
         self._cache_name = "cache" if "cache" in accepted else "past_key_values"
         self.takes_positions = "position_ids" in accepted
-        self._body: Any = model.base_model
+        self._body = cast(Any, model.base_model)
         self._wanted: Places | None = None
         self._output: Any = None
         head = model.get_output_embeddings()  # type: ignore[operator]
