@@ -48,6 +48,8 @@ def test_round_trip_through_toml(recipe_file: Path, tmp_path: Path) -> None:
         ("stages.stable.mixture={a=0.5,b=0.4}", ["stages.stable.mixture sums to 0.9"]),
         ("train.micro_batch_size=7", ["micro_batch_size 7", "960 rows"]),
         ("stages.stable.tokens=3_932_160", ["warmup_steps 2000", "1 steps of the stable stage"]),
+        ("evaluation.tasks=[]", ["evaluation.tasks", "at least 1 item"]),
+        ("evaluation.evry=5", ["unknown key evaluation.evry", "Did you mean 'every'?"]),
         ("nonsense", ["--set", "key=value"]),
     ],
 )

@@ -5,6 +5,7 @@ import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,6 +69,20 @@ def test_samples_cannot_inject_markup(run: Path) -> None:
     assert "<script" not in text
     assert "<img" not in text
     assert "&lt;script&gt;" in text
+
+
+def test_benchmark_scores_while_training_are_drawn(run: Path) -> None:
+    assert "while training" not in build_report([run], run / "report.html").read_text()
+    lines: list[dict[str, Any]] = [
+        {"step": 6, "tokens": 3072, "scores": {"piqa": 0.5, "wikitext": 900.0}},
+        {"step": 12, "tokens": 6144, "scores": {"piqa": 0.55}},
+        {"step": 20, "tokens": 10240, "error": "disk full"},
+    ]
+    with open(run / "metrics.jsonl", "a") as file:
+        file.writelines(json.dumps({**line, "kind": "evaluation"}) + "\n" for line in lines)
+    text = build_report([run], run / "report.html").read_text()
+    assert "Benchmark scores while training; 200 items a task give ±7 points at most (95%)" in text
+    assert "Perplexity while training" in text
 
 
 def test_a_run_without_results_says_so(run: Path) -> None:

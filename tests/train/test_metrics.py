@@ -17,12 +17,16 @@ def test_lines_and_tensorboard_hold_the_same(tmp_path: Path) -> None:
     for step in (1, 2):
         writer.write({"step": step, "stage": "stable", "loss": 5.0 - step})
     writer.write({"step": 2, "kind": "heldout", "heldout": {"docs": {"loss": 2.5}}})
+    writer.write({"step": 2, "kind": "evaluation", "tokens": 9, "scores": {"piqa": 0.5}, "seconds": 60.0})
+    writer.write({"step": 3, "kind": "evaluation", "tokens": 9, "error": "why", "seconds": 1.0})
     writer.close()
-    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 2]
+    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2, 2, 2, 3]
     board = EventAccumulator(str(tmp_path / "tensorboard"))
     board.Reload()
     assert [event.value for event in board.Scalars("loss")] == [4.0, 3.0]
     assert board.Scalars("heldout/docs/loss")[0].value == 2.5
+    assert [(event.step, event.value) for event in board.Scalars("eval/piqa")] == [(2, 0.5)]
+    assert not {"seconds", "tokens"} & set(board.Tags()["scalars"])  # these are of steps
 
 
 def test_a_repeated_step_counts_once_and_a_torn_line_not_at_all(tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
 """A hang ends the process and names the rank, in real processes; what is not a hang does not."""
 
 import ctypes
+import json
 import multiprocessing
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +66,31 @@ def test_of_two_ranks_the_one_that_hangs_is_named_with_its_stack(tmp_path: Path)
 def alone(rank: int, folder: Path, ranks: int) -> None:
     into_file(rank, folder)
     with Watchdog(rank, ranks, None, hang_seconds=0.3, every=0.02) as dog:
-        for _ in range(8):
-            dog.beat(7, "forward")  # slow, but alive
+        for number in range(8):
+            dog.beat(7, "forward") if number < 4 else dog.alive()  # slow, but alive
             time.sleep(0.1)
         dog.beat(7, "saving")
         time.sleep(60)
+
+
+def follower(_: int, folder: Path, ranks: int) -> None:
+    """Rank 1 of two, which waits for rank 0: heard of for longer than a hang, then no more."""
+    into_file(1, folder)
+    store = dist.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+    with Watchdog(1, 2, store, hang_seconds=0.3, every=0.02) as dog, dog.following_rank_0(7, "waiting for rank 0"):
+        for tick in range(20):
+            dist.PrefixStore("watchdog", store).set("0", json.dumps(asdict(replace(BEAT, tick=tick))))
+            time.sleep(0.05)
+        (folder / "alive").touch()
+        time.sleep(60)
+
+
+def test_who_waits_for_rank_0_goes_by_what_is_heard_of_it(tmp_path: Path) -> None:
+    assert run(follower, tmp_path, 1) == [1]
+    assert (tmp_path / "alive").exists()
+    said = (tmp_path / "1.err").read_text()
+    assert "Rank 0 is not heard of" in said
+    assert "rank 1: step 7, waiting for rank 0, for " in said
 
 
 def test_a_process_alone_says_in_what_it_hangs(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The report's figures as inline SVG: loss curve with stages and learning rate (Figure 3), held-out losses."""
+"""The report's figures as inline SVG: loss curve with stages and learning rate (Figure 3), held-out losses, benchmark scores."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -47,6 +47,21 @@ def heldout_curves(lines: Sequence[Line], stable_tokens: int) -> str:
     axes.axvline(stable_tokens, color=GREY, linewidth=1, linestyle=":")
     axes.set_xlabel("tokens (dotted: decay begins)")
     axes.set_ylabel("held-out loss, nats a token")
+    axes.xaxis.set_major_formatter(EngFormatter())
+    axes.legend(frameon=False)
+    return svg(figure)
+
+
+def score_curves(lines: Sequence[Line], stable_tokens: int, tasks: Sequence[str], axis: str) -> str:
+    """Return scores of evaluations while a run trained, by tokens, a curve a task; shares are drawn in percent."""
+    figure, axes = _figure()
+    scale = 100 if axis.endswith("%") else 1
+    for name, color in colors(tasks).items():
+        points = [(line["tokens"], scale * line["scores"][name]) for line in lines if name in line["scores"]]
+        axes.plot(*zip(*points, strict=True), color=color, marker="o", markersize=3, linewidth=1.4, label=name)
+    axes.axvline(stable_tokens, color=GREY, linewidth=1, linestyle=":")
+    axes.set_xlabel("tokens (dotted: decay begins)")
+    axes.set_ylabel(axis)
     axes.xaxis.set_major_formatter(EngFormatter())
     axes.legend(frameon=False)
     return svg(figure)

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from xmodel2.errors import XmodelError
+from xmodel2.eval.tasks import TASKS
 from xmodel2.files import read_json, write_text_atomic
 from xmodel2.model.count import block_parameter_count, parameter_count
 from xmodel2.page import page, table, tiles
 from xmodel2.plots import colors, pie
 from xmodel2.recipe import PRESETS, ModelSettings, Recipe, load_recipe
-from xmodel2.release.figures import heldout_curves, loss_curve
+from xmodel2.release.figures import heldout_curves, loss_curve, score_curves
 from xmodel2.release.results import benchmark_sections, run_results
 from xmodel2.train.metrics import read_metrics
 from xmodel2.train.run_dir import RECIPE_FILE
@@ -49,6 +50,7 @@ def _run(run_dir: Path) -> str:
         parts.append("<p>No training step has been recorded yet.</p>")
     if heldout:
         parts.append(_figure(heldout_curves(heldout, stable_tokens), "Held-out loss by source"))
+    parts += _benchmarks([line for line in lines if "scores" in line], stable_tokens, recipe.evaluation.limit)
     parts += ["<h2>Mixtures</h2>", _mixtures(recipe, run_dir), "<h2>Model</h2>", _model(recipe.model)]
     parts += [
         "<h2>Evaluation</h2>",
@@ -58,6 +60,23 @@ def _run(run_dir: Path) -> str:
         _samples(read_json(run_dir / "samples.json")),
     ]
     return "\n".join(parts)
+
+
+def _benchmarks(lines: list[dict[str, Any]], stable_tokens: int, limit: int) -> list[str]:
+    """Return figures of the scores while the run trained: shares of items in one, perplexities in another."""
+    names = list(dict.fromkeys(name for line in lines for name in line["scores"]))
+    falling = [name for name in names if name in TASKS and not TASKS[name].higher_is_better]
+    rising = [name for name in names if name not in falling]
+    figures = []
+    if rising:
+        drawing = score_curves(lines, stable_tokens, rising, "score, %")
+        noise = 196 * (0.25 / limit) ** 0.5  # of a share near one half, 95%
+        caption = f"Benchmark scores while training; {limit:,} items a task give ±{noise:.0f} points at most (95%)"
+        figures.append(_figure(drawing, caption))
+    if falling:
+        drawing = score_curves(lines, stable_tokens, falling, "perplexity a word")
+        figures.append(_figure(drawing, "Perplexity while training"))
+    return figures
 
 
 def _figure(drawing: str, caption: str) -> str:
@@ -176,10 +195,7 @@ def _evaluation(results: dict[str, Any]) -> str:
             "majority": "commonest answer",
         }
         parts.append(table(["reasoning task", *(titles[c] for c in columns)], rows, "Exact match, greedy generation"))
-    return (
-        "\n".join(parts)
-        or "<p>Not evaluated yet: run <code>xmodel2 eval RUN</code>.</p>"
-    )
+    return "\n".join(parts) or "<p>Not evaluated yet: run <code>xmodel2 eval RUN</code>.</p>"
 
 
 def _number(value: Any) -> str:
