@@ -20,8 +20,8 @@ from xmodel2.eval.slots import SlotCache
 from xmodel2.eval.text import TextTokenizer
 
 SLOTS = 64
-_LEAST_SAVED = 4
-"""A common beginning is computed once if that saves one in four of its prompts' tokens."""
+_LEAST_SHARE = 4
+"""A common beginning is computed once if it is one in four tokens of each prompt, and saves one in four of all."""
 
 
 @dataclass
@@ -55,7 +55,8 @@ def _groups(answers: list[_Answer]) -> list[_Group]:
     for answer in sorted(answers, key=lambda answer: answer.ids):
         group = found[-1] if found else rest
         common = common_length(group.prefix, answer.ids[:-1])
-        if len(group.waiting) == 1 or common * 2 > len(group.prefix):
+        alike = common * _LEAST_SHARE > len(answer.ids)
+        if alike and (len(group.waiting) == 1 or common * 2 > len(group.prefix)):
             group.prefix = group.prefix[:common]
             group.waiting.append(answer)
         else:
@@ -63,7 +64,7 @@ def _groups(answers: list[_Answer]) -> list[_Group]:
     kept = []
     for group in found:
         saved = len(group.prefix) * (len(group.waiting) - 1)
-        if saved * _LEAST_SAVED > sum(len(answer.ids) for answer in group.waiting):
+        if saved * _LEAST_SHARE > sum(len(answer.ids) for answer in group.waiting):
             kept.append(group)
         else:
             rest.waiting += group.waiting
