@@ -19,7 +19,7 @@ RECIPE = recipe_from_dict(
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Widths of the models that were trained."""
+    """Widths of the models that were trained; no figures are drawn."""
     widths: list[int] = []
     true_measure = coordinate_run.measure
 
@@ -28,6 +28,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return true_measure(recipe, seed, steps)
 
     monkeypatch.setattr(coordinate_run, "measure", counted)
+    monkeypatch.setattr(coordinate_run.coordinate_figure, "figures", lambda cases: {})
     return widths
 
 

@@ -30,8 +30,18 @@ def by_law(job: Job, runs: Path) -> Row:
     return job.row(TRUE.loss(parameters=row.parameters, tokens=row.tokens), seconds=1.0)
 
 
-def call(recipe: Recipe, out: Path, plan: LawPlan = PLAN, run: Callable[[Job, Path], Row] = by_law) -> dict[str, Any]:
-    return run_law(recipe, plan, out, draws=20, say=lambda line: None, run=run)
+def call(
+    recipe: Recipe,
+    out: Path,
+    plan: LawPlan = PLAN,
+    run: Callable[[Job, Path], Row] = by_law,
+    drawn: bool = False,
+) -> dict[str, Any]:
+    """Measure and fit; figures take a second each time, and are drawn for the test that looks at them."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not drawn:
+            patch.setattr("xmodel2.search.law.law_figures", lambda *_: {})
+        return run_law(recipe, plan, out, draws=20, say=lambda line: None, run=run)
 
 
 def test_the_prediction_is_on_disk_before_the_size_is_trained(small_recipe: Recipe, tmp_path: Path) -> None:
@@ -41,7 +51,7 @@ def test_the_prediction_is_on_disk_before_the_size_is_trained(small_recipe: Reci
         seen.append((tmp_path / "prediction-64x1.json").exists())
         return by_law(job, runs)
 
-    found = call(small_recipe, tmp_path, run=watched)
+    found = call(small_recipe, tmp_path, run=watched, drawn=True)
     assert seen == [False] * 9 + [True] * 3
     said = json.loads((tmp_path / "prediction-64x1.json").read_text())
     assert said["from"] == {"sizes": ["16x1", "32x1", "48x1"], "points": 9}

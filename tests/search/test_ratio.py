@@ -23,8 +23,12 @@ def fake_score(run_dir: Path) -> dict[str, Any]:
     return {"answers": 2 + (share - 0.7) ** 2, "accuracy": 0.5 - (share - 0.7) ** 2}
 
 
-def run(recipe: Recipe, out: Path, **settings: Any) -> dict[str, Any]:
-    return Comparison(recipe, RatioSettings(**{"shares": SHARES, **settings})).run(out, fake_score)
+def run(recipe: Recipe, out: Path, drawn: bool = False, **settings: Any) -> dict[str, Any]:
+    """Compare; figures take a second or two each time, and are drawn for the tests that look at them."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not drawn:
+            patch.setattr("xmodel2.search.ratio.figures", lambda *_: {})
+        return Comparison(recipe, RatioSettings(**{"shares": SHARES, **settings})).run(out, fake_score)
 
 
 def lines(out: Path) -> list[dict[str, Any]]:
@@ -35,7 +39,7 @@ def lines(out: Path) -> list[dict[str, Any]]:
 def whole(small_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Everything compared, with two seeds; do not write into it."""
     out = tmp_path_factory.mktemp("ratio")
-    run(small_recipe, out, compare=("all",), seeds=2, checkpoints=2, lengths=(0.5, 1.0))
+    run(small_recipe, out, drawn=True, compare=("all",), seeds=2, checkpoints=2, lengths=(0.5, 1.0))
     return out
 
 
