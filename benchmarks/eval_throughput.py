@@ -5,9 +5,10 @@
 
 The same requests, made once, go to all: ours, and the harness's own model class at its default batch size of 1 and at larger
 ones (not at `auto`: on a CPU that tries 64 full contexts with all their logits). Tokenization is in what is timed; templates
-and metrics, which both have in common, are not. In fp32 every log-probability must be within 1e-3 nats of the harness's and
-every chosen option the same but for ties, or it exits 1. The limit is the rate of a matrix product over the FLOPs that cannot
-be left out: each different beginning of a task's questions once, logits where they are asked for.
+and metrics, which both have in common, are not. Rates are for the tasks' whole sets, from each task's measured rate.
+In fp32 every log-probability must be within 1e-3 nats of the harness's and every chosen option the same but for ties, or it
+exits 1. The limit is the rate of a matrix product over the FLOPs that cannot be left out: each different beginning of a
+task's questions once, logits where they are asked for.
 """
 
 import sys
@@ -52,7 +53,7 @@ def main() -> None:
     add_arguments(parser)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 16, 32], help="batch sizes of lm_eval")
     options = parser.parse_args()
-    options.limit = options.limit or 40
+    options.limit = options.limit or 12
     if options.quick:
         options.limit, options.batches, options.skip_memory = 6, [1, 16], True
     with tempfile.TemporaryDirectory() as folder:
@@ -65,19 +66,19 @@ def main() -> None:
             arms["vllm"] = partial(score, open_vllm(directory, options))
         found = measure(arms, asked, options)
         sizes = {name: documents(requests) for name, requests in asked.items()}
-        rates = found.rates(sizes)
+        times = {name: TASKS[name].rows / size for name, size in sizes.items()}
+        rates = found.rates(sizes, times)
         speed = rates.pop("ours")
         harness = max((arm for arm in rates if arm.startswith("lm_eval")), key=rates.__getitem__)
-        least = sum(least_flops(ours, _sequences(ours, requests)) for requests in asked.values())
-        limit = sum(sizes.values()) * matrix_rate(ours, 2048) / least
+        rows = sum(TASKS[name].rows for name in asked)
+        least = sum(times[name] * least_flops(ours, _sequences(ours, requests)) for name, requests in asked.items())
+        limit = rows * matrix_rate(ours, 2048) / least
         memory = memory_note("loglikelihood", directory, asked, harness, options)
     wrong, notes = _compared(asked, found.answers["ours"], found.answers[f"lm_eval, batch {options.batches[0]}"])
     seconds, theirs = found.seconds["ours"], found.seconds[harness]
     by_task = ", ".join(
         f"{name} {sizes[name] / seconds[name]:.1f} ({theirs[name] / seconds[name]:.2f})" for name in asked
     )
-    whole = sum(TASKS[name].rows * seconds[name] / sizes[name] for name in asked)
-    rows = sum(TASKS[name].rows for name in asked)
     default = f"{speed / rates[once]:.2f} times" if (once := "lm_eval, batch 1") in rates else "not measured beside"
     Result(
         name="eval_throughput",
@@ -90,7 +91,7 @@ def main() -> None:
         limit=limit,
         notes=f"{options.model or options.preset}, vocabulary {ours.network.config.vocab_size}, {options.dtype},"
         f" {options.limit} documents a task; {default} lm_eval's default batch size; items/s by task (times {harness}):"
-        f" {by_task}; all {rows:,} items of these tasks at these rates: {whole:.0f} s; {notes}{memory}",
+        f" {by_task}; the whole sets of these tasks, {rows:,} items, whose rate is given: {rows / speed:.0f} s; {notes}{memory}",
     ).show(options.json)
     sys.exit(1 if wrong and options.dtype == "float32" else 0)
 

@@ -213,9 +213,10 @@ class Measured:
     answers: dict[str, dict[str, list[Any]]]
     seconds: dict[str, dict[str, float]]
 
-    def rates(self, amounts: Mapping[str, float]) -> dict[str, float]:
-        """Return by arm how much it answers a second over all tasks, where ``amounts`` says how much each task holds."""
-        return {arm: sum(amounts.values()) / sum(spent.values()) for arm, spent in self.seconds.items()}
+    def rates(self, amounts: Mapping[str, float], times: Mapping[str, float]) -> dict[str, float]:
+        """Return by arm how much it answers a second if each task, which holds an amount, comes so many times."""
+        whole = sum(amounts[name] * times[name] for name in times)
+        return {arm: whole / sum(spent[name] * times[name] for name in times) for arm, spent in self.seconds.items()}
 
 
 def measure(arms: Mapping[str, Arm], asked: Questions, options: argparse.Namespace) -> Measured:

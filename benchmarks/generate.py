@@ -67,7 +67,7 @@ def main() -> None:
         found = measure(arms, asked, options)
         answers = {name: [_ids(ours, text) for text in found.answers["ours"][name]] for name in asked}
         tokens = {name: sum(map(len, ids)) for name, ids in answers.items()}
-        rates = found.rates(tokens)
+        rates = found.rates(tokens, dict.fromkeys(tokens, 1))
         speed = rates.pop("ours")
         harness = max((arm for arm in rates if arm.startswith("lm_eval")), key=rates.__getitem__)
         prompts = {name: [ours.encode(request.args[0]) for request in requests] for name, requests in asked.items()}
