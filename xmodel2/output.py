@@ -127,7 +127,10 @@ def print_evaluation(results: dict[str, Any], folder: Path) -> None:
         )
     for name, suite in results["suites"].items():
         low, high = (100 * end for end in suite["interval"])
-        missing = f"without {', '.join(suite['missing'])}" if suite["missing"] else "all tasks"
+        whole = all(task["items"] == task["of"] for task in results["tasks"].values())
+        missing = (
+            f"without {', '.join(suite['missing'])}" if suite["missing"] else "whole" if whole else "parts of its sets"
+        )
         rows.append((f"{name}, average", "", f"{100 * suite['average']:.2f}", f"{low:.2f}..{high:.2f}", missing))
     if rows:
         _print_rows(results["model"]["name"], ("task", "metric", "score", "95% interval", "items"), rows, wide=True)

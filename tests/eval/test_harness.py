@@ -67,7 +67,7 @@ def test_items_equal_plain_lm_eval(name: str, mirror: Path, engine: Engine, plai
         return len(text) % 2 == 0
 
     ours, theirs = (shortened(build_tasks([name], Mirror(mirror), passes)[name]) for _ in range(2))
-    _, items = run_task(ours, engine, AnswerCache(tmp_path))
+    items = run_task(ours, engine, AnswerCache(tmp_path)).items
     report = evaluator.evaluate(lm=plain, task_dict={"tasks": harness_tasks({name: theirs}), "groups": {}})
     assert report is not None
     samples = [sample for part in theirs.parts.values() for sample in report["samples"][part.config.task]]
@@ -86,22 +86,26 @@ def test_items_equal_plain_lm_eval(name: str, mirror: Path, engine: Engine, plai
 
 def test_a_second_run_asks_nothing(mirror: Path, engine: Engine, tmp_path: Path) -> None:
     built = shortened(build_tasks(["bbh"], Mirror(mirror))["bbh"])
-    _, first = run_task(built, engine, AnswerCache(tmp_path))
+    first = run_task(built, engine, AnswerCache(tmp_path)).items
 
     class Silent:
         description = engine.description
         max_length = 1
         loglikelihood = rolling = generate = None
 
+        @staticmethod
+        def token_counts(texts: list[str]) -> None:
+            return None
+
     again = shortened(build_tasks(["bbh"], Mirror(mirror))["bbh"])
-    _, second = run_task(again, Silent(), AnswerCache(tmp_path))  # type: ignore[arg-type]
+    second = run_task(again, Silent(), AnswerCache(tmp_path)).items  # type: ignore[arg-type]
     assert first == second
 
 
 def test_a_limit_takes_the_first_of_every_part(mirror: Path, engine: Engine, tmp_path: Path) -> None:
     def parts(limit: int) -> list[tuple[str, int]]:
         built = build_tasks(["mmlu"], Mirror(mirror))["mmlu"]
-        return [(item["part"], item["doc_id"]) for item in run_task(built, engine, AnswerCache(tmp_path), limit)[1]]
+        return [(item["part"], item["doc_id"]) for item in run_task(built, engine, AnswerCache(tmp_path), limit).items]
 
     assert parts(1) == [("anatomy", 0)]
     assert parts(9) == [("anatomy", 0), ("international_law", 0)]

@@ -48,6 +48,12 @@ def recipe(small_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Re
     )
 
 
+@pytest.fixture(autouse=True)
+def _no_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their figure takes longer than all else here; test_evaluation.py looks at them."""
+    monkeypatch.setattr("xmodel2.eval.evaluation.write_pages", lambda out: None)
+
+
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return what counts the questions of each call of the model; a negative number beforehand kills it at that call."""
@@ -142,6 +148,8 @@ def test_answers_are_those_of_the_same_weights_only(recipe: Recipe, tmp_path: Pa
     evaluator(snapshot, lambda what: None)
     evaluator(changed(snapshot, recipe=replace(recipe, {"train.precision": "bf16"})), lambda what: None)
     assert asked == [5, 2] * 3
+    InTraining(replace(recipe, {"evaluation.limit": 1}))(snapshot, lambda what: None)
+    assert asked == [*[5, 2] * 3, 3, 2]
     assert torch.equal(torch.get_rng_state(), random_state)
 
 

@@ -36,8 +36,8 @@ def scaling(
         data_dir: folder of benchmark files with wikitext/test.jsonl.gz (default: WikiText-2's test split from the Hub)
         max_context: largest token index (default: the model's context)
         stride: tokens between the beginnings of windows (default: a quarter of a window, and 64 windows or more)
-        out: folder for scaling.json, scaling.svg and the losses, which are not measured again (default: scaling, in the
-            folder of `xmodel2 eval`)
+        out: folder for scaling.json, scaling.svg and the losses, which are not measured again (default: RUN/scaling/step-N,
+            or scaling/NAME)
         from_: folder of an earlier measurement to draw; may be repeated
         draws: of the bootstrap
         seed: of the bootstrap
@@ -60,7 +60,7 @@ def scaling(
         from xmodel2.eval.test_time_text import read_text
 
         read = read_text(text, data_dir)
-        out = out or default_folder(model) / "scaling"
+        out = out or default_folder(model, "scaling")
         with busy("loading"):
             scorer: Any = open_backend(model)
         if not hasattr(scorer, "token_losses"):

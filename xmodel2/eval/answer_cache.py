@@ -1,6 +1,6 @@
 """Answers of one model, kept as they come: an evaluation that was killed asks only for the rest.
 
-answers.jsonl holds {"key": ..., "answer": ...} a line; the key is a digest of the question as the model gets it, so that
+answers.jsonl holds {"key": ..., "answer": ...} a line; the key is a digest of the model and of the question as it gets it, so that
 another limit, another suite or a changed prompt finds what is known and asks what is not.
 """
 
@@ -22,10 +22,10 @@ Ask = Callable[[Sequence[Any]], Iterable[tuple[int, Any]]]
 
 
 class AnswerCache:
-    """The answers in a folder."""
+    """One model's answers in a folder; ``model`` is its fingerprint."""
 
-    def __init__(self, folder: Path) -> None:
-        self._file = folder / ANSWERS_FILE
+    def __init__(self, folder: Path, model: str = "") -> None:
+        self._file, self._model = folder / ANSWERS_FILE, model
         self._known = {row["key"]: row["answer"] for row in read_json_lines(self._file)}
         self._new: list[dict[str, Any]] = []
         self._written = time.monotonic()
@@ -43,7 +43,7 @@ class AnswerCache:
         ``questions`` are what JSON can hold. ``progress`` gets (answered, all). An answer that is not ``lasting`` is asked
         for again the next time.
         """
-        keys = [_key(kind, question) for question in questions]
+        keys = [_key(self._model, kind, question) for question in questions]
         open_ = {key: question for key, question in zip(keys, questions, strict=True) if key not in self._known}
         asked = list(open_)
         done = sum(key not in open_ for key in keys)
@@ -74,5 +74,5 @@ class AnswerCache:
         self._new, self._written = [], time.monotonic()
 
 
-def _key(kind: str, question: Any) -> str:
-    return hashlib.sha256(json.dumps([kind, question]).encode()).hexdigest()[:20]
+def _key(model: str, kind: str, question: Any) -> str:
+    return hashlib.sha256(json.dumps([model, kind, question]).encode()).hexdigest()[:20]

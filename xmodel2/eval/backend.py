@@ -36,6 +36,9 @@ class Backend(Protocol):
     def max_length(self) -> int:
         """Context, in tokens."""
 
+    def token_counts(self, texts: Sequence[str]) -> list[int] | None:
+        """Return the tokens of each text, the first one of its own included; None where that cannot be told."""
+
     def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[int, tuple[float, bool]]]:
         """Yield the log-probability of each continuation after its context, and whether greedy decoding gives it."""
 

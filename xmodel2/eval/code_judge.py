@@ -6,7 +6,7 @@ from typing import Any
 
 from xmodel2.eval.answer_cache import AnswerCache
 from xmodel2.eval.code_tasks import humaneval_program, mbpp_program
-from xmodel2.eval.sandbox import Program, run_programs
+from xmodel2.eval.sandbox import Limits, Program, run_programs
 from xmodel2.eval.tasks import TASKS
 
 _PROGRAMS = {"humaneval": humaneval_program, "mbpp": mbpp_program}
@@ -23,15 +23,16 @@ class CodeJudge:
     def run(self, answers: Sequence[tuple[dict[str, Any], str]]) -> None:
         """Run the programs made of (document, generated text). Raises `XmodelError` where they can't be isolated."""
         programs = [_PROGRAMS[self._task](document, text) for document, text in answers]
-        questions = [asdict(program) for program in programs]
+        questions = [{**asdict(program), "limits": asdict(Limits()), "insist": self._insist} for program in programs]
         # A busy machine may be to blame for a timeout.
         verdicts = self._cache.answer("program", questions, self._judge, lasting=lambda v: v["reason"] != "timeout")
         for program, verdict in zip(programs, verdicts, strict=True):
             self._passed[program] = verdict["passed"]
 
-    def _judge(self, programs: Sequence[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
-        made = [Program(**{**program, "names": tuple(program["names"])}) for program in programs]
-        for index, verdict in run_programs(made, insist=self._insist):
+    def _judge(self, questions: Sequence[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
+        fields = ("solution", "tests", "names", "prelude")
+        programs = [Program(*(question[field] for field in fields)) for question in questions]
+        for index, verdict in run_programs(programs, insist=self._insist):
             yield index, {"passed": verdict.passed, "reason": verdict.reason}
 
     def passes(self, task: str, document: dict[str, Any], text: str) -> bool:

@@ -144,7 +144,7 @@ def _match(
 
 
 def _by_key(items: Sequence[dict[str, Any]]) -> dict[Key, dict[str, Any]]:
-    return {(item.get("part"), item["id"]): item for item in items}
+    return {(item.get("part"), item.get("doc_id", item["id"])): item for item in items}
 
 
 def _asked(item: dict[str, Any]) -> bytes:

@@ -91,6 +91,10 @@ class EndpointBackend:
         length = next((models[name].get("max_model_len") for name in (self._model, *models) if name in models), None)
         return length if isinstance(length, int) else _DEFAULT_LENGTH
 
+    def token_counts(self, texts: Sequence[str]) -> list[int] | None:
+        """As `Backend` has it."""
+        return self._tokenizer.count_tokens(texts) if self._tokenizer else None
+
     def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[int, tuple[float, bool]]]:
         """As `Backend` has it."""
         self._check_scores("log-likelihoods")

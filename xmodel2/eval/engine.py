@@ -5,12 +5,14 @@ computed once (`prefix_tree`), logits are made only where they are wanted (`netw
 wait for each other (`generation`).
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
+from xmodel2.errors import XmodelError
 from xmodel2.eval.backend import Prompt
 from xmodel2.eval.generation import SLOTS, Generator
 from xmodel2.eval.network import Network
@@ -18,6 +20,7 @@ from xmodel2.eval.plain_generation import generate_plainly
 from xmodel2.eval.requests import encode_pair, rolling_windows
 from xmodel2.eval.scoring import score_pairs
 from xmodel2.eval.text import TextTokenizer
+from xmodel2.eval.trust import has_rules_of_its_own, shares_safely
 
 _CACHE_BYTES = 2**30
 """Keys and values of generation on a CPU; on a GPU a quarter of what is free."""
@@ -26,7 +29,9 @@ _CACHE_BYTES = 2**30
 class Engine:
     """A `Backend` on one device. ``batch_tokens`` are the tokens of a forward pass, padding included.
 
-    ``share_prefixes=False`` is for classes that understand no masks, positions and caches but their own.
+    ``share_prefixes=False`` is for classes that understand no masks, positions and caches but their own; where `shares_safely`
+    finds one of `transformers` that does not, it is so without saying. Raises `XmodelError` for a model that is not causal, a
+    tokenizer without a first token, and a context too short.
     """
 
     def __init__(
@@ -49,7 +54,9 @@ class Engine:
         self._max_length = context_of(self.network.config, max_length)
         # Measured on a CPU: 512 tokens a core stay in its cache, 2,048 take a fifth longer.
         self._batch_tokens = batch_tokens or (16384 if on_gpu else 512 * min(8, torch.get_num_threads()))
-        self._share, self._slots = share_prefixes, slots
+        self._share = share_prefixes and shares_safely(self.network)
+        self._plain = not self._share or has_rules_of_its_own(generation)
+        self._slots = slots
 
     @property
     def description(self) -> dict[str, Any]:
@@ -70,13 +77,22 @@ class Engine:
         """Return the ids of a text, with the tokenizer's own first token."""
         return self.text.encode(text)
 
+    def token_counts(self, texts: Sequence[str]) -> list[int]:
+        """Return the tokens of each text, the first one of its own included."""
+        return self.text.count_tokens(texts)
+
     def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[int, tuple[float, bool]]]:
         """Yield the log-probability of each continuation after its context, and whether it is the greedy one."""
         wanted = dict.fromkeys(text for pair in pairs for text in (pair[0].rstrip(), "".join(pair)))
         known = dict(zip(wanted, self.text.encode_many(list(wanted)), strict=True))
         split = [encode_pair(known.__getitem__, *pair, self.text.prefix_id) for pair in pairs]
         for index, nats, greedy in score_pairs(self.network, split, self._max_length, self._batch_tokens, self._share):
-            yield index, (-float(nats.sum()), greedy)
+            total = float(nats.sum())
+            if not math.isfinite(total):
+                raise XmodelError(
+                    f"{self._description.get('source')}: gives log-probabilities that are no numbers ({-total})"
+                )
+            yield index, (-total, greedy)
 
     def rolling(self, texts: Sequence[str]) -> Iterator[tuple[int, float]]:
         """Yield the log-probability of each text, in windows of the context; the first token follows the prefix token, once."""
@@ -93,7 +109,7 @@ class Engine:
 
     def generate(self, prompts: Sequence[Prompt]) -> Iterator[tuple[int, str]]:
         """Yield the continuation of each prompt, cut before its first stop string."""
-        if not self._share:
+        if self._plain:
             yield from generate_plainly(self.network, self.text, prompts, self._max_length, self._batch_tokens)
         elif prompts:
             room = self._cache_tokens()
@@ -111,19 +127,10 @@ class Engine:
 
 
 def context_of(config: Any, asked: int | None = None) -> int:
-    """Return the tokens that a model of this ``config`` sees: what is asked for, else what it was made for.
-
-    Layers with a sliding window end it: within the window they attend to everything, as ours do.
-    """
+    """Return the tokens that a model of this ``config`` sees: what is asked for, at most what it was made for."""
     config = config.get_text_config()
-    made_for = next(
-        (
-            getattr(config, name)
-            for name in ("n_positions", "max_position_embeddings", "n_ctx")
-            if hasattr(config, name)
-        ),
-        2048,
-    )
-    if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
-        made_for = min(made_for, config.sliding_window)
-    return min(asked, made_for) if asked else made_for
+    names = ("n_positions", "max_position_embeddings", "n_ctx")
+    made_for = next((getattr(config, name) for name in names if hasattr(config, name)), 2048)
+    if asked is not None and asked < 2:
+        raise XmodelError(f"--max-length {asked}: must be 2 tokens or more")
+    return min(asked, made_for) if asked else int(made_for)

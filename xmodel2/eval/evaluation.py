@@ -21,14 +21,16 @@ from xmodel2.eval.answer_cache import AnswerCache
 from xmodel2.eval.backend import Backend
 from xmodel2.eval.code_judge import CodeJudge
 from xmodel2.eval.definitions import FEWSHOT_SEED, BuiltTask, build_tasks
-from xmodel2.eval.harness import Items, Progress, run_task
+from xmodel2.eval.harness import Items, Progress, Ran, run_task
 from xmodel2.eval.intervals import Interval, average_interval, bootstrap_ratio, mean_interval
 from xmodel2.eval.item_page import write_item_page
-from xmodel2.eval.mirror import DataSource
+from xmodel2.eval.mirror import DataSource, Kept
 from xmodel2.eval.result_files import ITEMS_FOLDER, RESULTS_FILE
 from xmodel2.eval.result_page import write_result_page
 from xmodel2.eval.tasks import SUITES, TASKS
-from xmodel2.files import alone_in, read_json, write_json_atomic, write_text_atomic
+from xmodel2.files import alone_in, is_marked, mark_folder, read_json, write_json_atomic, write_text_atomic
+
+_MARK = "eval"
 
 
 def evaluate(
@@ -50,19 +52,23 @@ def evaluate(
     generated programs where no isolation can be had.
     Raises `XmodelError` if the folder holds another model's evaluation or is being written, and as tasks, data and model do.
     """
+    kept = Kept(data) if data else None
+    for name in names:  # before anything is asked, so that hours later nothing is missing
+        assert kept is not None
+        kept.load(TASKS[name])
     with alone_in(out):
-        settings = {"limit": limit, "seed": seed, "data": data.description if data else None}
+        settings = {"limit": limit, "seed": seed, "data": kept.description if kept else None}
         results = _begin(out, backend.description, settings, names) | (extra or {})
         write_json_atomic(out / RESULTS_FILE, results)
-        cache = AnswerCache(out)
+        cache = AnswerCache(out, backend.description["fingerprint"])
         for name in names:
             started = time.perf_counter()
             judge = CodeJudge(name, cache, insist)
-            assert data is not None
-            built = build_tasks([name], data, judge.passes, seed)[name]
-            reports, items = run_task(built, backend, cache, limit, progress, judge.run if judge.needed else None, seed)
-            _write_items(out, name, items)
-            summary = task_summary(built, items, reports)
+            assert kept is not None
+            built = build_tasks([name], kept, judge.passes, seed)[name]
+            ran = run_task(built, backend, cache, limit, progress, judge.run if judge.needed else None, seed)
+            _write_items(out, name, ran.items)
+            summary = task_summary(built, ran)
             results["tasks"][name] = {**summary, "seconds": round(time.perf_counter() - started, 2)}
             results["tasks"] = {task: results["tasks"][task] for task in TASKS if task in results["tasks"]}
             results["suites"] = suite_summaries(results["tasks"])
@@ -77,9 +83,8 @@ def discard(out: Path) -> None:
     if not out.exists():
         return
     with alone_in(out):
-        before = read_json(out / RESULTS_FILE)
-        if any(path.name != ".lock" for path in out.iterdir()) and not (isinstance(before, dict) and "model" in before):
-            raise XmodelError(f"{out}: is not an evaluation's folder, so it is not overwritten; choose another --out")
+        if not is_marked(out, _MARK) and _others(out):
+            raise XmodelError(f"{out}: was not made by `xmodel2 eval`, so it is not overwritten; choose another --out")
         shutil.rmtree(out)
 
 
@@ -89,26 +94,34 @@ def write_pages(out: Path) -> None:
     write_item_page(out)
 
 
+def _others(out: Path) -> list[str]:
+    return [path.name for path in out.iterdir() if path.name != ".lock"]
+
+
 def _begin(out: Path, model: dict[str, Any], settings: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Return the results so far. Raises `XmodelError` if they are another model's, or of other settings."""
+    """Return the results so far, in a folder that is an evaluation's from now on.
+
+    Raises `XmodelError` if it is something else, or holds another model's results, or such of another limit or seed.
+    """
+    if not is_marked(out, _MARK):
+        if others := _others(out):
+            raise XmodelError(f"{out}: holds {others[0]}, and was not made by `xmodel2 eval`; choose another --out")
+        mark_folder(out, _MARK)
     before = read_json(out / RESULTS_FILE)
-    if isinstance(before, dict) and "model" in before:
-        if before["model"]["fingerprint"] != model["fingerprint"]:
-            raise XmodelError(
-                f"{out}: holds the evaluation of {before['model']['source']} ({before['model']['fingerprint']}), and this is"
-                f" {model['source']} ({model['fingerprint']}); choose another --out"
-            )
-        if not names or before["settings"] == settings or not before["tasks"]:
-            return {**before, "settings": settings if names else before["settings"]}
-        # A table is of one limit, one seed and one data set; answers that fit are found again.
-        if others := [name for name in before["tasks"] if name not in names]:
-            said = ", ".join(f"{key} {value}" for key, value in before["settings"].items())
-            raise XmodelError(f"{out}: holds {', '.join(others)} with {said}; give the same ones, or another --out")
-        return {**before, "settings": settings, "tasks": {}}
-    if isinstance(before, dict):
-        raise XmodelError(f"{out / RESULTS_FILE}: is not an evaluation's; choose another --out")
-    versions = {"xmodel2": version("xmodel2"), "lm_eval": version("lm_eval")}
-    return {"model": model, "settings": settings, "tasks": {}, "suites": {}, **versions}
+    if before is None:
+        return {"model": model, "settings": settings, "tasks": {}, "suites": {}, "xmodel2": version("xmodel2")}
+    if before["model"]["fingerprint"] != model["fingerprint"]:
+        raise XmodelError(
+            f"{out}: holds the evaluation of {before['model']['source']} ({before['model']['fingerprint']}), and this is"
+            f" {model['source']} ({model['fingerprint']}); choose another --out, or give --overwrite"
+        )
+    if not names:
+        return dict(before)
+    # A table is of one limit and one seed.
+    if before["tasks"] and any(before["settings"][key] != settings[key] for key in ("limit", "seed")):
+        said = " and ".join(f"{key} {before['settings'][key]}" for key in ("limit", "seed"))
+        raise XmodelError(f"{out}: holds results with {said}; give the same ones, another --out, or --overwrite")
+    return {**before, "settings": settings}
 
 
 def _write_items(out: Path, name: str, items: Items) -> None:
@@ -117,17 +130,18 @@ def _write_items(out: Path, name: str, items: Items) -> None:
     write_text_atomic(out / ITEMS_FOLDER / f"{name}.jsonl", "".join(lines))
 
 
-def task_summary(built: BuiltTask, items: Items, reports: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return a task's entry in results.json; a score is the mean over items, as the harness weighs its groups."""
-    task = built.task
-    metrics = {name: _mean(items, name) for name in items[0]["scores"] if _is_number(items[0]["scores"][name])}
-    if task.metric in metrics:
-        score = metrics[task.metric]
-        interval = mean_interval(np.array([item["scores"][task.metric] for item in items]))
+def task_summary(built: BuiltTask, ran: Ran) -> dict[str, Any]:
+    """Return a task's entry in results.json; of a task in parts it is the mean over items, as the harness weighs its groups."""
+    task, items = built.task, ran.items
+    if len(built.parts) > 1:
+        metrics = {name: _mean(items, name) for name in items[0]["scores"]}
     else:
-        (report,) = reports.values()
-        metrics = {name.removesuffix(",none"): value for name, value in report.items() if _is_number(value)}
-        score, interval = metrics[task.metric], _ratio_interval(task.metric, items)
+        (report,) = ran.reports.values()
+        aggregated = {name: value for name, value in report.items() if "," in name and "_stderr," not in name}
+        metrics = {name.removesuffix(f",{task.filter}"): float(value) for name, value in aggregated.items()}
+    score = metrics[task.metric]
+    values = [item["scores"][task.metric] for item in items]
+    interval = _ratio_interval(task.metric, values) if isinstance(values[0], list) else mean_interval(np.array(values))
     summary = {
         "metric": task.metric,
         "score": score,
@@ -138,6 +152,8 @@ def task_summary(built: BuiltTask, items: Items, reports: dict[str, dict[str, An
         "data_fingerprint": built.data.fingerprint[:16],
         "num_fewshot": task.num_fewshot,
         "version": built.version,
+        "lm_eval": version("lm_eval"),
+        "cut": ran.cut,
         "metrics": metrics,
     }
     if len(built.parts) > 1:
@@ -150,18 +166,14 @@ def _mean(items: Items, name: str) -> float:
     return float(np.mean([item["scores"][name] for item in items]))
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float)
-
-
 def _part(items: Items, part: str, metric: str) -> dict[str, Any]:
     scores = [item["scores"][metric] for item in items if item["part"] == part]
     return {"score": float(np.mean(scores)), "items": len(scores)}
 
 
-def _ratio_interval(metric: str, items: Items) -> Interval:
+def _ratio_interval(metric: str, values: Sequence[Sequence[float]]) -> Interval:
     """Return the interval of a perplexity or of bits a byte from each document's (log-probability, words or bytes)."""
-    pairs = np.array([item["scores"][metric] for item in items])
+    pairs = np.array(values)
     low, high = bootstrap_ratio(-pairs[:, 0], pairs[:, 1])
     convert: Callable[[float], float] = (lambda nats: nats / np.log(2)) if metric == "bits_per_byte" else np.exp
     return float(convert(low)), float(convert(high))

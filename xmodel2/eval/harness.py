@@ -7,6 +7,7 @@ BuiltTask --evaluator.evaluate--> requests -> HarnessLM -> AnswerCache -> Backen
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from lm_eval import evaluator
@@ -22,12 +23,23 @@ from xmodel2.eval.prefix_tree import common_length
 
 Progress = Callable[[str, int, int], None]
 """(task, answered, all)."""
-Ran = Callable[[Sequence[tuple[dict[str, Any], str]]], None]
+Generated = Callable[[Sequence[tuple[dict[str, Any], str]]], None]
 """Gets all (document, generated text) of a task before they are scored."""
 Items = list[dict[str, Any]]
 
 _DEFAULT_NEW_TOKENS = 256
 """The harness's, where a task says nothing."""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a task that was run gave."""
+
+    reports: dict[str, dict[str, Any]]
+    """The harness's aggregated metrics by its task names."""
+    items: Items
+    cut: int
+    """Requests that were cut on the left to fit into the context."""
 
 
 class HarnessLM(LM):
@@ -38,16 +50,19 @@ class HarnessLM(LM):
         backend: Backend,
         cache: AnswerCache,
         progress: Callable[[int, int], None] | None = None,
-        generated: Ran | None = None,
+        generated: Generated | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self._backend, self._cache, self._progress, self._generated = backend, cache, progress, generated
         self._seed = seed
+        self.cut = 0
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """Return (log-probability, whether greedy) of each continuation."""
-        answers = self._cache.answer("loglikelihood", _arguments(requests), self._backend.loglikelihood, self._progress)
+        pairs = [(request.args[0], request.args[1]) for request in requests]
+        answers = self._cache.answer("loglikelihood", pairs, self._backend.loglikelihood, self._progress)
+        self._count_cut(["".join(pair) for pair in pairs], [self._backend.max_length + 1] * len(pairs))
         return [(nats, greedy) for nats, greedy in answers]
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
@@ -59,20 +74,24 @@ class HarnessLM(LM):
         """Return the continuation of each prompt, cut before its first stop string."""
         questions = [(request.args[0], _settings(request.args[1], self._seed)) for request in requests]
         texts: list[str] = self._cache.answer("generate", questions, self._generate, self._progress)
+        context = self._backend.max_length
+        rooms = [context - settings["max_new_tokens"] for _, settings in questions]
+        self._count_cut([text for text, _ in questions], [room if room > 0 else context // 2 for room in rooms])
         if self._generated:
             self._generated([(request.doc, text) for request, text in zip(requests, texts, strict=True)])
         return texts
 
+    def _count_cut(self, texts: Sequence[str], rooms: Sequence[int]) -> None:
+        counts = self._backend.token_counts(texts)
+        self.cut += sum(count > room for count, room in zip(counts, rooms, strict=True)) if counts else 0
+
     def _generate(self, questions: Sequence[Any]) -> Iterator[tuple[int, str]]:
-        return iter(
-            self._backend.generate(
-                [Prompt(text, **{**settings, "until": tuple(settings["until"])}) for text, settings in questions]
-            )
-        )
+        return iter(self._backend.generate([_prompt(question) for question in questions]))
 
 
-def _arguments(requests: Sequence[Instance]) -> list[tuple[str, str]]:
-    return [(request.args[0], request.args[1]) for request in requests]
+def _prompt(question: tuple[str, dict[str, Any]]) -> Prompt:
+    text, settings = question
+    return Prompt(text, **{**settings, "until": tuple(settings["until"])})
 
 
 def _settings(arguments: dict[str, Any], seed: int) -> dict[str, Any]:
@@ -94,10 +113,10 @@ def run_task(
     cache: AnswerCache,
     limit: int | None = None,
     progress: Progress | None = None,
-    generated: Ran | None = None,
+    generated: Generated | None = None,
     seed: int = 0,
-) -> tuple[dict[str, dict[str, Any]], Items]:
-    """Return the harness's results by its task names, and our items: the first ones, ``limit`` in all."""
+) -> Ran:
+    """Run one task on its first items, ``limit`` in all; ``generated`` gets all texts before they are scored."""
 
     def show(done: int, total: int) -> None:
         if progress:
@@ -125,7 +144,7 @@ def run_task(
             items += items_of(built, part, report["samples"][task.config.task])
     for index, item in enumerate(items):
         item["id"] = index
-    return report["results"], items
+    return Ran(report["results"], items, model.cut)
 
 
 def _first(built: BuiltTask, limit: int) -> dict[str, list[int]]:

@@ -18,9 +18,9 @@ from xmodel2.eval.definitions import build_tasks
 from xmodel2.eval.engine import Engine
 from xmodel2.eval.evaluation import discard, evaluate
 from xmodel2.eval.hub import open_data
-from xmodel2.eval.mirror import DataSource, TaskData
+from xmodel2.eval.mirror import Kept
 from xmodel2.eval.result_files import RESULTS_FILE
-from xmodel2.eval.tasks import SUITES, TASKS, Task, resolve
+from xmodel2.eval.tasks import SUITES, TASKS, resolve
 from xmodel2.files import as_path, read_json, sha256_file
 from xmodel2.model import Xmodel2
 from xmodel2.model.convert import as_granite
@@ -42,7 +42,7 @@ class InTraining:
         if settings.data_dir and not Path(settings.data_dir).is_dir():
             how = f"xmodel2 eval fetch --tasks {','.join(self._names)} --out {settings.data_dir}"
             raise XmodelError(f"evaluation.data_dir {settings.data_dir}: no such folder; `{how}` makes one")
-        self._data = _Kept(open_data(Path(settings.data_dir) if settings.data_dir else None))
+        self._data = Kept(open_data(Path(settings.data_dir) if settings.data_dir else None))
         try:
             build_tasks(self._names, self._data)
         except XmodelError as error:
@@ -61,26 +61,11 @@ class InTraining:
         engine = open_snapshot(snapshot)
         folder = snapshot.run_dir / "evaluation" / "during" / f"step-{snapshot.step}"
         before = read_json(folder / RESULTS_FILE)
-        if before and before["model"]["fingerprint"] != engine.description["fingerprint"]:
-            discard(folder)  # the run went back, and came here with other weights
+        same = (engine.description["fingerprint"], self._limit)
+        if before and (before["model"]["fingerprint"], before["settings"]["limit"]) != same:
+            discard(folder)  # the run went back, and came here with other weights or settings
         results = evaluate(engine, self._names, folder, self._data, limit=self._limit, progress=progress)
         return {name: results["tasks"][name]["score"] for name in self._names}
-
-
-class _Kept:
-    """Data that is read once: hours later the network, or the folder, may be gone."""
-
-    def __init__(self, source: DataSource) -> None:
-        self._source, self._loaded = source, dict[str, TaskData]()
-
-    @property
-    def description(self) -> str:
-        return self._source.description
-
-    def load(self, task: Task) -> TaskData:
-        if task.name not in self._loaded:
-            self._loaded[task.name] = self._source.load(task)
-        return self._loaded[task.name]
 
 
 def tasks_of(names: Sequence[str]) -> list[str]:

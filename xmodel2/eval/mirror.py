@@ -65,6 +65,24 @@ class DataSource(Protocol):
         """Return a task's rows. Raises `XmodelError` saying how to get them if they are not there."""
 
 
+class Kept:
+    """A source whose rows are read once: hours later the network, or the folder, may be gone."""
+
+    def __init__(self, source: DataSource) -> None:
+        self._source, self._loaded = source, dict[str, TaskData]()
+
+    @property
+    def description(self) -> str:
+        """That of the source."""
+        return self._source.description
+
+    def load(self, task: Task) -> TaskData:
+        """Return a task's rows; raises as the source does."""
+        if task.name not in self._loaded:
+            self._loaded[task.name] = self._source.load(task)
+        return self._loaded[task.name]
+
+
 class Mirror:
     """A folder of benchmark files."""
 

@@ -12,7 +12,7 @@ import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 
@@ -56,11 +56,12 @@ def is_ours(path: Path) -> bool:
     return (path / MANIFEST_FILE).exists() or (path / "checkpoints").is_dir()
 
 
-def default_folder(model: str) -> Path:
-    """Return where a model's evaluation goes: into the run of a checkpoint of ours, else below ``evaluation``."""
-    if is_ours(Path(model)):
-        return run_of(Path(model)) / "evaluation" / find_checkpoint(Path(model)).name
-    return Path("evaluation") / Path(model).name
+def default_folder(model: str, kind: str = "evaluation") -> Path:
+    """Return where a model's results of a kind go: into the run of a checkpoint of ours, else below a folder of that name."""
+    path = Path(model)
+    if is_ours(path):
+        return run_of(path) / kind / find_checkpoint(path).name
+    return Path(kind) / (path.resolve() if path.exists() else path).name
 
 
 def open_backend(model: str, options: ModelOptions | None = None) -> Backend:
@@ -124,15 +125,18 @@ def _native(model: str, name: str, options: ModelOptions) -> Engine:
 
     try:
         with no_progress_bar():
-            loaded = AutoModelForCausalLM.from_pretrained(
+            loaded, report = cast(Any, AutoModelForCausalLM).from_pretrained(
                 name,
                 dtype=options.dtype or "auto",
                 revision=options.revision,
                 trust_remote_code=options.trust_remote_code,
                 use_safetensors=True,  # weights are never unpickled
+                output_loading_info=True,
             )
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except Exception as error:  # of transformers, safetensors, or a repository's own code
         raise XmodelError(f"{name}: cannot be loaded: {_first_line(error)}{_remote_hint(error)}") from None
+    if missing := sorted(report["missing_keys"]):
+        raise XmodelError(f"{name}: {len(missing)} tensors are missing, such as {missing[0]}; fetch or export it again")
     text = _load_tokenizer(options.tokenizer or name, options)
     folder = Path(name)
     if folder.is_dir():
@@ -168,7 +172,7 @@ def _engine(model: Any, tokenizer: Any, description: dict[str, Any], options: Mo
         # A CPU without bfloat16 units is tens of times slower in it, and the harness's numbers are compared in float32.
         kept = getattr(torch, options.dtype) if options.dtype else torch.float32 if device == "cpu" else model.dtype
         model = model.to(device=device, dtype=kept)
-    except (RuntimeError, AttributeError, TypeError) as error:
+    except (RuntimeError, AttributeError, TypeError, ValueError, AssertionError) as error:
         raise XmodelError(f"--device {device}, --dtype {options.dtype}: {_first_line(error)}") from None
     parameters = sum({p.data_ptr(): p.numel() for p in model.parameters()}.values())
     told = {"backend": "transformers", "dtype": str(kept).removeprefix("torch."), "parameters": parameters}

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from xmodel2.errors import XmodelError
+
 
 class TextTokenizer:
     """Encoding with the tokenizer's own special tokens in front, which a text that begins with them does not get again."""
@@ -12,7 +14,11 @@ class TextTokenizer:
         bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
         self.prefix_id: int = bos if bos is not None else eos
         """What stands before a continuation without context."""
-        self._prefix_text = tokenizer.decode([self.prefix_id]) if self.prefix_id is not None else ""
+        if self.prefix_id is None:
+            raise XmodelError(
+                "the tokenizer has neither a beginning-of-text nor an end-of-text token to stand before a text"
+            )
+        self._prefix_text = tokenizer.decode([self.prefix_id])
         self.stop_ids = {token for token in (eos, *more_stop_ids) if token is not None}
         """What ends a generated answer."""
 
@@ -35,6 +41,10 @@ class TextTokenizer:
                 for number, row in zip(chosen, encoded, strict=True):
                     ids[number] = list(row)
         return ids
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Return the tokens of each text, the first one of its own included."""
+        return [len(ids) for ids in self.encode_many(texts)]
 
     def decode(self, ids: Sequence[int], special: bool = False) -> str:
         """Return the text of ids; special tokens are left out unless asked for."""

@@ -96,6 +96,10 @@ class VllmBackend:
         """Context, in tokens."""
         return int(self._config.max_model_len)
 
+    def token_counts(self, texts: Sequence[str]) -> list[int]:
+        """As `Backend` has it."""
+        return self._tokenizer.count_tokens(texts)
+
     def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[int, tuple[float, bool]]]:
         """As `Backend` has it; one token of the context is left for the token that vLLM has to generate."""
         encode, prefix_id = self._tokenizer.encode, self._tokenizer.prefix_id
