@@ -200,6 +200,27 @@ def tiny_rival(rival: Rival, folder: Path, context: int = 2048) -> Path:
     return path
 
 
+def tiny_model(settings: dict[str, Any], folder: Path) -> Path:
+    """Write a model directory of any class, 32 wide and 2 layers deep with a context of 128, and return it."""
+    tokenizer = tiny_tokenizer("sentencepiece")
+    tokenizer.save_pretrained(folder)
+    ours = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "head_dim": 8,
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": 128,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    _random_model(ours | settings, 0).save_pretrained(folder)
+    return folder
+
+
 def _random_model(settings: dict[str, Any], seed: int) -> Any:
     """Return a model with every tensor drawn at random: fresh ones have biases of 0 and norms of 1, which hide mistakes."""
     with torch.random.fork_rng():

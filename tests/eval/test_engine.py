@@ -11,8 +11,9 @@ import pytest
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+from safetensors.torch import load_file, save_file
 
-from tests.eval.rival_models import NATIVE, tiny_rival
+from tests.eval.rival_models import NATIVE, tiny_model, tiny_rival
 from xmodel2.errors import XmodelError
 from xmodel2.eval.backend import Prompt
 from xmodel2.eval.engine import Engine
@@ -45,10 +46,9 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_rival(rival, tmp_path_factory.mktemp("llama"), context=128)
 
 
-@pytest.mark.parametrize("rival", NATIVE, ids=lambda rival: rival.name)
-def test_answers_equal_plain_lm_eval(rival: Rival, tmp_path: Path) -> None:
-    folder = tiny_rival(rival, tmp_path, context=128)
-    plain, ours = HFLM(str(folder), dtype="float32", device="cpu", batch_size=3), engine(folder, batch_tokens=200)
+def check_equal(folder: Path) -> None:
+    """Fail unless log-probabilities, greedy flags and texts are the harness's."""
+    plain, ours = HFLM(str(folder), dtype="float32", device="cpu", batch_size=1), engine(folder, batch_tokens=200)
     wanted = plain.loglikelihood([Instance("loglikelihood", {}, pair, n) for n, pair in enumerate(PAIRS)], True)
     found = dict(ours.loglikelihood(PAIRS))
     assert [found[n][0] for n in range(len(PAIRS))] == pytest.approx([nats for nats, _ in wanted], abs=1e-3)
@@ -58,6 +58,61 @@ def test_answers_equal_plain_lm_eval(rival: Rival, tmp_path: Path) -> None:
     asked = [Instance("generate_until", {}, (text, settings), n) for n, text in enumerate(PROMPTS)]
     texts = dict(ours.generate([Prompt(text, ("\n\n", "e"), 24) for text in PROMPTS]))
     assert [texts[n] for n in range(len(PROMPTS))] == plain.generate_until(asked, True)
+
+
+@pytest.mark.parametrize("rival", NATIVE, ids=lambda rival: rival.name)
+def test_answers_equal_plain_lm_eval(rival: Rival, tmp_path: Path) -> None:
+    folder = tiny_rival(rival, tmp_path, context=128)
+    check_equal(folder)
+    assert engine(folder).shares_prefixes
+
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "a sliding window": {"model_type": "mistral", "sliding_window": 24},
+    "local layers": {
+        "model_type": "gpt_neo",
+        "attention_types": [[["global", "local"], 1]],
+        "window_size": 16,
+        "num_layers": 2,
+        "num_heads": 4,
+    },
+    "convolutions": {"model_type": "lfm2", "layer_types": ["conv", "full_attention"]},
+    "learned positions": {"model_type": "opt", "word_embed_proj_dim": 32, "ffn_dim": 64},
+    "a repetition penalty": {"model_type": "llama"},
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_kinds_of_models_answer_as_plain_lm_eval(kind: str, tmp_path: Path) -> None:
+    tiny_model(OTHERS[kind], tmp_path)
+    if kind == "a repetition penalty":
+        settings = json.loads((tmp_path / "generation_config.json").read_text())
+        (tmp_path / "generation_config.json").write_text(json.dumps({**settings, "repetition_penalty": 1.3}))
+    check_equal(tmp_path)
+    assert engine(tmp_path).shares_prefixes == (kind in ("learned positions", "a repetition penalty"))
+
+
+def test_a_model_that_sees_what_comes_is_refused(tmp_path: Path) -> None:
+    tiny_model({"model_type": "bert"}, tmp_path)
+    with pytest.raises(XmodelError, match="no causal language model"):
+        engine(tmp_path)
+
+
+def test_missing_tensors_are_named(llama: Path, tmp_path: Path) -> None:
+    shutil.copytree(llama, tmp_path / "part")
+    tensors = load_file(tmp_path / "part" / "model.safetensors")
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, tmp_path / "part" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(XmodelError, match=r"1 tensors are missing, such as model\.layers\.1\.mlp\.up_proj\.weight"):
+        engine(tmp_path / "part")
+    (tmp_path / "part" / "model.safetensors").write_bytes(b"torn")
+    with pytest.raises(XmodelError, match="cannot be loaded"):
+        engine(tmp_path / "part")
+
+
+def test_a_context_is_two_tokens_at_least(llama: Path) -> None:
+    with pytest.raises(XmodelError, match="--max-length 1: must be 2 tokens or more"):
+        engine(llama, max_length=1)
 
 
 def test_a_run_answers_as_its_export(road: Path) -> None:

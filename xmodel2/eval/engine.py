@@ -69,6 +69,11 @@ class Engine:
         return self._max_length
 
     @property
+    def shares_prefixes(self) -> bool:
+        """Whether common beginnings are computed once."""
+        return self._share
+
+    @property
     def prefix_token_id(self) -> int:
         """Token that stands before a text."""
         return self.text.prefix_id
