@@ -11,9 +11,11 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from safetensors.torch import save_file
 
 from xmodel2.recipe import load_recipe, replace
 from xmodel2.train import train
+from xmodel2.train.evaluation import Alive, Snapshot
 from xmodel2.train.step import LossModule, MicroBatch
 
 
@@ -48,8 +50,15 @@ def train_layouts(root: Path, layouts: list[str], rank: int, ranks: int) -> None
         if layout.startswith("compiled"):
             recipe = replace(recipe, {"train.compile": True})
         with poisoned() if layout.startswith("poisoned") else nullcontext():
-            train(recipe, root / layout, stop_after=stop)
+            train(recipe, root / layout, stop_after=stop, evaluate=keep_weights)
     dist.destroy_process_group()
+
+
+def keep_weights(snapshot: Snapshot, alive: Alive) -> dict[str, float]:
+    """Write what an evaluation gets on rank 0."""
+    alive("nothing")
+    save_file(snapshot.tensors, snapshot.run_dir / f"whole-{snapshot.step}.safetensors")
+    return {"ranks": dist.get_world_size()}
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from xmodel2.errors import XmodelError
 from xmodel2.files import read_json, write_text_atomic
@@ -70,7 +71,7 @@ def torchrun(ranks: int, *arguments: str) -> subprocess.Popen[str]:
 def runs(small_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same run by one rank, in `one`, and in a folder a layout by two and by four."""
     root = tmp_path_factory.mktemp("ranks")
-    recipe = recipe_of(small_recipe)
+    recipe = recipe_of(small_recipe, **{"evaluation.every": 100})
     write_text_atomic(root / "recipe.toml", recipe_to_toml(recipe))
     train(recipe, root / "one")
     command = [sys.executable, str(Path(__file__).with_name("layouts.py")), str(root), json.dumps(LAYOUTS)]
@@ -89,7 +90,7 @@ def figures(run_dir: Path) -> list[float]:
             found += [source["loss"] for source in line["heldout"].values()]
         elif line.get("kind") == "norms":
             found += [*line["grad_rms"].values(), *line["update_rms"].values()]
-        else:
+        elif "kind" not in line:
             found += [line["loss"], line["grad_norm"]]
     return found
 
@@ -101,6 +102,18 @@ def test_every_layout_learns_the_same(runs: Path, layout: str) -> None:
     assert many == pytest.approx(one, rel=2e-5)
     expected, got = (dict(load_model(runs / name)[0].named_parameters()) for name in ("one", layout))
     assert all(torch.allclose(expected[name], got[name], atol=2e-5) for name in expected)
+
+
+@pytest.mark.parametrize("layout", [layout for layouts in LAYOUTS.values() for layout in layouts if "=" in layout])
+def test_an_evaluation_gets_the_whole_weights_on_rank_0(runs: Path, layout: str) -> None:
+    for step in (6, 10):
+        saved = dict(load_model(runs / layout / "checkpoints" / f"step-{step}")[0].named_parameters())
+        whole = load_file(runs / layout / f"whole-{step}.safetensors")
+        assert saved.keys() == whole.keys()
+        assert all(torch.equal(saved[name], tensor) for name, tensor in whole.items())
+    lines = [line for line in read_metrics(runs / layout) if line.get("kind") == "evaluation"]
+    assert [line["step"] for line in lines] == [6, 10]
+    assert "scores" in lines[1]
 
 
 def test_a_checkpoint_after_a_held_out_loss_is_whole(runs: Path) -> None:

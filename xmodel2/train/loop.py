@@ -93,7 +93,7 @@ class Loop:
         evaluate: Evaluate | None = None,
     ) -> None:
         self.parts, self.recipe, self.guard, self.profile, self.watch = parts, parts.recipe, guard, profile, watch
-        self._evaluate = evaluate if parts.recipe.evaluation.every else None
+        self._evaluate = evaluate
         self._shown, self._rollback = progress and parts.world.is_main, rollback
         self._ends = {self.recipe.stable_steps, self.recipe.total_steps}
         self._norms = LayerNorms(parts.step.model)
@@ -118,8 +118,8 @@ class Loop:
             self.profiler = stack.enter_context(StepProfiler(parts.run_dir, start, self.profile and world.is_main))
             if start:
                 self.progress.say(f"{parts.run_dir}: going on from step {start}")
-                if self._evaluate is not None and not on_rank_0(lambda: has_scores(parts.run_dir, start)):
-                    self._benchmarks(start)  # it was stopped in the midst of them
+                if self._scores_due(start) and not on_rank_0(lambda: has_scores(parts.run_dir, start)):
+                    self._benchmarks(start)  # it was stopped in the midst of them, or a branch begins
             while step < recipe.total_steps and not stopped:
                 step, stopped = self._steps(step, stop_after)
             self._together(0.0)
@@ -154,7 +154,8 @@ class Loop:
                 if due or step in self._ends:
                     self._save(step)
                     saved = step
-                self._benchmarks(step)
+                if self._scores_due(step):
+                    self._benchmarks(step)
                 if step == stop_after and step < recipe.total_steps:
                     return self._stopped(step, saved)
         return recipe.total_steps, False
@@ -293,11 +294,14 @@ class Loop:
         self._write({"step": step, "kind": "heldout", "tokens": tokens, "heldout": losses})
         self._ended = self.watch is not None and self.watch(step, losses)
 
+    def _scores_due(self, step: int) -> bool:
+        every = self.recipe.evaluation.every
+        return self._evaluate is not None and every > 0 and self._due(step, every)
+
     def _benchmarks(self, step: int) -> None:
-        """Score the benchmarks if it is time to; rank 0 does, and the others wait."""
+        """Score the benchmarks on rank 0, while the others wait."""
         parts, recipe, evaluate = self.parts, self.recipe, self._evaluate
-        if evaluate is None or not self._due(step, recipe.evaluation.every):
-            return
+        assert evaluate is not None
         started = time.perf_counter()
         self.dog.beat(step, "gathering weights to evaluate")
         snapshot = Snapshot(recipe, parts.run_dir, step, parts.device, whole_tensors(parts.step.model))
