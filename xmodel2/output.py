@@ -121,7 +121,8 @@ def print_evaluation(results: dict[str, Any], folder: Path) -> None:
         percent = 1.0 if task["metric"].endswith(("perplexity", "_byte")) else 100.0
         low, high = (percent * end for end in task["interval"])
         few = f"{task['num_fewshot']}-shot"
-        coverage = f"{task['items']:,} of {task['of']:,}"
+        cut = f", {task['cut']:,} requests cut" if task["cut"] else ""
+        coverage = f"{task['items']:,} of {task['of']:,}{cut}"
         rows.append(
             (name, f"{task['metric']}, {few}", f"{percent * task['score']:.2f}", f"{low:.2f}..{high:.2f}", coverage)
         )

@@ -127,3 +127,9 @@ def test_damaged_results_are_named(model: Engine, mirror: Mirror, tmp_path: Path
     (tmp_path / "results.json").write_text("{")
     with pytest.raises(XmodelError, match=r"results\.json: not valid JSON"):
         evaluate(model, ["piqa"], tmp_path, mirror)
+
+
+def test_requests_that_do_not_fit_are_counted(model: Engine, mirror: Mirror, tmp_path: Path) -> None:
+    results = evaluate(model, ["piqa", "gsm8k"], tmp_path / "out", mirror)
+    assert {name: task["cut"] for name, task in results["tasks"].items()} == {"piqa": 0, "gsm8k": 3}
+    assert "3 requests cut to the model's context" in (tmp_path / "out" / "results.md").read_text()

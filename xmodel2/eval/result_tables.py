@@ -87,6 +87,8 @@ def suite_table(results: Mapping[str, Any], suite: str) -> SuiteTable | None:
 
 def _cell(column: Column, task: Mapping[str, Any], results: Mapping[str, Any]) -> Cell:
     notes = [part_of_set(task, results["settings"])]
+    if task.get("cut"):
+        notes.append(f"{task['cut']:,} requests cut to the model's context")
     if task["metric"] != column.metric:
         notes.append(f"{task['metric']}, the report: {column.metric}")
     if column.num_fewshot not in (None, task["num_fewshot"]):
