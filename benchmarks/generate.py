@@ -42,7 +42,7 @@ _PAGE = 128
 
 def main() -> None:
     """Measure and print."""
-    parser = argument_parser(__doc__, "8 documents of BBH and HumanEval, 16 tokens, no memory")
+    parser = argument_parser(__doc__, "8 documents of BBH and HumanEval, 12 tokens, no continuous batching, no memory")
     add_arguments(parser)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 16], help="batch sizes of lm_eval")
     parser.add_argument("--tasks", nargs="+", default=["gsm8k", "bbh", "humaneval"])
@@ -50,7 +50,7 @@ def main() -> None:
     options = parser.parse_args()
     options.limit = options.limit or 16
     if options.quick:
-        options.limit, options.tasks, options.new_tokens = 8, ["bbh", "humaneval"], 16
+        options.limit, options.tasks, options.new_tokens = 8, ["bbh", "humaneval"], 12
         options.batches, options.skip_memory = [1, 8], True
     with tempfile.TemporaryDirectory() as folder:
         directory = model_directory(Path(folder), options)
@@ -61,7 +61,8 @@ def main() -> None:
         ours, plain = open_ours(directory, options), PlainHarness(directory, options)
         arms: dict[str, Arm] = {"ours": partial(generate, ours)}
         arms |= {f"lm_eval, batch {size}": partial(plain.generate, size) for size in options.batches}
-        arms["transformers, continuous"] = partial(_continuous, plain.model, ours, options.new_tokens)
+        if not options.quick:
+            arms["transformers, continuous"] = partial(_continuous, plain.model, ours, options.new_tokens)
         if options.peer:
             arms["vllm"] = partial(generate, open_vllm(directory, options))
         found = measure(arms, asked, options)
