@@ -89,6 +89,22 @@ def test_a_stopped_fetch_goes_on_and_a_damaged_file_is_fetched_again(hub: LocalH
     assert fetch(["sciq"], out, hub)["sciq/test.jsonl.gz"]["rows"] == 1000
 
 
+def test_a_changed_file_is_left_alone_and_ours_from_another_zlib_is_known(hub: LocalHub, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    fetch(["sciq"], out, hub)
+    file = out / "sciq" / "test.jsonl.gz"
+    rows = gzip.decompress(file.read_bytes())
+    other = gzip.compress(rows, compresslevel=1)
+    file.write_bytes(other)
+    (out / "MANIFEST.json").unlink()
+    record = fetch(["sciq"], out, hub)["sciq/test.jsonl.gz"]
+    assert (file.read_bytes(), record["bytes"]) == (other, len(other))
+    file.write_bytes(gzip.compress(rows + b"{}\n"))
+    with pytest.raises(XmodelError, match=r"test.jsonl.gz: was changed after `xmodel2 eval fetch`"):
+        fetch(["sciq"], out, hub)
+    assert gzip.decompress(file.read_bytes()) == rows + b"{}\n"
+
+
 def test_a_strangers_file_is_left_alone(hub: LocalHub, tmp_path: Path) -> None:
     file = tmp_path / "out" / "sciq" / "test.jsonl.gz"
     file.parent.mkdir(parents=True)

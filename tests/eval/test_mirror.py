@@ -8,14 +8,31 @@ from typing import Any
 import pytest
 
 from xmodel2.errors import XmodelError
-from xmodel2.eval.mirror import Mirror, of_part
-from xmodel2.eval.tasks import TASKS
+from xmodel2.eval.definitions import build_tasks
+from xmodel2.eval.hub import Hub
+from xmodel2.eval.mirror import Mirror, TaskData, of_part
+from xmodel2.eval.tasks import TASKS, Task
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "eval"
 PIQA = {"goal": "Boil water", "sol1": "Heat it.", "sol2": "Cool it.", "label": 0}
 ARC = {"question": "Which floats?", "choices": {"text": ["iron", "cork"], "label": ["A", "B"]}, "answerKey": "B"}
 MMLU = {"question": "How many?", "choices": ["1", "2", "3", "4"], "answer": 1}
+HUMANEVAL = {"task_id": "0", "prompt": "def f():\n", "entry_point": "f", "canonical_solution": "    pass"}
+HUMANEVAL |= {"test": "def check(f):\n    f()"}
 MBPP = {"text": "Return 1.", "code": "", "test_list": ["a", "b", "c"], "test_setup_code": ""}
+
+
+class Given:
+    """Rows that are there."""
+
+    description = "here"
+
+    def __init__(self, data: TaskData) -> None:
+        self.data = data
+
+    def load(self, task: Task) -> TaskData:
+        """As `DataSource` has it."""
+        return self.data
 
 
 def write(folder: Path, name: str, *rows: Any) -> None:
@@ -92,7 +109,35 @@ def test_lambada_in_two_fields_is_joined(tmp_path: Path) -> None:
         ("mmlu", {**MMLU, "choices": ["1"]}, r"field 'choices' is \[\"1\"\], and must be a list of 4 texts"),
         ("mmlu", MMLU, r"field 'subject' is missing"),
         ("mbpp", {**MBPP, "task_id": "11"}, r"field 'task_id' is \"11\", and must be a number"),
-        ("math", {"problem": "?", "solution": "2"}, r"'solution' is \"2\", and must be a text with .*boxed"),
+        ("math", {"problem": "?", "solution": "2"}, r"'solution' is \"2\", and must be a text whose last .*boxed"),
+        ("math", {"problem": "?", "solution": "\\fbox{1}"}, "field 'solution' is"),
+        ("math", {"problem": "?", "solution": "\\boxed{\\frac{1}{2}"}, "field 'solution' is"),
+        ("math", {"problem": "?", "solution": "$\\boxed1$"}, "field 'solution' is"),
+        ("piqa", {**PIQA, "label": True}, "field 'label' is true"),
+        ("piqa", {**PIQA, "label": "٣"}, "field 'label' is"),
+        ("mmlu", {**MMLU, "answer": "²"}, "field 'answer' is"),
+        ("mmlu", {**MMLU, "answer": False}, "field 'answer' is false"),
+        (
+            "arc_easy",
+            {**ARC, "choices": {"text": ["iron", "cork"], "label": ["A", "A"]}},
+            "field 'choices' is .*none twice",
+        ),
+        (
+            "arc_easy",
+            {**ARC, "choices": {"text": ["iron", " "], "label": ["A", "B"]}},
+            "field 'choices' is .*no text blank",
+        ),
+        ("gsm8k", {"question": "?", "answer": "1+1 #### "}, "field 'answer' is .*the answer after it"),
+        ("wikitext", {"page": " "}, "field 'page' is .*not blank"),
+        ("mbpp", {**MBPP, "task_id": True}, "field 'task_id' is true"),
+        ("mbpp", {**MBPP, "task_id": 11, "code": "def f(:"}, "field 'code' is .*a Python program"),
+        (
+            "mbpp",
+            {**MBPP, "task_id": 11, "test_list": ["a", "b", "assert f("]},
+            "field 'test_list' is .*Python programs",
+        ),
+        ("humaneval", {**HUMANEVAL, "entry_point": "g"}, "'entry_point' is \"g\", and must be the name of a function"),
+        ("humaneval", {**HUMANEVAL, "test": "x = 1"}, "'test' is \"x = 1\", and must be .* with a function check"),
     ],
 )
 def test_a_bad_row_is_named_by_file_line_and_field(tmp_path: Path, task: str, line: Any, message: str) -> None:
@@ -100,6 +145,39 @@ def test_a_bad_row_is_named_by_file_line_and_field(tmp_path: Path, task: str, li
     write(tmp_path, f"{TASKS[task].directory}/{split}.jsonl", "", line)
     with pytest.raises(XmodelError, match=message):
         Mirror(tmp_path).load(TASKS[task])
+
+
+@pytest.mark.parametrize(
+    ("task", "row", "field", "compared"),
+    [
+        ("mmlu", {**MMLU, "subject": "anatomy", "answer": "3"}, "answer", 3),
+        ("piqa", {**PIQA, "label": "1"}, "label", 1),
+        ("boolq", {"question": "?", "passage": "p", "label": "1"}, "label", 1),
+        ("boolq", {"question": "?", "passage": "p", "label": True}, "label", 1),
+        ("arc_easy", {**ARC, "answerKey": " B "}, "answerKey", "B"),
+        ("openbookqa", {"question_stem": "?", "choices": ARC["choices"], "answerKey": "A "}, "answerKey", "A"),
+    ],
+)
+def test_labels_have_the_form_that_the_harness_compares(
+    tmp_path: Path, task: str, row: dict[str, Any], field: str, compared: Any
+) -> None:
+    write(tmp_path, f"{task}/{TASKS[task].split}.jsonl", row)
+    mirror, hub = Mirror(tmp_path), Hub(lambda path, name, split: [row] if name in (None, "anatomy") else [])
+    sources = [mirror.load(TASKS[task])] + ([hub.load(TASKS[task])] if task in ("mmlu", "piqa") else [])
+    for data in sources:
+        ((found, *_),) = data.splits.values()
+        assert (found[field], type(found[field])) == (compared, type(compared))
+        (built, *_) = build_tasks([task], Given(data))[task].parts.values()
+        target = built.doc_to_target(built.eval_docs[0])
+        assert built.doc_to_choice(built.eval_docs[0])[target if isinstance(target, int) else 0]
+
+
+def test_examples_from_a_part_of_their_split_are_named(tmp_path: Path) -> None:
+    row = {"question": "?", "answer": "#### 1"}
+    write(tmp_path, "gsm8k/test.jsonl", row)
+    write(tmp_path, "gsm8k/train.jsonl", *[row] * 100)
+    found = Mirror(tmp_path).load(TASKS["gsm8k"]).coverage
+    assert found.source == "gsm8k/test.jsonl; examples from 100 of 7,473 rows"
 
 
 def test_a_missing_file_is_named_with_what_fetches_it(tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
     OUT/arc_easy/test.jsonl.gz ...      one file a split, as `xmodel2.eval.mirror` reads them
     OUT/MANIFEST.json                   rows, bytes, SHA-256 and origin of each, written after it
 
-Every file is written atomically and what is there whole is left as it is: a fetch that was stopped goes on where it was.
+Every file is written atomically and what is there whole is left as it is: a fetch that was stopped goes on where it was. A
+file that someone changed is not overwritten.
 """
 
 import gzip
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,16 +57,28 @@ def _fetch_file(
     if known and file.is_file() and file_record(file).items() <= known.items():
         return dict(known)
     rows = _read(task, split, hub, progress)
-    content = gzip.compress(b"".join(map(to_line, rows)), mtime=0)
-    if known is None and file.exists() and file.read_bytes() != content:
-        raise XmodelError(f"{file}: was not written by `xmodel2 eval fetch`; move it away, or choose another --out")
-    write_bytes_atomic(file, content)
+    content = b"".join(map(to_line, rows))
+    # Rows are compared, not bytes: another zlib makes other bytes of them.
+    found = _unpacked(file)
+    if found != content:
+        if file.exists() and (found is not None or not known):
+            whose = "was changed after" if known else "was not written by"
+            raise XmodelError(f"{file}: {whose} `xmodel2 eval fetch`; move it away, or choose another --out")
+        write_bytes_atomic(file, gzip.compress(content, mtime=0))
     path, configuration = data_set(task)
     record = {"rows": len(rows), **file_record(file), "data_set": path, "split": split}
     record["configuration"] = "each part" if task.part_fields else configuration
     manifest["files"][name] = record
     write_json_atomic(out / MANIFEST, manifest)
     return record
+
+
+def _unpacked(file: Path) -> bytes | None:
+    """Return what a file holds, None if there is none or it is damaged."""
+    try:
+        return gzip.decompress(file.read_bytes())
+    except (OSError, EOFError, zlib.error):
+        return None
 
 
 def _read(task: Task, split: str, hub: Hub, progress: Callable[[str, int, int], None] | None) -> list[Row]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from xmodel2.errors import XmodelError
 from xmodel2.eval.definitions import packaged_definition, part_files
-from xmodel2.eval.mirror import Coverage, DataSource, Mirror, TaskData, check_row, to_line
+from xmodel2.eval.mirror import DataSource, Mirror, TaskData, check_row, comparable, coverage, to_line
 from xmodel2.eval.row_checks import Row
 from xmodel2.eval.tasks import Task
 
@@ -38,8 +38,8 @@ class Hub:
         digest = hashlib.sha256()
         for rows in splits.values():
             digest.update(b"".join(map(to_line, rows)))
-        coverage = Coverage(len(splits[task.split]), task.rows, data_set(task)[0])
-        return TaskData(splits, coverage, digest.hexdigest())
+        compared = {split: [comparable(task, row) for row in rows] for split, rows in splits.items()}
+        return TaskData(compared, coverage(task, splits, data_set(task)[0]), digest.hexdigest())
 
     def rows(self, task: Task, split: str, on_part: Callable[[], None] = lambda: None) -> list[Row]:
         """Return a split, the parts of a task one after another, each row with its part's name; raises as `load`.

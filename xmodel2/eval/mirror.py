@@ -12,13 +12,13 @@ import gzip
 import hashlib
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from xmodel2.errors import XmodelError
-from xmodel2.eval.row_checks import Row
+from xmodel2.eval.row_checks import Row, as_compared
 from xmodel2.eval.tasks import Task
 
 _MBPP_SPLITS = {"prompt": range(1, 11), "test": range(11, 511), "validation": range(511, 601), "train": range(601, 975)}
@@ -32,7 +32,7 @@ class Coverage:
     rows: int
     of: int
     source: str
-    """File or data set that the rows are from."""
+    """File or data set that the rows are from, and of few-shot examples how many there are to draw from, unless all."""
 
     @property
     def whole(self) -> bool:
@@ -41,6 +41,13 @@ class Coverage:
 
     def __str__(self) -> str:
         return f"{self.rows:,} of {self.of:,} rows ({self.source})"
+
+
+def coverage(task: Task, splits: Mapping[str, Sequence[Row]], source: str) -> Coverage:
+    """Return how much of a task is there."""
+    if task.fewshot_split and task.fewshot_rows and (found := len(splits[task.fewshot_split])) != task.fewshot_rows:
+        source += f"; examples from {found:,} of {task.fewshot_rows:,} rows"
+    return Coverage(len(splits[task.split]), task.rows, source)
 
 
 @dataclass(frozen=True)
@@ -117,8 +124,7 @@ class Mirror:
         if task.fewshot_split and (found := len(splits[task.fewshot_split])) < task.num_fewshot:
             raise XmodelError(f"{sources[task.fewshot_split]}: {found} rows, and {task.num_fewshot} examples are drawn")
         file = sources[task.split]
-        coverage = Coverage(len(splits[task.split]), task.rows, f"{file.parent.name}/{file.name}")
-        return TaskData(splits, coverage, digest.hexdigest())
+        return TaskData(splits, coverage(task, splits, f"{file.parent.name}/{file.name}"), digest.hexdigest())
 
     def _file(self, task: Task, split: str) -> Path:
         folder = self.folder / task.directory
@@ -161,6 +167,11 @@ def check_row(task: Task, row: Row) -> str | None:
     return None
 
 
+def comparable(task: Task, row: Row) -> Row:
+    """Return a checked row with its labels in the form that the harness compares."""
+    return {**row, **{name: as_compared(check, row[name]) for name, check in task.fields.items()}}
+
+
 def _short(value: object) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else f"{text[:57]}..."
@@ -194,7 +205,7 @@ def _rows(file: Path, content: bytes, task: Task) -> list[Row]:
         row = _harness_fields(task, row)
         if complaint := check_row(task, row):
             raise XmodelError(f"{file}, line {number}: {complaint}")
-        rows.append(row)
+        rows.append(comparable(task, row))
     return rows
 
 
