@@ -59,7 +59,7 @@ def evaluate(
         base_url: of the endpoint
         api_key_env: environment variable with the endpoint's key
         chat: use the endpoint's chat completions; they give no log-probabilities
-        unsafe_code: run generated programs (HumanEval, MBPP) even where no isolation can be had
+        unsafe_code: run generated programs (HumanEval, MBPP) even unconfined, able to reach your files and processes
         overwrite: discard what is in the folder
         json: print the results as one JSON object
     """

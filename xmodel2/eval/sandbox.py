@@ -26,6 +26,7 @@ from pathlib import Path
 from time import monotonic
 
 from xmodel2.errors import XmodelError
+from xmodel2.eval.sandbox_linux import unreadable
 from xmodel2.eval.sandbox_values import read_frame, write_frame
 
 _ROOT = str(Path(__file__).parents[2])
@@ -81,7 +82,10 @@ def run_programs(
 
     Raises `XmodelError`, at the first step, where the machine can't isolate programs. With ``insist`` they then run all the same,
     as far apart from the user as is possible: with an empty environment, limits and a temporary directory, and on Linux without
-    sockets and processes, but able to read the user's files and to write them.
+    sockets and processes, with this process and the sandbox's own closed to them, and as nobody where root runs them. What
+    they can still do: read and write what the user may (for root: what nobody may write, and read all where the interpreter is
+    in a folder of root's); see, through /proc, environment and memory of the user's other processes, such as the shell; and
+    elsewhere than on Linux, use the network and look into this process as well.
     """
     limits = limits or Limits()
     waiting = list(enumerate(programs))[::-1]
@@ -187,6 +191,7 @@ def _ready_workers(count: int, limits: Limits, insist: bool, stack: ExitStack) -
             "seccomp profile that permits unshare and mount), use another machine, or run them unconfined (--unsafe-code)."
         )
     if reason:
+        stack.enter_context(unreadable())  # an environment may hold keys, and programs see /proc
         scratches = [stack.enter_context(tempfile.TemporaryDirectory(prefix="xmodel2-")) for _ in range(count)]
         workers = [_Worker(limits, scratch) for scratch in scratches]
         for worker in workers:

@@ -9,7 +9,8 @@ import ctypes
 import os
 import platform
 import resource
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ _ALL_NEW = _NEW_MOUNTS | _NEW_PIDS | 0x02000000 | 0x04000000 | 0x08000000 | 0x10
 """Mounts, processes, cgroups, host name, IPC, users, network."""
 _READ_ONLY, _NO_SETUID, _NO_DEVICES, _NO_EXECUTION, _REMOUNT, _BIND, _RECURSIVE = 1, 2, 4, 8, 32, 4096, 16384
 _PRIVATE, _DETACH = 1 << 18, 2
+_LINUX = platform.system() == "Linux"
+_GET_DUMPABLE, _SET_DUMPABLE, _KEEP_CAPABILITIES = 3, 4, 8
+_READ_ALL_FILES = 1 << 2  # CAP_DAC_READ_SEARCH
 _USER, _NOBODY = 1000, 65534
 """The program's user: inside, and what that is outside where root runs the sandbox."""
 
@@ -116,13 +120,70 @@ def mount_scratch(size: int) -> None:
 def drop_privileges() -> None:
     """Give up root's identity and every capability, and become unreadable to other processes of the same user."""
     if os.geteuid() == 0:
-        os.setgroups([])
-        os.setresgid(_USER, _USER, _USER)
-        os.setresuid(_USER, _USER, _USER)
+        _become(_USER)
+    _keep_capabilities(0)
+    become_unreadable()
+
+
+def drop_privileges_outside(folders: Sequence[str]) -> None:
+    """Do the same without namespaces, as far as the system lets.
+
+    Root becomes nobody; where that could not read ``folders``, it keeps the right to read every file, and no other.
+    """
+    kept = 0
+    if os.geteuid() == 0:
+        with suppress(OSError):  # a container that knows no other user
+            if _LINUX:
+                _control("keeping capabilities", _KEEP_CAPABILITIES, 1)
+            _become(_NOBODY)
+        if not all(os.access(folder, os.R_OK | os.X_OK) for folder in folders):
+            kept = _READ_ALL_FILES
+    if _LINUX:
+        _keep_capabilities(kept)
+        become_unreadable()
+
+
+def own_folder_outside(folder: str) -> None:
+    """Hand a folder to the user that `drop_privileges_outside` makes of root."""
+    if os.geteuid() == 0:
+        with suppress(OSError):
+            os.chown(folder, _NOBODY, _NOBODY)
+
+
+def _become(user: int) -> None:
+    os.setgroups([])
+    os.setgid(user)
+    os.setuid(user)  # root's sets the saved one too
+
+
+def _keep_capabilities(kept: int) -> None:
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
-    _call("giving up capabilities", _libc.capset, header, (ctypes.c_uint32 * 6)())
+    effective_permitted = (ctypes.c_uint32 * 6)(kept, kept)
+    _call("giving up capabilities", _libc.capset, header, effective_permitted)
+
+
+def become_unreadable() -> None:
+    """Close this process's /proc entries (descriptors, memory, environment) to others of its user, and to its own children."""
+    if _LINUX:
+        _control("becoming undumpable", _SET_DUMPABLE, 0)
+
+
+@contextmanager
+def unreadable() -> Iterator[None]:
+    """Be so for a while, where the system can."""
+    if not _LINUX or _libc.prctl(_GET_DUMPABLE, *([ctypes.c_ulong(0)] * 4)) != 1:
+        yield
+        return
+    become_unreadable()
+    try:
+        yield
+    finally:
+        _control("becoming dumpable", _SET_DUMPABLE, 1)
+
+
+def _control(step: str, option: int, value: int) -> None:
     zero = ctypes.c_ulong(0)
-    _call("becoming undumpable", _libc.prctl, 4, zero, zero, zero, zero)
+    _call(step, _libc.prctl, option, ctypes.c_ulong(value), zero, zero, zero)
 
 
 def limit_resources(memory: int, file_bytes: int) -> None:

@@ -51,8 +51,11 @@ def main() -> None:
     try:
         if settings["isolate"]:
             home = _enter_namespaces(settings["packages"])
+            linux.become_unreadable()
         else:
+            linux.become_unreadable()
             _preload()
+            linux.own_folder_outside(settings["scratch"])
             os.chdir(settings["scratch"])
         linux.limit_resources(settings["memory"], settings["scratch_bytes"])
         sys.path += sorted({os.path.dirname(package) for package in settings["packages"]})
@@ -174,14 +177,20 @@ def _fork(run: Callable[..., None], *descriptors: int) -> int:
 
 def _confine(settings: dict[str, Any]) -> None:
     random.seed(0)
-    linux.limit("RLIMIT_NPROC", settings["threads"] + _RESERVED_PROCESSES)
     linux.limit("RLIMIT_CPU", int(settings["seconds"]) + 2)
     if settings["isolate"]:
+        linux.limit("RLIMIT_NPROC", settings["threads"] + _RESERVED_PROCESSES)
         linux.drop_privileges()
         seccomp.restrict_calls()
-    elif seccomp.supported():
+        return
+    linux.drop_privileges_outside([path for path in sys.path if os.path.isdir(path)])
+    restricted = False
+    if seccomp.supported():
         with suppress(OSError):
             seccomp.restrict_calls()
+            restricted = True
+    if not restricted:  # nothing else keeps it from starting processes; outside, all of the user's count
+        linux.limit("RLIMIT_NPROC", settings["threads"] + _RESERVED_PROCESSES)
 
 
 def _next_frame(descriptor: int, seconds: float | None) -> Any:

@@ -1,10 +1,12 @@
 """Run programs in the sandbox as another user than the tests' own, or on a machine that has no namespaces.
 
-    programs (JSON) on standard input -> python run.py [ordinary] [insist] -> verdicts (JSON), or the refusal, on standard output
+    programs (JSON) on standard input -> python run.py [ordinary] [bare] [insist] -> verdicts or refusal (JSON) on standard output
 
 ``ordinary``, as root and in mounts of one's own, opens the way to the interpreter for everybody and goes on as nobody.
+``bare``, as root, goes on where no namespaces can be made, as root still.
 """
 
+import ctypes
 import json
 import os
 import subprocess
@@ -39,7 +41,24 @@ def _become_ordinary(paths: list[str]) -> None:
     os.setresuid(_NOBODY, _NOBODY, _NOBODY)
 
 
+def _lose_namespaces() -> None:
+    """Enter a user namespace that knows every user, and forbid others within it."""
+    (unshared, mark_unshared), (mapped, mark_mapped) = os.pipe(), os.pipe()
+    if child := os.fork():
+        os.read(unshared, 1)
+        for name in ("uid_map", "gid_map"):
+            Path(f"/proc/{child}/{name}").write_text(Path(f"/proc/self/{name}").read_text())
+        os.write(mark_mapped, b"m")
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    assert ctypes.CDLL(None).unshare(0x10000000) == 0
+    os.write(mark_unshared, b"u")
+    os.read(mapped, 1)
+    Path("/proc/sys/user/max_user_namespaces").write_text("0")
+
+
 def _main() -> None:
+    if "bare" in sys.argv:
+        _lose_namespaces()
     if "ordinary" in sys.argv:
         _become_ordinary([sys.base_prefix, sys.prefix, str(Path(__file__).parents[3])])
         os.execv(sys.executable, [sys.executable, *(part for part in sys.argv if part != "ordinary")])
