@@ -38,6 +38,7 @@ REASONS = {
     "other_ends": "exited early",
     "segmentation_fault": "killed by SIGSEGV",
     "sleeps": "timeout",
+    "segmentation_fault_when_called": "killed by SIGSEGV",
     "system_exit": "exited early",
     "system_exit_when_called": "exited early",
     "uninterruptible": "timeout",
@@ -186,14 +187,16 @@ def test_it_refuses_without_namespaces_unless_told_otherwise(machine: str, aroun
     assert "can't be isolated here: new user namespace" in str(run_elsewhere(before, [program(HONEST)], *arguments))
 
     names = ["any_socket", "exit_code", "forged_verdict", "forged_verdict_of_others", "fork_bomb", "memory_bomb"]
-    names += ["read_evaluator", "signal_others", "write_memory"]
+    names += ["read_evaluator", "signal_others", "signals_itself", "write_memory"]
     late_import = program("def f(x):\n    import colorsys, numpy\n    return x + 1")
     programs = [program(HONEST), late_import, around.given("read_file"), *(around.given(name) for name in names)]
     found = run_elsewhere(before, programs, *arguments, "insist", limits=Limits(seconds=2, memory=200 << 20))
     assert not isinstance(found, str), found
     # Unconfined, a program does read the user's files; the rest holds all the same.
     assert [one.passed for one in found[:3]] == [True] * 3
-    assert [name for name, one in zip(names, found[3:], strict=True) if one.passed] == []
+    rest = dict(zip(names, found[3:], strict=True))
+    assert [name for name, one in rest.items() if one.passed] == []
+    assert rest["signals_itself"].reason == "killed by signal 40"
 
 
 ANSWERS = [

@@ -10,6 +10,8 @@ from xmodel2.eval.sandbox import Limits, Program, run_programs
 from xmodel2.eval.tasks import TASKS
 
 _PROGRAMS = {"humaneval": humaneval_program, "mbpp": mbpp_program}
+_MACHINE = ("timeout", "killed", "killed by SIGKILL")
+"""Reasons that a machine which is busy or short of memory may be to blame for."""
 
 
 class CodeJudge:
@@ -24,8 +26,7 @@ class CodeJudge:
         """Run the programs made of (document, generated text). Raises `XmodelError` where they can't be isolated."""
         programs = [_PROGRAMS[self._task](document, text) for document, text in answers]
         questions = [{**asdict(program), "limits": asdict(Limits()), "insist": self._insist} for program in programs]
-        # A busy machine may be to blame for a timeout.
-        verdicts = self._cache.answer("program", questions, self._judge, lasting=lambda v: v["reason"] != "timeout")
+        verdicts = self._cache.answer("program", questions, self._judge, lasting=lambda v: v["reason"] not in _MACHINE)
         for program, verdict in zip(programs, verdicts, strict=True):
             self._passed[program] = verdict["passed"]
 

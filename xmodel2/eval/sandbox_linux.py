@@ -21,6 +21,7 @@ _READ_ONLY, _NO_SETUID, _NO_DEVICES, _NO_EXECUTION, _REMOUNT, _BIND, _RECURSIVE 
 _PRIVATE, _DETACH = 1 << 18, 2
 _LINUX = platform.system() == "Linux"
 _GET_DUMPABLE, _SET_DUMPABLE, _KEEP_CAPABILITIES = 3, 4, 8
+_HOST_NAME = b"sandbox"
 _READ_ALL_FILES = 1 << 2  # CAP_DAC_READ_SEARCH
 _USER, _NOBODY = 1000, 65534
 """The program's user: inside, and what that is outside where root runs the sandbox."""
@@ -44,6 +45,8 @@ def leave_all_namespaces() -> None:
     """Enter a namespace of every kind; the next child is the first process of its own process namespace."""
     _call("new user namespace", _libc.unshare, 0x10000000)
     _call("new namespaces", _libc.unshare, _ALL_NEW & ~0x10000000)
+    for rename in (_libc.sethostname, _libc.setdomainname):
+        _call("another host name", rename, _HOST_NAME, len(_HOST_NAME))
 
 
 def map_identity(pid: int) -> None:
@@ -75,8 +78,7 @@ def enter_root(readable: Sequence[str], hidden: Sequence[str]) -> None:
         else:
             Path(target).touch()
         _mount(f"/proc/self/fd/{descriptor}", target, None, _BIND | _RECURSIVE)
-        if not path.startswith("/dev/"):
-            _make_read_only(target)
+        _make_read_only(target, 0 if path.startswith("/dev/") else _NO_DEVICES)
         for folder in covered:
             if folder.startswith(path + "/"):
                 _mount("tmpfs", root + folder, "tmpfs", _NO_SETUID | _NO_DEVICES, "size=64k,mode=755")
@@ -91,13 +93,12 @@ def enter_root(readable: Sequence[str], hidden: Sequence[str]) -> None:
     _make_read_only("/")
 
 
-def _make_read_only(target: str) -> None:
-    """Remount with the flags that the folder has outside: they can't be taken off here."""
+def _make_read_only(target: str, no_devices: int = _NO_DEVICES) -> None:
+    """Remount with the flags that it has outside, which can't be taken off here. A device can be written, but not its dates."""
     found = os.statvfs(target).f_flag
-    flags = found & (_NO_EXECUTION | 1024 | 2048) | (
-        1 << 21 if found & 4096 else 0
-    )  # no atime, no directory's, relatime
-    _mount("none", target, None, flags | _BIND | _REMOUNT | _READ_ONLY | _NO_SETUID | _NO_DEVICES)
+    relatime = 1 << 21 if found & 4096 else 0
+    kept = found & (_NO_EXECUTION | 1024 | 2048) | relatime  # no atime, no directory's
+    _mount("none", target, None, kept | no_devices | _BIND | _REMOUNT | _READ_ONLY | _NO_SETUID)
 
 
 def own_processes(home: int) -> Callable[[], None]:
@@ -184,6 +185,12 @@ def unreadable() -> Iterator[None]:
 def _control(step: str, option: int, value: int) -> None:
     zero = ctypes.c_ulong(0)
     _call(step, _libc.prctl, option, ctypes.c_ulong(value), zero, zero, zero)
+
+
+def offer_to_end_first() -> None:
+    """Have the kernel choose this process and its children when the machine's memory ends, where it can be told."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def limit_resources(memory: int, file_bytes: int) -> None:

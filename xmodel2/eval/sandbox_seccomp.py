@@ -1,6 +1,6 @@
 """The system calls that a program in the sandbox may make: a seccomp filter, built and installed without any library.
 
-What is not listed fails with EPERM: sockets, new processes and programs, mounts, namespaces, ptrace, other processes'
+What is not listed fails with EPERM: sockets, locks, new processes and programs, mounts, namespaces, ptrace, other processes'
 memory, shared memory, keys, bpf, io_uring, clocks ... A call newer than this list fails with ENOSYS, as on an older kernel.
 Numbers: Linux's asm/unistd_64.h (x86_64) and asm-generic/unistd.h (aarch64).
 """
@@ -26,7 +26,7 @@ _ALLOWED: dict[str, tuple[int | None, int | None]] = {
     "rename": (82, None), "renameat": (264, 38), "renameat2": (316, 276), "link": (86, None), "linkat": (265, 37),
     "symlink": (88, None), "symlinkat": (266, 36), "readlink": (89, None), "readlinkat": (267, 78),
     "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "umask": (95, 166), "utimensat": (280, 88),
-    "truncate": (76, 45), "ftruncate": (77, 46), "fallocate": (285, 47), "fadvise64": (221, 223), "flock": (73, 32),
+    "truncate": (76, 45), "ftruncate": (77, 46), "fallocate": (285, 47), "fadvise64": (221, 223),
     "fsync": (74, 82), "fdatasync": (75, 83),
     "mmap": (9, 222), "munmap": (11, 215), "mprotect": (10, 226), "mremap": (25, 216), "madvise": (28, 233),
     "brk": (12, 214), "msync": (26, 227),
@@ -52,8 +52,21 @@ _WITH_ARGUMENTS = {
 # fmt: on
 
 _CLONE_THREAD = 0x10000
-_IOCTLS = (0x5401, 0x541B, 0x5450, 0x5451)  # TCGETS, FIONREAD, FIONCLEX, FIOCLEX: none that types into a terminal
-_FCNTLS = (8, 10, 15, 1026)  # F_SETOWN, F_SETSIG, F_SETOWN_EX, F_NOTIFY: each has a signal sent to somebody
+_IOCTLS = (
+    0x5401,
+    0x541B,
+    0x5421,
+    0x5450,
+    0x5451,
+)  # TCGETS, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX: none that types into a terminal
+_FCNTLS = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    1030,
+)  # F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC: no locks, leases and signals
 
 _LOAD, _EQUAL, _GREATER_EQUAL, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _KILL = 0x7FFF0000, 0x80000000
@@ -111,7 +124,7 @@ def _program(pid: int) -> list[_Instruction]:
         *call("clone", argument(0), (_ANY_BIT, 0, 1, _CLONE_THREAD), (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _EPERM)),
         *call("clone3", (_RETURN, 0, 0, _ENOSYS)),
         *call("ioctl", *only(1, _IOCTLS, _ALLOW, _EPERM)),
-        *call("fcntl", *only(1, _FCNTLS, _EPERM, _ALLOW)),
+        *call("fcntl", *only(1, _FCNTLS, _ALLOW, _EPERM)),
         *call("kill", *only(0, (pid,), _ALLOW, _EPERM)),
         *call("tgkill", *only(0, (pid,), _ALLOW, _EPERM)),
         *call("prlimit64", *only(0, (0,), _ALLOW, _EPERM)),

@@ -21,6 +21,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from time import monotonic, sleep
 from typing import Any, NoReturn
 
 from xmodel2.eval import sandbox_linux as linux
@@ -36,6 +37,7 @@ _PRELOADED = (
 """Imported once: solutions start sooner, and system libraries that these need are loaded before the root is left."""
 _PRELOADED_LIBRARIES = ("libpthread.so.0", "libz.so.1", "libgcc_s.so.1", "libstdc++.so.6")  # what NumPy needs
 _GRACE = 2.0  # seconds that the tests' process has beyond the limit to say so itself
+_LAST_STEPS = 0.1  # seconds from closed pipes to an end
 _RESERVED_PROCESSES = 8  # of the limit's: our own
 _COPIES = 32  # descriptors from here on are a child's copies
 
@@ -46,6 +48,8 @@ def main() -> None:
     The first frame on descriptor 1 is ``["ready"]`` or ``["refused", reason]``.
     """
     settings = json.loads(sys.argv[1])
+    sys.argv[:] = sys.orig_argv[:] = [""]
+    linux.offer_to_end_first()
     sys.path.remove(settings["root"])
     home = None
     try:
@@ -142,22 +146,35 @@ def _run_one(settings: dict[str, Any], home: int | None) -> bool:
     started = _next_frame(verdicts[0], None) is not None
     verdict = _next_frame(verdicts[0], settings["seconds"] + _GRACE) if started else None
     os.close(verdicts[0])
-    ends = []
-    for process in processes:
-        os.kill(process, signal.SIGKILL)
-        ends.append(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
+    gone = verdict is None or verdict[0] == "gone"
+    ends = [_end(process, _LAST_STEPS if gone else 0.0) for process in processes]
     if started:
-        # Without a word, the tests' process was still running, unless it ended in another way than by our own signal.
-        silent = "timeout" if ends[1] == -signal.SIGKILL else "killed"
+        silent = "timeout" if ends[1] is None else "killed"
         write_frame(1, _explained(verdict or [silent, settings["seconds"]], ends[0]))
     return started
 
 
-def _explained(verdict: list[Any], end: int) -> list[Any]:
+def _end(process: int, patience: float) -> int | None:
+    """Return how a child ended by itself, within ``patience`` seconds; kill it and return None where it did not."""
+    last = monotonic() + patience
+    while True:
+        ended, status = os.waitpid(process, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if monotonic() >= last:
+            break
+        sleep(0.001)
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    return None
+
+
+def _explained(verdict: list[Any], end: int | None) -> list[Any]:
     """Return the verdict, with the signal that ended the solution where one did."""
     reason, seconds = verdict
     if reason == "gone":
-        reason = f"killed by {signal.Signals(-end).name}" if end < 0 else "exited early"
+        names = {one.value: one.name for one in signal.Signals}
+        reason = f"killed by {names.get(-end, f'signal {-end}')}" if end and end < 0 else "exited early"
     return [reason, seconds]
 
 
