@@ -117,3 +117,31 @@ def test_names_that_the_tests_take_from_the_solution() -> None:
     assert names(mbpp_program(LIST, "")) == ("Node", "length", "root")
     tests = {**SUM, "test_list": ["assert sum(1, 2) == max(3, len([1]))"]}
     assert names(mbpp_program(tests, "")) == ("sum",)
+
+
+SIZE: dict[str, Any] = {
+    "code": "import sys\ndef size(x):\n    return sys.getsizeof(x)",
+    "test_setup_code": "",
+    "test_list": [
+        "assert size('a') == sys.getsizeof('a')",
+        "assert sys.getsizeof(2) == size(2)",
+        "assert size(()) > 9",
+    ],
+}
+"""As MBPP's task 596: the tests use a module that the solution has to import."""
+
+
+def test_modules_of_the_tests_are_the_librarys_own() -> None:
+    """A solution that replaces or patches the module its answer is compared by gains nothing."""
+    assert (mbpp_program(SIZE, "").names, mbpp_program(SIZE, "").modules) == (("size",), ("sys",))
+    constant = "def size(x): return 70\n"
+    completions = [
+        SIZE["code"],
+        constant + "class sys: getsizeof = lambda x: 70",
+        constant + "import sys\nsys.getsizeof = lambda x: 70",
+        constant + "sys = size\nsys.getsizeof = size",
+        SIZE["code"].replace("import sys\n", "from sys import getsizeof\n").replace("sys.", ""),
+    ]
+    verdicts = score_programs([mbpp_program(SIZE, text) for text in completions], LIMITS)
+    assert [verdict.passed for verdict in verdicts] == [True, False, False, False, False]
+    assert verdicts[-1].reason == "exception NameError: name 'sys' is not defined"

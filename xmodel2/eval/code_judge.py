@@ -1,7 +1,7 @@
 """Whether generated programs pass their tests: all programs of a task run in the sandbox at once, verdicts kept like answers."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from xmodel2.eval.answer_cache import AnswerCache
@@ -31,8 +31,9 @@ class CodeJudge:
             self._passed[program] = verdict["passed"]
 
     def _judge(self, questions: Sequence[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
-        fields = ("solution", "tests", "names", "prelude")
-        programs = [Program(*(question[field] for field in fields)) for question in questions]
+        programs = [
+            Program(**{field.name: question[field.name] for field in fields(Program)}) for question in questions
+        ]
         for index, verdict in run_programs(programs, insist=self._insist):
             yield index, {"passed": verdict.passed, "reason": verdict.reason}
 

@@ -6,6 +6,7 @@ hand to it: a program passes if solution, tests and nothing else run to the end 
 
 import ast
 import builtins
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,14 +29,20 @@ def mbpp_program(doc: dict[str, Any], completion: str, setup: bool = False) -> P
     tests = "\n".join(doc["test_list"][:3])
     if setup:
         tests = f"{doc['test_setup_code']}\n{tests}"
-    return Program(solution=completion, tests=tests, names=_names_from_solution(tests, doc["code"]))
+    names, modules = _names_from_solution(tests, doc["code"])
+    return Program(solution=completion, tests=tests, names=names, modules=modules)
 
 
-def _names_from_solution(tests: str, reference: str) -> tuple[str, ...]:
-    """Return the names that the tests can only mean the solution's by: no built-in, unless the reference defines it too."""
+def _names_from_solution(tests: str, reference: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names that the tests can only mean the solution's by, and those of modules that it imports for them.
+
+    A built-in or a module of the standard library is itself, unless the reference defines the name.
+    """
     used = {node.id for node in ast.walk(ast.parse(tests)) if isinstance(node, ast.Name)}
     defined = {node.name for node in ast.parse(reference).body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-    return tuple(sorted(used - (set(dir(builtins)) - defined)))
+    wanted = used - (set(dir(builtins)) - defined)
+    modules = (wanted & sys.stdlib_module_names) - defined
+    return tuple(sorted(wanted - modules)), tuple(sorted(modules))
 
 
 def score_programs(

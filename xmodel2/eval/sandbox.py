@@ -45,6 +45,8 @@ class Program:
     """Names in the tests that mean the solution's functions, classes and values."""
     prelude: str = ""
     """Trusted text that the solution starts with: imports and helpers for the tests."""
+    modules: tuple[str, ...] = ()
+    """Names in the tests that mean modules of the standard library, which a solution may import for them but not replace."""
 
     @property
     def text(self) -> str:

@@ -5,7 +5,6 @@ Nothing here is trusted once the solution has run; all it can do is to answer, a
 
 import operator
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 from xmodel2.eval.sandbox_values import decode, encode, read_frame, write_frame
@@ -30,8 +29,6 @@ def serve(reader: int, writer: int) -> None:
     space: dict[str, Any] = {}  # without a __name__, as the reference scorer runs programs
 
     def refer(value: Any) -> list[Any]:
-        if isinstance(value, ModuleType):
-            return ["ref", None, value.__name__]
         objects[id(value)] = value
         return ["ref", id(value)]
 

@@ -12,7 +12,6 @@ equals nothing but itself.
 import builtins
 import importlib
 import signal
-import sys
 from collections.abc import Iterator, Sequence
 from time import perf_counter
 from types import FrameType
@@ -86,15 +85,11 @@ class _Link:
         """Return the value of one request about values and remote objects."""
         return decode(self.ask(verb, *(self._data(operand) for operand in operands)), self._resolve)
 
-    def named(self, names: Sequence[str]) -> dict[str, Any]:
-        """Return the solution's globals of these names, where it has them; a library's module is our own copy of it."""
-        found = {}
-        for name, data in self.ask("names", *names).items():
-            if data == ["ref", None, name] and name in sys.stdlib_module_names:
-                found[name] = importlib.import_module(name)
-            elif name in names:
-                found[name] = decode(data, self._resolve)
-        return found
+    def named(self, names: Sequence[str], modules: Sequence[str]) -> dict[str, Any]:
+        """Return the solution's globals of these names, where it has them; in the place of ``modules``, our own copies."""
+        sent = self.ask("names", *names, *modules)
+        found = {name: decode(sent[name], self._resolve) for name in names if name in sent}
+        return found | {name: importlib.import_module(name) for name in modules if name in sent}
 
 
 class _Remote:
@@ -141,7 +136,7 @@ class _Remote:
 def run_tests(job: dict[str, Any], reader: int, writer: int, seconds: float, answer_bytes: int) -> tuple[str, float]:
     """Have the solution run, then the tests with the names they take from it; return the reason and the seconds.
 
-    ``job`` has ``solution``, ``prelude``, ``tests`` and ``names``. The reason is "passed" only if the tests ran to their end, and
+    ``job`` has the fields of a `Program`. The reason is "passed" only if the tests ran to their end, and
     "gone" where the solution's process ended or hung up.
     """
     link = _Link(reader, writer, answer_bytes)
@@ -167,7 +162,7 @@ def _outcome(job: dict[str, Any], link: _Link) -> str:
     try:
         link.ask("run", job["solution"])
         exec(compile(job["prelude"], "<prelude>", "exec"), space)
-        space.update(link.named(job["names"]))
+        space.update(link.named(job["names"], job["modules"]))
         exec(compile(job["tests"], "<tests>", "exec"), space)
     except _Stop:
         raise
