@@ -2,12 +2,14 @@
 
 import contextlib
 import json
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import tokenizers
@@ -319,6 +321,7 @@ FAULTS: dict[str, tuple[Write, str]] = {
     "sends other JSON": (send(200, {"error": "overloaded"}), "lacks a field.*choices.*overloaded"),
     "sends a list": (send(200, [1]), "lacks a field"),
     "sends no text": (send(200, {"choices": [{"text": None}]}), "a NoneType where text should be"),
+    "fails": (send(200, {"choices": [{"text": "", "finish_reason": "error"}]}), "an answer that ended by 'error'"),
     "sends too many choices": (send(200, {"choices": [{}, {}]}), "2 choices where one was asked for"),
 }
 
@@ -357,6 +360,15 @@ def with_another_bos(answer: dict[str, Any]) -> dict[str, Any]:
     return edited(**{name: lambda row: [row[0], *row] for name in ("tokens", "token_logprobs", "top_logprobs")})(answer)
 
 
+def own(row: list[Any], nats: float) -> list[Any]:
+    """Each token as the only candidate."""
+    return [None, *[{"x": nats}] * (len(row) - 1)]
+
+
+def zeros(row: list[Any]) -> list[Any]:
+    return own(row, 0.0)
+
+
 WRONG: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "no log-probabilities": (lambda answer: {**answer, "choices": [{"text": ""}]}, "no log-probabilities"),
     "no echo": (without_echo, "of 0 tokens of a prompt of"),
@@ -367,6 +379,13 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         "nan and .* log-probabilities should",
     ),
     "probabilities": (edited(token_logprobs=lambda row: [None, *[0.5] * (len(row) - 1)]), "0.5 and .* should be"),
+    "only 0": (edited(token_logprobs=lambda row: [None] + [0.0] * (len(row) - 1), top_logprobs=zeros), "all 0"),
+    "a best one below": (edited(top_logprobs=lambda row: [None] + [{"x": -30.0}] * (len(row) - 1)), "a best log-prob"),
+    "no best one": (
+        edited(token_logprobs=lambda row: [None] + [-9.0] * (len(row) - 1), top_logprobs=lambda row: own(row, -9.0)),
+        "not that of the most probable one",
+    ),
+    "truth values": (edited(token_logprobs=lambda row: [None] + [False] * (len(row) - 1)), "False and .* where"),
     "no candidates": (edited(top_logprobs=lambda row: [{}] * len(row)), r"and \{\} where"),
     "numbers as text": (edited(token_logprobs=lambda row: ["-1.0"] * len(row)), "-1.0 and .* where"),
 }
@@ -386,6 +405,12 @@ def test_tokens_that_do_not_spell_the_text_are_never_a_score(
     server.edit = edit
     with pytest.raises(XmodelError, match=r"tokens that end in|of 0 tokens of a prompt of"):
         list(backend(server, tokenizer=None).loglikelihood(PAIRS[:1]))
+
+
+def test_a_token_that_spans_the_beginning_of_the_continuation_is_never_a_score(server: Server) -> None:
+    server.edit = edited(tokens=lambda row: ["<s>", *[""] * (len(row) - 3), "The sky is", "."])
+    with pytest.raises(XmodelError, match=r"one spans the beginning of ' is'.* give --tokenizer"):
+        list(backend(server, tokenizer=None).loglikelihood([("The sky", " is")]))
 
 
 def test_a_first_token_without_context_needs_a_tokenizer(server: Server) -> None:
@@ -408,10 +433,11 @@ def test_a_first_token_without_context_needs_a_tokenizer(server: Server) -> None
         (send(400, {"error": "max_tokens is too large"}), "HTTP 400 .*max_tokens is too large"),
         (
             send(401, f"Incorrect API key provided: {KEY}"),
-            r"HTTP 401 .*is the key in TEST_KEY right\?.*provided: \*\*\*",
+            r"HTTP 401 Unauthorized \(is the key in TEST_KEY right\?\)$",
         ),
         (send(307, "", Location="http://elsewhere/v1"), "HTTP 307 .* to http://elsewhere/v1"),
         (send(429, "quota", Retry_After="86400"), "asks for a pause of 86400 s"),
+        (send(200, {"choices": [{"text": "", "finish_reason": "content_filter"}]}), "ended by 'content_filter'"),
     ],
 )
 def test_what_will_not_pass_is_not_tried_again(server: Server, write: Write, message: str) -> None:
@@ -420,6 +446,39 @@ def test_what_will_not_pass_is_not_tried_again(server: Server, write: Write, mes
         list(backend(server, tokenizer=None).generate([Prompt("The sea", (), 2)]))
     assert len(server.requests) == 1
     assert KEY[:4] not in str(error.value)
+
+
+CHATS = {
+    "a refusal": ({"message": {"content": None, "refusal": "I cannot"}}, r"a refusal \(I cannot\)"),
+    "a call of a tool": ({"message": {"content": None, "tool_calls": [1]}}, "a NoneType where text should be"),
+    "nothing": ({"message": {"content": None}, "finish_reason": "stop"}, "a NoneType where text should be"),
+}
+
+
+@pytest.mark.parametrize("what", CHATS)
+def test_what_is_no_answer_of_a_chat_is_never_an_empty_one(server: Server, what: str) -> None:
+    choice, message = CHATS[what]
+    server.script = [send(200, {"choices": [choice]})]
+    with pytest.raises(XmodelError, match=message):
+        list(backend(server, chat=True, retries=0).generate([Prompt("The sea", (), 2)]))
+
+
+def test_a_chat_that_only_thought_answers_nothing(server: Server) -> None:
+    server.script = [send(200, {"choices": [{"message": {"content": None}, "finish_reason": "length"}]})]
+    assert list(backend(server, chat=True).generate([Prompt("The sea", (), 2)])) == [(0, "")]
+
+
+def test_the_key_is_hidden_however_it_is_written(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = 'sk-a/b"c+secret'
+    monkeypatch.setenv("TEST_KEY", key)
+    written = (key, quote(key, safe=""), quote(key, safe="").lower(), json.dumps(key)[1:-1], key.replace("/", r"\/"))
+    server.script = [send(400, " ".join(written))]
+    with pytest.raises(XmodelError) as error:
+        list(backend(server, tokenizer=None).generate([Prompt("The sea", (), 2)]))
+    assert str(error.value).endswith("'*** *** *** *** ***'")
+    server.script = [send(200, {"data": [{"id": key}, {"id": "b"}]})]
+    with pytest.raises(XmodelError, match=r"there are \*\*\*, b\."):
+        _ = backend(server).max_length
 
 
 def test_a_missing_key_is_named_by_its_variable(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -463,7 +522,26 @@ def test_nobody_there_is_an_error_that_names_the_url() -> None:
         list(nobody.generate([Prompt("The sea", (), 2)]))
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "ftp://x/v1", "http://me:secret@x/v1", "http://x/v1?key=secret"])
+@pytest.mark.parametrize("options", [{"concurrency": 0}, {"retries": -1}, {"timeout_s": 0.0}, {"timeout_s": math.nan}])
+def test_settings_that_ask_nothing_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(XmodelError, match=r"--concurrency .* must be 1 or more, --timeout .* above 0"):
+        EndpointBackend("http://x/v1", "tiny", **options)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:8000",
+        "ftp://x/v1",
+        "ftp://me:secret@x",
+        "http://me:secret@x/v1",
+        "http://x/v1?key=secret",
+        "http://[::1/v1",
+        "http://me:secret@[::1/v1",
+        "http://x:99999/v1",
+        "http://x:port/v1",
+    ],
+)
 def test_addresses_that_are_none_or_hold_secrets_are_refused(url: str) -> None:
     with pytest.raises(XmodelError, match=r"give") as error:
         EndpointBackend(url, "tiny")

@@ -128,6 +128,7 @@ def test_lambada_in_two_fields_is_joined(tmp_path: Path) -> None:
             "field 'choices' is .*no text blank",
         ),
         ("gsm8k", {"question": "?", "answer": "1+1 #### "}, "field 'answer' is .*the answer after it"),
+        ("lambada_openai", {"text": "He opened the "}, "field 'text' is .*ends in a word"),
         ("wikitext", {"page": " "}, "field 'page' is .*not blank"),
         ("mbpp", {**MBPP, "task_id": True}, "field 'task_id' is true"),
         ("mbpp", {**MBPP, "task_id": 11, "code": "def f(:"}, "field 'code' is .*a Python program"),

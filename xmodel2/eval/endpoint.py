@@ -77,17 +77,15 @@ class EndpointBackend:
             return self._given_length
         try:
             models = self._client.ask(
-                "/models", None, lambda answer: {m["id"]: m for m in answer["data"]}, "a list of models"
+                "/models", None, lambda answer: {str(m["id"]): m for m in answer["data"]}, "a list of models"
             )
         except EndpointError as error:
             if error.status in (404, 405, 501):
                 return _DEFAULT_LENGTH
             raise
         if self._model not in models and len(models) > 1:  # a server of one model may call it as it likes
-            raise XmodelError(
-                f"{self._client.base_url}: no model {self._model!r}; there are {', '.join(models)}."
-                f"{nearest(self._model, models)}"
-            )
+            there = self._client.hide(f"{', '.join(models)}.{nearest(self._model, models)}")
+            raise XmodelError(f"{self._client.base_url}: no model {self._model!r}; there are {there}")
         length = next((models[name].get("max_model_len") for name in (self._model, *models) if name in models), None)
         return length if isinstance(length, int) else _DEFAULT_LENGTH
 

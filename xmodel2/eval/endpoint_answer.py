@@ -12,6 +12,14 @@ from typing import Any
 
 from xmodel2.eval.endpoint_client import UnusableError
 
+_FINISHED = (None, "stop", "length", "eos_token", "stop_sequence")
+"""OpenAI's two, and what text-generation-inference says for the first."""
+_LASTING = ("content_filter", "tool_calls", "function_call")
+"""Ends that another try meets again."""
+_ROUNDING = 1e-3
+_LOWEST_BEST = -7.0
+"""No token as improbable as this, nats, is the most probable one of a model that has learnt anything."""
+
 
 def score_ids(answer: Any, sent: int, scored: int) -> tuple[float, bool]:
     """Return nats of the last ``scored`` of ``sent`` prompt tokens, and whether each is the most probable.
@@ -31,8 +39,8 @@ def score_ids(answer: Any, sent: int, scored: int) -> tuple[float, bool]:
 def score_text(answer: Any, continuation: str) -> tuple[float, bool]:
     """Return nats of the prompt's tokens that spell the ``continuation`` at its end, and whether each is the most probable.
 
-    A token that begins before the continuation belongs to the context. Raises `UnusableError` if the tokens spell something
-    else.
+    Raises `UnusableError` if the tokens spell something else, or one of them spans the beginning of the continuation: what it
+    says of its part cannot be told.
     """
     logprobs, end = _echo(answer)
     tokens = [str(token) for token in logprobs["tokens"][:end]]
@@ -40,11 +48,15 @@ def score_text(answer: Any, continuation: str) -> tuple[float, bool]:
     while start and length + len(tokens[start - 1]) <= len(continuation):
         start -= 1
         length += len(tokens[start])
-    spelt = "".join(tokens[max(0, start - 1) : end] if length < len(continuation) else tokens[start:end])
-    if not spelt.endswith(continuation):
+    if not length or length < len(continuation):
+        spelt = "".join(tokens[max(0, start - 1) : end])
+        fault = "of which one spans the beginning of" if spelt.endswith(continuation) else "for a text that ends in"
+    else:
+        spelt, fault = "".join(tokens[start:end]), "for a text that ends in"
+    if not length or spelt != continuation:
         raise UnusableError(
-            f"tokens that end in {spelt!r} for a text that ends in {continuation!r} (does the server support echo with "
-            "logprobs? give a tokenizer, so that ids are sent)",
+            f"tokens that end in {spelt!r} {fault} {continuation!r} (does the server support echo with logprobs? "
+            "give --tokenizer, so that ids are sent)",
             temporary=False,
         )
     return _sum(logprobs, start, end)
@@ -56,15 +68,27 @@ def completion_text(answer: Any) -> str:
 
 
 def chat_text(answer: Any) -> str:
-    """Return the content of the assistant's message; none is an empty answer (a filter, or all tokens went into thought)."""
-    content = _choice(answer)["message"]["content"]
-    return "" if content is None else _text(content)
+    """Return the content of the assistant's message; it is empty if all tokens went into thought.
+
+    Raises `UnusableError` for a refusal, or where there is no content.
+    """
+    choice = _choice(answer)
+    message = choice["message"]
+    if message.get("refusal"):
+        raise UnusableError(f"a refusal ({_text(message['refusal'])})", temporary=False)
+    thought = choice.get("finish_reason") == "length" or message.get("reasoning_content") or message.get("reasoning")
+    if message["content"] is None and thought and not message.get("tool_calls"):
+        return ""
+    return _text(message["content"])
 
 
 def _choice(answer: Any) -> Any:
     choices = answer["choices"]
     if len(choices) != 1:
         raise UnusableError(f"{len(choices)} choices where one was asked for")
+    reason = choices[0].get("finish_reason")
+    if reason not in _FINISHED:
+        raise UnusableError(f"an answer that ended by {reason!r}", temporary=reason not in _LASTING)
     return choices[0]
 
 
@@ -94,12 +118,28 @@ def _echo(answer: Any) -> tuple[dict[str, list[Any]], int]:
 
 
 def _sum(logprobs: dict[str, list[Any]], start: int, end: int) -> tuple[float, bool]:
+    values, tops = logprobs["token_logprobs"][:end], logprobs["top_logprobs"][:end]
+    if None in values[start:]:
+        raise UnusableError("no log-probability of the prompt's first token (give --tokenizer)", temporary=False)
     nats, greedy = 0.0, True
-    for value, top in zip(logprobs["token_logprobs"][start:end], logprobs["top_logprobs"][start:end], strict=True):
-        if value is None:
-            raise UnusableError("no log-probability of the prompt's first token (give a tokenizer)", temporary=False)
-        if not isinstance(value, int | float) or not math.isfinite(value) or value > 1e-3 or not top:
+    for value, top in zip(values[start:], tops[start:], strict=True):
+        if not _is_nats(value) or not top or not all(map(_is_nats, top.values())):
             raise UnusableError(f"{value} and {top} where log-probabilities should be")
+        best = max(top.values())
+        if best < value - _ROUNDING:
+            raise UnusableError(f"a best log-probability of {best} where a token has {value}", temporary=False)
         nats += value
-        greedy = greedy and value >= max(top.values())
+        # Entries are by the token's text: one as improbable as this has hidden a best one of the same text.
+        greedy = greedy and value >= max(best, _LOWEST_BEST)
+    there = [(value, top) for value, top in zip(values, tops, strict=True) if value is not None and top]
+    if not any(value for value, _ in there):
+        raise UnusableError("log-probabilities that are all 0", temporary=False)
+    alone = all(len(top) == 1 and max(top.values()) <= value + _ROUNDING for value, top in there)
+    if alone and min(value for value, _ in there) < _LOWEST_BEST:
+        raise UnusableError("each token's log-probability, but not that of the most probable one", temporary=False)
     return nats, greedy
+
+
+def _is_nats(value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and math.isfinite(value) and value <= _ROUNDING

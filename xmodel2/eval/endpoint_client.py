@@ -6,16 +6,18 @@ What may pass (no connection, timeout, 429, 5xx, half an answer, garbage) is tri
 that says what was expected and what came. The key is in the header of a request and nowhere else.
 """
 
+import html
 import json
 import os
 import queue
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, quote_plus, urlsplit
 
 import requests
 import urllib3
@@ -62,12 +64,18 @@ class EndpointClient:
         backoff_s: float,
         seed: int,
     ) -> None:
+        if concurrency < 1 or retries < 0 or not 0 < timeout_s < threading.TIMEOUT_MAX:
+            raise XmodelError(
+                f"endpoint: --concurrency {concurrency} must be 1 or more, --timeout {timeout_s:g} above 0 seconds, and "
+                f"retries ({retries}) 0 or more"
+            )
         self.base_url = _base_url(base_url)
         self.concurrency, self._timeout_s, self._retries = concurrency, timeout_s, retries
         self._backoff_s, self._seed, self._api_key_env = backoff_s, seed, api_key_env
         self._key = (os.environ.get(api_key_env) or "").strip() if api_key_env else ""
         if not (self._key.isascii() and self._key.isprintable()):
             raise XmodelError(f"{api_key_env}: holds characters that no key has; set it again")
+        self._written = _writings(self._key)
         self._session = requests.Session()
         adapter = requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=concurrency)
         self._session.mount("http://", adapter)
@@ -138,15 +146,17 @@ class EndpointClient:
             except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
                 failure = UnusableError(f"JSON that lacks a field ({type(error).__name__}: {error})")
             failure.body = failure.body or text
+            if failure.status in (401, 403):  # servers repeat the key there, in parts or otherwise written
+                failure.body = ""
             if not failure.temporary or attempt == self._retries:
                 break
             backoff = self._backoff_s * 2**attempt * (0.5 + chance.random())
             if (stop or threading.Event()).wait(max(failure.wait_s, min(backoff, _LONGEST_WAIT_S))):
                 break
         tries = f" in {attempt + 1} tries" if attempt else ""
-        shown = f": {self._hide(failure.body)[:200]!r}" if failure.body else ""
+        shown = f": {self.hide(failure.body)[:200]!r}" if failure.body else ""
         raise EndpointError(
-            f"{self.base_url}{path}: expected {expected}, but{tries} came {self._hide(failure.came)}{shown}",
+            f"{self.base_url}{path}: expected {expected}, but{tries} came {self.hide(failure.came)}{shown}",
             failure.status,
         )
 
@@ -207,8 +217,18 @@ class EndpointClient:
             request.headers["Authorization"] = f"Bearer {self._key}"
         return request
 
-    def _hide(self, text: str) -> str:
-        return text.replace(self._key, "***") if self._key else text
+    def hide(self, text: str) -> str:
+        """Return a text of the server's without the key, however it is written."""
+        return self._written.sub("***", text) if self._written else text
+
+
+def _writings(key: str) -> re.Pattern[str] | None:
+    """Return what finds a key as it is, as in JSON, in a URL or in HTML."""
+    in_json = json.dumps(key)[1:-1]
+    found = {key, in_json, key.replace("/", r"\/"), in_json.replace("/", r"\/"), html.escape(key), quote_plus(key)}
+    found |= {quote(key), quote(key, safe="")}
+    longest_first = sorted(map(re.escape, found), key=len, reverse=True)
+    return re.compile("|".join(longest_first), re.IGNORECASE) if key else None
 
 
 def retry_after_s(value: str | None) -> float:
@@ -219,11 +239,11 @@ def retry_after_s(value: str | None) -> float:
     """
     if not value:
         return 0.0
-    if value.strip().isdigit():
+    if value.isascii() and value.strip().isdigit():
         return float(value)
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
 
 
@@ -242,13 +262,18 @@ def _parse(text: str) -> Any:
 
 
 def _base_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise XmodelError(f"endpoint {url!r}: not an http or https URL; give one like http://localhost:8000/v1")
-    if parts.username or parts.password or parts.query or parts.fragment:
-        # Not shown: results and errors name the URL, and this part may be secret.
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+        secret = bool(parts.username or parts.password or parts.query or parts.fragment)
+        _ = parts.port  # raises if it is none
+    except ValueError:
+        usable, secret = False, "@" in url or "?" in url
+    # Not shown where it may be secret: results and errors name the URL.
+    if secret:
         raise XmodelError(
-            f"endpoint {parts.scheme}://{parts.hostname}: give the URL without user, password and query; "
-            "the key comes from an environment variable"
+            "endpoint: give the URL without user, password and query; the key comes from an environment variable"
         )
+    if not usable:
+        raise XmodelError(f"endpoint {url!r}: not an http or https URL; give one like http://localhost:8000/v1")
     return url.rstrip("/").removesuffix("/completions").removesuffix("/chat")

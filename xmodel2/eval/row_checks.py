@@ -67,6 +67,12 @@ def containing(part: str) -> Check:
     return lambda value, row: None if isinstance(value, str) and part in value else f"a text with {part!r} in it"
 
 
+def with_last_word(value: Any, row: Row) -> str | None:
+    """A text that ends in a word after a space, which is to be guessed."""
+    rest, _, word = value.rpartition(" ") if isinstance(value, str) else ("", "", "")
+    return None if rest.strip() and word.strip() else "a text that ends in a word after others"
+
+
 def ending_in_answer(value: Any, row: Row) -> str | None:
     """GSM8K's solution: what stands after its last "#### " is the answer."""
     _, marked, answer = value.rpartition("#### ") if isinstance(value, str) else ("", "", "")
@@ -136,7 +142,8 @@ def choices(value: Any, row: Row) -> str | None:
     """Options as the AI2 sets have them: at least two, none blank, each with a label of its own."""
     options, labels = (value.get("text"), value.get("label")) if isinstance(value, dict) else (None, None)
     if texts(at_least=2)(options, row) is None and texts(at_least=2)(labels, row) is None:
-        assert options and labels
+        assert options
+        assert labels
         if all(map(str.strip, options)) and len(options) == len(labels) == len(set(labels)):
             return None
     return '{"text": [...], "label": [...]} with as many labels as texts, none twice and no text blank'

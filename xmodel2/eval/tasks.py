@@ -29,6 +29,7 @@ from xmodel2.eval.row_checks import (
     one_of,
     text,
     texts,
+    with_last_word,
 )
 
 
@@ -237,7 +238,7 @@ _ALL = (
         "test",
         5153,
         "acc",
-        {"text": containing(" ")},
+        {"text": with_last_word},
     ),
 )
 
