@@ -107,7 +107,9 @@ class Generator:
         while groups or any(active):
             free = [slot for slot, answer in enumerate(active) if answer is None]
             # A prefill of its own for every ended answer would leave the slots waiting for it: a few at a time.
-            while groups and (len(free) * 4 >= len(active) or not any(active)) and free:
+            if len(free) * 4 < len(active):
+                free = []
+            while groups and free:
                 batch = self._next_batch(groups[-1], len(free))
                 logits = self._prefill(cache, free[: len(batch)], batch, groups[-1])
                 if not groups[-1].waiting:
