@@ -22,8 +22,9 @@ from xmodel2.data.shards import ShardSet, open_shards
 from xmodel2.data.starter import write_starter_corpus
 from xmodel2.errors import XmodelError
 from xmodel2.eval.ngram import KneserNey, unigram_entropy
+from xmodel2.eval.open_model import RUN_SUITES
 from xmodel2.eval.reasoning import majority_baseline
-from xmodel2.eval.run import RUN_SUITES, evaluate_run
+from xmodel2.eval.run import evaluate_run
 from xmodel2.files import fresh_folder, write_json_atomic
 from xmodel2.model.count import parameter_count
 from xmodel2.model.generate import generate

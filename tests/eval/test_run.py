@@ -8,8 +8,9 @@ import pytest
 
 from xmodel2.data.questions import read_questions
 from xmodel2.errors import XmodelError
+from xmodel2.eval.open_model import RUN_SUITES
 from xmodel2.eval.reasoning import evaluate_reasoning, majority_baseline
-from xmodel2.eval.run import RUN_SUITES, evaluate_run
+from xmodel2.eval.run import evaluate_run
 from xmodel2.model import Xmodel2
 from xmodel2.tokenizer import load_tokenizer
 from xmodel2.train import load_model

@@ -12,11 +12,9 @@ from xmodel2.tokenizer import load_tokenizer
 from xmodel2.train.checkpoint import find_tokenizer, load_model
 from xmodel2.train.heldout import heldout_losses
 
-RUN_SUITES = ("heldout", "questions")
-
 
 def evaluate_run(path: Path, suites: Sequence[str], limit: int | None = None) -> dict[str, Any]:
-    """Score a run or checkpoint on `RUN_SUITES`, as far as they are asked for; ``limit`` is of questions.
+    """Score a run or checkpoint on those of `open_model.RUN_SUITES` that are asked for; ``limit`` is of questions.
 
     Results of a suite stand under the checkpoint's stage, so that the ends of both stages can be told apart, and ``steps``
     says which step each stage was measured at; ``transcripts`` are the questions' answers.
