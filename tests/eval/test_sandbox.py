@@ -201,10 +201,30 @@ def test_it_refuses_without_namespaces_unless_told_otherwise(machine: str, aroun
 
 ANSWERS = [
     ("[1, (2.5, 'a'), {3}, {4: None}]", "assert f(0) == [1, (2.5, 'a'), {3}, {4: None}]"),
-    ("collections.Counter('aab')", "assert f(0) == {'a': 2, 'b': 1}"),
-    ("collections.OrderedDict(a=1)", "assert f(0) == {'a': 1}"),
-    ("collections.namedtuple('P', 'x y')(1, 2)", "assert f(0) == (1, 2)"),
-    ("{1: 2}.keys()", "assert f(0) == {1}"),
+    (
+        "collections.Counter('aab')",
+        "c = f(0)\nassert c == {'a': 2, 'b': 1} and c['c'] == 0 and c.most_common(1) == [('a', 2)]",
+    ),
+    ("collections.OrderedDict(a=1)", "assert f(0) == {'a': 1}\nassert f(0).popitem(last=False) == ('a', 1)"),
+    ("[x.move_to_end(1), x][1]", "import collections\nassert list(f(collections.OrderedDict({1: 0, 2: 0}))) == [2, 1]"),
+    ("collections.defaultdict(list, {1: [2]})", "d = f(0)\nassert d == {1: [2]} and d[3] == []"),
+    ("collections.defaultdict(lambda: 7)", "assert f(0)[3] == 7"),
+    (
+        "collections.namedtuple('P', 'x y')(1, 2)",
+        "p = f(0)\nassert p == (1, 2) and p.y == 2 and str(p) == 'P(x=1, y=2)'",
+    ),
+    ("collections.deque(x)", "import collections\nassert f([1, 2]) == collections.deque([1, 2])"),
+    ("dict.fromkeys(x).keys()", "assert f('hello') == set('hello') and list(f('hello')) == list('helo')"),
+    ("{2: [1], 1: [2]}.items()", "assert list(f(0)) == [(2, [1]), (1, [2])]"),
+    ("{2: 1, 1: 2}.values()", "assert list(f(0)) == [1, 2] and len(f(0)) == 2"),
+    (
+        "x + datetime.timedelta(1)",
+        "import datetime\nassert f(datetime.date(2020, 2, 28)) == datetime.date(2020, 2, 29)",
+    ),
+    ("datetime.datetime(x, 1, 1)", "assert f(2020).isoformat() == '2020-01-01T00:00:00'"),
+    ("[1, 2, 3][x]", "assert f(slice(0, 2)) == [1, 2]"),
+    ("(type(x), x)", "assert f(None) == (type(None), None) and f(...)[1] is ..."),
+    ("sum(x)", "assert f(iter([1, 2])) == f(map(int, '12')) == 3"),
     ("fractions.Fraction(4, 2)", "assert f(0) == 2"),
     ("decimal.Decimal('0.1')", "assert f(0) != 0.1"),
     ("10 ** 6000", "assert f(0) == 10 ** 6000"),
@@ -215,19 +235,40 @@ ANSWERS = [
     ("map(str, [1, 2])", "assert tuple(f(0)) == ('1', '2')"),
     ("collections.deque([1, 2])", "d = f(0)\nassert len(d) == 2 and d[1] == 2 and 2 in d and list(d) == [1, 2]"),
     ("numpy.arange(3).sum()", "assert f(0) == 3"),
+    ("{}[x]", "try:\n    f('a')\nexcept KeyError as error:\n    assert error.args == ('a',)\nelse:\n    assert False"),
     ("int(x)", "try:\n    f('a')\nexcept ValueError:\n    pass\nelse:\n    assert False"),
     ("isinstance(1, x)", "assert f(int)"),
 ]
 
 
 def test_answers_arrive_as_they_were() -> None:
-    imports = "import collections, decimal, fractions"
+    imports = "import collections, datetime, decimal, fractions"
     programs = [
         program(f"{imports}{', numpy' * ('numpy' in answer)}\ndef f(x): return {answer}", tests)
         for answer, tests in ANSWERS
     ]
     found = score_programs(programs, Limits(seconds=20))
     assert [(row, one.reason) for row, one in zip(ANSWERS, found, strict=True) if not one.passed] == []
+
+
+def test_arguments_change_in_place() -> None:
+    changes = {
+        "list": ("x.sort()", "x = [3, [2], 1][::2]\nassert f(x) is None\nassert x == [1, 3]"),
+        "twice": ("x.append(1); return x", "x = y = []\nf(x)\nassert f(x) == [1, 1] == y"),
+        "inner": ("x[0].reverse()", "x = [[1, 2]]\nf(x)\nassert x == [[2, 1]]"),
+        "dict": ("del x[1]; x[2] = {3}", "x = {1: 2}\nf(x=x)\nassert x == {2: {3}}"),
+        "set": ("x.add(1)", "x = {0}\nf(x)\nassert x == {0, 1}"),
+        "deque": (
+            "x.rotate(1)",
+            "import collections\nx = collections.deque([1, 2, 3], 3)\nf(x)\nassert list(x) == [3, 1, 2]",
+        ),
+        "itself": ("x.append(x); return 5", "x = []\nassert f(x) == 5"),
+        "replaced": ("x = [2]; return x", "x = [1]\nassert f(x) == [2] and x == [1]"),
+    }
+    found = score_programs(
+        [program(f"def f(x): {body}", tests) for body, tests in changes.values()], Limits(seconds=20)
+    )
+    assert [(name, one.reason) for name, one in zip(changes, found, strict=True) if not one.passed] == []
 
 
 def test_objects_of_the_solution_can_be_used_by_the_tests() -> None:

@@ -17,7 +17,7 @@ from time import perf_counter
 from types import FrameType
 from typing import Any, NoReturn
 
-from xmodel2.eval.sandbox_values import decode, encode, read_frame, write_frame
+from xmodel2.eval.sandbox_values import MUTABLE, decode, encode, read_frame, write_frame
 
 _AGAIN = 0.05  # seconds: a test may swallow what interrupts it
 
@@ -52,19 +52,19 @@ class _Link:
         match answer:
             case ["answer", value]:
                 return value
-            case ["raised", list(kinds), str(message)]:
-                raise self._exception(kinds, message)
+            case ["raised", list(kinds), arguments]:
+                raise self._exception(kinds, decode(arguments, str))
         self.stop("exited early")
 
-    def _exception(self, kinds: list[Any], message: str) -> Exception:
+    def _exception(self, kinds: list[Any], arguments: tuple[Any, ...]) -> Exception:
         """Return the nearest built-in of the exception; one that is no ``Exception``, as ``SystemExit``, ends the tests."""
         for kind in kinds:
             found = getattr(builtins, kind, None) if isinstance(kind, str) else None
             if isinstance(found, type) and issubclass(found, Exception):
                 try:
-                    return found(message)
-                except TypeError:  # UnicodeDecodeError and its like take more
-                    return Exception(f"{kind}: {message}")
+                    return found(*arguments)
+                except Exception:  # one that takes more or others than its subclass had
+                    return Exception(f"{kind}: {arguments}")
         self.stop("exited early")
 
     def _resolve(self, parts: list[Any]) -> Any:
@@ -77,6 +77,8 @@ class _Link:
         def refer(other: Any) -> list[Any]:
             if isinstance(other, _Remote):
                 return ["ref", object.__getattribute__(other, "_number")]
+            if isinstance(other, Iterator):  # as far as it goes: the solution can't ask for more
+                return ["iter", *(self._data(item) for item in other)]
             raise TypeError(f"tests can't hand a {type(other).__name__} to a solution")
 
         return encode(value, refer)
@@ -85,11 +87,28 @@ class _Link:
         """Return the value of one request about values and remote objects."""
         return decode(self.ask(verb, *(self._data(operand) for operand in operands)), self._resolve)
 
+    def call(self, function: "_Remote", arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        """Return what a function of the solution answers; what it changed in its arguments changes in the tests' own."""
+        answer, changes = self.ask("call", *(self._data(operand) for operand in (function, arguments, named)))
+        given = (*arguments, *named.values())
+        for number, data in changes:
+            _renew(given[number], decode(data, self._resolve))
+        return decode(answer, self._resolve)
+
     def named(self, names: Sequence[str], modules: Sequence[str]) -> dict[str, Any]:
         """Return the solution's globals of these names, where it has them; in the place of ``modules``, our own copies."""
         sent = self.ask("names", *names, *modules)
         found = {name: decode(sent[name], self._resolve) for name in names if name in sent}
         return found | {name: importlib.import_module(name) for name in modules if name in sent}
+
+
+def _renew(old: Any, new: Any) -> None:
+    """Give a container the content of another of its kind; ``ValueError`` where that is not what they are."""
+    kind: Any = next((kind for kind in MUTABLE if isinstance(old, kind) and isinstance(new, kind)), None)
+    if kind is None:
+        raise ValueError("not a change")
+    kind.clear(old)
+    (kind.update if kind in (dict, set) else kind.extend)(old, new)
 
 
 class _Remote:
@@ -103,7 +122,7 @@ class _Remote:
         return object.__getattribute__(self, "_link").perform(verb, self, *operands)
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
-        return self._perform("call", arguments, named)
+        return object.__getattribute__(self, "_link").call(self, arguments, named)
 
     def __getattr__(self, name: str) -> Any:
         return self._perform("get", name)
