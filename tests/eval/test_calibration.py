@@ -55,6 +55,8 @@ def test_errors_are_the_analytic_ones(overstatement: float) -> None:
 def test_temperature_undoes_what_was_overstated(overstatement: float) -> None:
     fitted = fit_temperature(stated(overstatement))
     assert fitted.value == pytest.approx(overstatement, rel=1e-6)
+    assert fitted.low is not None
+    assert fitted.high is not None
     assert fitted.low < overstatement < fitted.high
     scaled = stated(overstatement).probabilities(fitted.value)
     assert measures(scaled, stated(overstatement).targets, draws=5)["ece"]["value"] == pytest.approx(0, abs=1e-6)
@@ -129,6 +131,8 @@ def test_items_with_different_numbers_of_options() -> None:
     mixed = [*drawn(1500, 1.7, options=2).loglikelihoods, *drawn(1500, 1.7, options=5).loglikelihoods]
     targets = [*drawn(1500, 1.7, options=2).targets, *drawn(1500, 1.7, options=5).targets]
     fitted = fit_temperature(make_choices(mixed, targets))
+    assert fitted.low is not None
+    assert fitted.high is not None
     assert fitted.low < 1.7 < fitted.high
 
 

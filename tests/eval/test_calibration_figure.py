@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from xmodel2.eval.calibration import calibrate
-from xmodel2.eval.calibration_page import calibration_section, verdict, write_calibration
+from xmodel2.eval.calibration_page import calibration_section, measure_rows, verdict, write_calibration
 from xmodel2.eval.choices import make_choices
 
 
@@ -46,13 +46,13 @@ def test_the_diagram_says_what_was_measured(folder: Path, overstated: dict[str, 
     errors = [f"{name} {overstated[key]['value']:.3f}" for name, key in (("ECE", "ece"), ("MCE", "mce"))]
     assert " · ".join(errors) in drawn
     assert all(f">{row['items']:,}<" in drawn for row in overstated["bins"] if row["items"])
-    assert f"at temperature {overstated['temperature']['value']:.3g}" in drawn
+    assert f"temperature {overstated['temperature']['value']:.3g}" in drawn
 
 
 def test_one_item_has_a_diagram_and_no_temperature(folder: Path) -> None:
     drawn = (folder / "calibration-arc_easy.svg").read_text()
     assert ">1<" in drawn
-    assert "at temperature" not in drawn
+    assert "temperature" not in drawn
 
 
 def test_subjects_have_their_names_and_items(folder: Path) -> None:
@@ -76,6 +76,32 @@ def test_the_section_has_the_papers_task_first(folder: Path) -> None:
 
 def test_a_folder_without_a_calibration_has_no_section(tmp_path: Path) -> None:
     assert calibration_section(tmp_path) == ""
+
+
+def cells(rows: list[list[float]], targets: list[int]) -> dict[str, tuple[str, str]]:
+    """Return the row of each measure."""
+    measured = calibrate(make_choices(rows, targets), draws=20)
+    return {name: (plain, scaled) for name, plain, scaled in measure_rows(measured)}
+
+
+def test_a_temperature_that_was_not_measured_is_not_printed_as_if_it_were() -> None:
+    sure, equal = [[0.0, -3.0]] * 10, [[0.0, 0.0]] * 10
+    assert cells(sure, [0] * 10)["temperature"][1] == "below 0.01"
+    assert cells(sure, [1] * 10)["temperature"][1] == "above 100"
+    assert cells(equal, [0, 1] * 5)["temperature"][1] == "not determined"
+    assert cells(sure, [0] * 6 + [1] * 4)["temperature"][1].endswith(", ∞)")
+
+
+def test_few_or_equal_items_have_no_interval() -> None:
+    few = cells([[0.0, -1.0], [0.0, -2.0], [-1.0, 0.0]], [0, 1, 1])
+    same = cells([[0.0, -3.0]] * 10, [1] * 10)
+    for name in ("Brier score", "negative log-likelihood, nats", "expected calibration error"):
+        assert "[" not in few[name][0]
+        assert "[" not in same[name][0]
+    assert "[" not in few["temperature"][1]
+    assert "[" in few["accuracy"][0]
+    measured = calibrate(make_choices([[0.0, -9.0]] * 12, [1] * 12), draws=20)
+    assert "too few, or too alike" in verdict(measured)
 
 
 @pytest.mark.parametrize(("overstatement", "said"), [(1.0, "by chance"), (2.0, "over-confident"), (0.4, "too modest")])

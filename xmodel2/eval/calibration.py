@@ -13,7 +13,7 @@ from xmodel2.errors import XmodelError
 from xmodel2.eval.choices import Choices, read_choices
 from xmodel2.eval.intervals import wilson
 from xmodel2.eval.result_files import read_results
-from xmodel2.eval.temperature import cross_fit, fit_temperature
+from xmodel2.eval.temperature import FEWEST, cross_fit, fit_temperature
 
 BINS = 10
 _QUANTILES = (0.025, 0.975)
@@ -72,7 +72,8 @@ def measures(probabilities: np.ndarray, targets: np.ndarray, draws: int = 1000, 
     what a calibrated model with these confidences would show. ``ece_debiased``: less the error that chance adds (Kumar,
     Liang, Ma, "Verified uncertainty calibration", 2019). ``ece_adaptive``: bins with equal numbers of items (Nixon et al.,
     2019). ``mce``: the largest distance of a bin. ``brier``: squared error summed over the options. ``nll``: nats of the
-    right option. ``gap``: mean confidence less accuracy.
+    right option. ``gap``: mean confidence less accuracy. Intervals are None for fewer than `FEWEST` items, and for such as
+    are all alike.
     """
     at = np.arange(len(targets))
     confidence = probabilities.max(1)
@@ -95,10 +96,10 @@ def measures(probabilities: np.ndarray, targets: np.ndarray, draws: int = 1000, 
         "accuracy": _interval(correct.mean(), low, high),
         "confidence": float(confidence.mean()),
         **{
-            name: _interval(values.mean(), *np.quantile(drawn[:, 1 + column], _QUANTILES))
+            name: _drawn_interval(float(values.mean()), drawn[:, 1 + column], len(correct))
             for column, (name, values) in enumerate(means.items())
         },
-        "ece": _ece_interval(ece, drawn[:, 0], chance),
+        "ece": _ece_interval(ece, drawn[:, 0], chance, len(correct)),
         "ece_by_chance": {"mean": float(chance.mean()), "high": float(np.quantile(chance, _QUANTILES[1]))},
         "ece_debiased": _debiased(rows),
         "ece_adaptive": float(np.abs(_gaps(adaptive, confidence - correct)).sum()),
@@ -154,14 +155,23 @@ def _bootstrap(bins: np.ndarray, means: np.ndarray, over: np.ndarray, draws: int
     return np.array(drawn)
 
 
-def _ece_interval(ece: float, drawn: np.ndarray, chance: np.ndarray) -> dict[str, float]:
+def _drawn_interval(value: float, drawn: np.ndarray, items: int) -> dict[str, float | None]:
+    """Return a mean with the percentiles of what the bootstrap drew."""
+    if items < FEWEST or np.ptp(drawn) < 1e-12:
+        return _interval(value, None, None)
+    return _interval(value, *np.quantile(drawn, _QUANTILES))
+
+
+def _ece_interval(ece: float, drawn: np.ndarray, chance: np.ndarray, items: int) -> dict[str, float | None]:
     """Return the error with an interval: down to 0 unless a calibrated model would show less, up to the bootstrap's end.
 
     Drawing items again adds to the error what chance has added before, so above what chance explains the lower end is the
     bootstrap's turned round. Of true values 92 to 98% lie inside for 30 to 3,000 items, calibrated or not; inside the
     bootstrap's own percentiles lie none if the model is calibrated.
     """
-    high = float(np.quantile(drawn, _QUANTILES[1]))
+    high = _drawn_interval(ece, drawn, items)["high"]
+    if high is None:
+        return _interval(ece, None, None)
     calibrated = ece <= np.quantile(chance, _QUANTILES[1])
     return _interval(ece, 0.0 if calibrated else max(0.0, 2 * ece - high), high)
 
@@ -180,8 +190,12 @@ def _debiased(rows: list[dict[str, Any]]) -> float:
     return max(0.0, float((items * (2 * gap - expected)).sum() / items.sum()))
 
 
-def _interval(value: float, low: float, high: float) -> dict[str, float]:
-    return {"value": float(value), "low": float(low), "high": float(high)}
+def _interval(value: float, low: float | None, high: float | None) -> dict[str, float | None]:
+    return {
+        "value": float(value),
+        "low": None if low is None else float(low),
+        "high": None if high is None else float(high),
+    }
 
 
 def _summary(found: dict[str, Any]) -> dict[str, Any]:
@@ -196,6 +210,7 @@ def _scaled(choices: Choices, draws: int, seed: int) -> dict[str, Any]:
     return {
         **_interval(whole.value, whole.low, whole.high),
         "at_bound": whole.at_bound,
+        "determined": whole.determined,
         "halves": [half.value for half in used],
         "after": measures(probabilities, choices.targets, draws, seed),
     }

@@ -18,7 +18,7 @@ def reliability_figure(found: dict[str, Any], title: str) -> str:
     panels = [(title, found)]
     if found["temperature"]:
         scaled = found["temperature"]
-        panels.append((f"at temperature {scaled['value']:.3g}, each half fitted on the other", scaled["after"]))
+        panels.append((f"temperature {temperature_text(scaled)}, each half fitted on the other", scaled["after"]))
     figure = Figure(figsize=(4.5 * len(panels), 5.4), layout="constrained")
     grid = figure.subplots(2, len(panels), squeeze=False, sharex=True, sharey="row", height_ratios=(3, 1))
     for (name, measured), upper, lower in zip(panels, grid[0], grid[1], strict=True):
@@ -31,6 +31,15 @@ def reliability_figure(found: dict[str, Any], title: str) -> str:
     grid[0][0].legend(frameon=False, fontsize=8, loc="best")
     grid[1][0].legend(frameon=False, fontsize=8, loc="best")
     return svg(figure)
+
+
+def temperature_text(scaled: dict[str, Any]) -> str:
+    """Return a fitted temperature in words: a bound that it hit was not measured."""
+    if not scaled["determined"]:
+        return "not determined"
+    if scaled["at_bound"]:
+        return f"{'above' if scaled['value'] > 1 else 'below'} {scaled['value']:g}"
+    return f"{scaled['value']:.3g}"
 
 
 def _reliability(axes: Axes, measured: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from xmodel2.eval.calibration_figure import reliability_figure, subjects_figure
+from xmodel2.eval.calibration_figure import reliability_figure, subjects_figure, temperature_text
 from xmodel2.eval.tasks import TASKS
 from xmodel2.files import read_json, write_json_atomic, write_text_atomic
 from xmodel2.page import page, table, tiles
@@ -47,6 +47,8 @@ def verdict(found: dict[str, Any]) -> str:
     )
     if found["ece"]["value"] <= chance["high"]:
         return f"The model {means}: its calibration error is no more than a calibrated model would show by chance."
+    if gap["low"] is None:
+        return f"The model {means}; the items are too few, or too alike, to say more."
     if gap["low"] > 0:
         return f"The model is over-confident: it {means}."
     if gap["high"] < 0:
@@ -60,7 +62,8 @@ def measure_rows(found: dict[str, Any]) -> list[tuple[str, str, str]]:
     after = _cells(scaled["after"]) if scaled else {}
     rows = [(name, value, after.get(name, "")) for name, value in _cells(found).items()]
     if scaled:
-        rows.append(("temperature", "1", f"beyond {scaled['value']:g}" if scaled["at_bound"] else _number(scaled)))
+        shown = _number(scaled) if scaled["determined"] and not scaled["at_bound"] else temperature_text(scaled)
+        rows.append(("temperature", "1", shown))
     return rows
 
 
@@ -189,7 +192,10 @@ def _percent(row: dict[str, float]) -> str:
 
 def _number(row: dict[str, Any], sign: bool = False) -> str:
     form = "+.4f" if sign else ".4f"
-    return f"{row['value']:{form}} [{row['low']:{form}}, {row['high']:{form}}]"
+    if row["low"] is None:
+        return f"{row['value']:{form}}"
+    high = "∞)" if row["high"] is None else f"{row['high']:{form}}]"
+    return f"{row['value']:{form}} [{row['low']:{form}}, {high}"
 
 
 def _stem(task: str) -> str:

@@ -14,6 +14,8 @@ from xmodel2.eval.choices import Choices
 
 BOUNDS = (0.01, 100.0)
 """Temperatures that are looked at."""
+FEWEST = 10
+"""Items below which no interval is given."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +23,16 @@ class Temperature:
     """A fitted temperature: above 1 where the model is over-confident, below 1 where it is too modest."""
 
     value: float
-    low: float
-    """Of a 95% interval, from the curvature of the likelihood and the spread of the items' slopes (the sandwich)."""
-    high: float
-    at_bound: bool
+    """1 if none is determined."""
+    low: float | None
+    """Of a 95% interval, from the curvature of the likelihood and the spread of the items' slopes (the sandwich); 0 where it
+    ends below `BOUNDS`. None without an interval: at a bound, or with fewer than `FEWEST` items."""
+    high: float | None
+    """None with ``low`` a number: it ends above `BOUNDS`."""
+    at_bound: bool = False
     """The items want one beyond `BOUNDS`: the model knows nothing of them, or everything."""
+    determined: bool = True
+    """Not where all options of each item are equally likely: any temperature leaves them so."""
 
 
 def fit_temperature(choices: Choices) -> Temperature:
@@ -41,16 +48,21 @@ def fit_temperature(choices: Choices) -> Temperature:
         return np.asarray(expected - right_N)
 
     coldest, hottest = (1 / bound for bound in BOUNDS)
+    if not np.any(logits_NK):  # less that of the chosen one, so that equal ones are all 0
+        return Temperature(1.0, None, None, determined=False)
     if slopes(hottest).sum() >= 0:
-        return Temperature(BOUNDS[1], BOUNDS[1], BOUNDS[1], True)
+        return Temperature(BOUNDS[1], None, None, at_bound=True)
     if slopes(coldest).sum() <= 0:
-        return Temperature(BOUNDS[0], BOUNDS[0], BOUNDS[0], True)
+        return Temperature(BOUNDS[0], None, None, at_bound=True)
     inverse = float(brentq(lambda x: slopes(x).sum(), hottest, coldest, xtol=1e-10))
     p_NK = choices.probabilities(1 / inverse)
     curvature = ((p_NK * logits_NK**2).sum(1) - (p_NK * logits_NK).sum(1) ** 2).sum()
     error = float(np.sqrt((slopes(inverse) ** 2).sum()) / curvature)
-    ends = [1 / np.clip(inverse + side * 1.96 * error, hottest, coldest) for side in (1, -1)]
-    return Temperature(1 / inverse, float(ends[0]), float(ends[1]), False)
+    if len(right_N) < FEWEST:
+        return Temperature(1 / inverse, None, None)
+    largest, smallest = inverse + 1.96 * error, inverse - 1.96 * error
+    low = 1 / largest if largest < coldest else 0.0
+    return Temperature(1 / inverse, low, 1 / smallest if smallest > hottest else None)
 
 
 def halves(keys: tuple[str, ...], seed: int = 0) -> np.ndarray:
