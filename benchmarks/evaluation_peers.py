@@ -30,7 +30,8 @@ from xmodel2.eval.backend import Backend, Prompt
 from xmodel2.eval.definitions import build_tasks
 from xmodel2.eval.engine import Engine
 from xmodel2.eval.mirror import Mirror
-from xmodel2.eval.open_model import ModelOptions, open_backend
+from xmodel2.eval.model_options import ModelOptions
+from xmodel2.eval.open_model import open_backend
 from xmodel2.eval.prefix_tree import common_length
 from xmodel2.eval.tasks import TASKS
 from xmodel2.model import Xmodel2

@@ -6,11 +6,14 @@ from typing import Annotated, TypeVar
 import tyro
 
 from xmodel2.errors import XmodelError
+from xmodel2.eval.model_options import ModelOptions
 
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 """An option without a value, and without a --no- form."""
 Overrides = Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE"), tyro.conf.UseAppendAction]
 """``--set KEY=VALUE``, any number of times."""
+Model = Annotated[ModelOptions, tyro.conf.arg(name="model"), tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff]
+"""Options of every command that evaluates a model."""
 
 _GROUPS = ("tokenizer", "data")
 """First words that are no command of their own."""

@@ -26,10 +26,13 @@ class Guesser:
         "parameters": 1,
         "dtype": "float32",
     } | {"source": "here"}
-    max_length = 100
+    max_length = 1000
 
     def __init__(self) -> None:
         self.asked: Asked = []
+
+    def token_counts(self, texts: Sequence[str]) -> None:
+        """It has no tokens."""
 
     def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[int, tuple[float, bool]]]:
         """Yield the overstated log-probability of each letter: A is the likeliest, the others share the rest."""
@@ -43,7 +46,7 @@ class Guesser:
 @pytest.fixture
 def guesser(monkeypatch: pytest.MonkeyPatch) -> Guesser:
     backend = Guesser()
-    monkeypatch.setattr("xmodel2.eval.open_model.open_backend", lambda model: backend)
+    monkeypatch.setattr("xmodel2.eval.open_model.open_backend", lambda model, options: backend)
     return backend
 
 
@@ -105,6 +108,11 @@ def test_from_an_evaluation_that_is_there(
         ([], "give a MODEL to ask, or --from DIR"),
         (["m", "--from", "d"], "give a MODEL to ask, or --from DIR"),
         (["m", "--task", "gsm8k"], "--task 'gsm8k': must be multiple choice: arc_challenge, "),
+        (["m", "--task", "lambada_openai"], "--task 'lambada_openai': must be multiple choice: arc_challenge, "),
+        (
+            ["--from", "d", "--limit", "3", "--data-dir", "x", "--device", "cpu"],
+            "--limit, --data-dir, --device would not",
+        ),
         (["m", "--task", "mmul"], "Did you mean 'mmlu'?"),
         (["m", "--limit", "0"], "--limit 0: must be 1 or more"),
         (["--from", "absent"], "absent: no results.json"),

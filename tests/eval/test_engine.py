@@ -17,7 +17,8 @@ from tests.eval.rival_models import NATIVE, tiny_model, tiny_rival
 from xmodel2.errors import XmodelError
 from xmodel2.eval.backend import Prompt
 from xmodel2.eval.engine import Engine
-from xmodel2.eval.open_model import ModelOptions, open_backend
+from xmodel2.eval.model_options import ModelOptions
+from xmodel2.eval.open_model import open_backend
 from xmodel2.eval.rivals import Rival
 
 QUESTION = "Question: Which of these floats on water, as everyone knows who has been at sea?\nAnswer:"

@@ -13,7 +13,8 @@ from xmodel2.errors import XmodelError
 from xmodel2.eval.engine import Engine
 from xmodel2.eval.evaluation import discard, evaluate
 from xmodel2.eval.mirror import Mirror
-from xmodel2.eval.open_model import ModelOptions, open_backend
+from xmodel2.eval.model_options import ModelOptions
+from xmodel2.eval.open_model import open_backend
 from xmodel2.eval.rivals import Rival
 from xmodel2.eval.tasks import SUITES, TASKS
 

@@ -9,7 +9,8 @@ import torch
 from tests.eval.rival_models import NATIVE, tiny_rival
 from xmodel2.eval.backend import Prompt
 from xmodel2.eval.engine import Engine
-from xmodel2.eval.open_model import ModelOptions, open_backend
+from xmodel2.eval.model_options import ModelOptions
+from xmodel2.eval.open_model import open_backend
 
 
 def test_each_subtask_shares_its_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,8 @@ from xmodel2.eval.definitions import BuiltTask, build_tasks, harness_tasks
 from xmodel2.eval.engine import Engine
 from xmodel2.eval.harness import run_task
 from xmodel2.eval.mirror import Mirror
-from xmodel2.eval.open_model import ModelOptions, open_backend
+from xmodel2.eval.model_options import ModelOptions
+from xmodel2.eval.open_model import open_backend
 from xmodel2.eval.tasks import TASKS
 
 

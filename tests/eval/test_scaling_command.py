@@ -73,6 +73,12 @@ def test_measurements_are_drawn_together(tmp_path: Path, capsys: pytest.CaptureF
         ((), "give a MODEL to measure, or --from DIR"),
         (("x", "--from", "y"), "give a MODEL to measure, or --from DIR"),
         (("--from", "y"), "--from draws into --out DIR"),
+        (
+            ("--from", "y", "--text", "a", "--stride", "4", "--draws", "50"),
+            "--text, --stride, --draws would not be used",
+        ),
+        (("--from", "y", "--dtype", "bfloat16"), "--dtype would not be used"),
+        (("x", "--backend", "endpoint"), "only --backend transformers gives"),
         (("x", "--text", "a", "--data-dir", "b"), "not both"),
         (("x", "--draws", "3"), "--draws must be 20 or more"),
         (("x", "--text", "absent.txt"), "absent.txt: no such file"),

@@ -99,6 +99,12 @@ def test_a_row_that_a_kill_tore_is_measured_again(tmp_path: Path) -> None:
         (Fake(), a_text(), {"max_context": 65}, "beyond the model's context of 64"),
         (Fake(), a_text(), {"max_context": 8}, "a context of 8 tokens is too short for a law"),
         (Fake(8192), a_text(), {}, r"its 4,560 tokens are less than one window of 8,192"),
+        (
+            Fake(128),
+            a_text(),
+            {"stride": 1},
+            r"makes .* windows of 128, .* 128 times; .* give 2 or more",
+        ),
         (Fake(), a_text(), {"stride": 1000}, r"makes 5 windows .* give 228 or less"),
     ],
 )

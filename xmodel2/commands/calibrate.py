@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from xmodel2.arguments import Flag
+from xmodel2.arguments import Flag, Model
+from xmodel2.eval.model_options import DEFAULTS, ModelOptions
 
 
 def calibrate(
@@ -16,6 +17,7 @@ def calibrate(
     limit: int | None = None,
     out: Path | None = None,
     from_: Annotated[Path | None, tyro.conf.arg(name="from", metavar="DIR")] = None,
+    options: Model = DEFAULTS,
     json: Flag = False,
 ) -> None:
     """Is the model as often right as it says (Figure 4)? Reliability diagram, calibration errors, temperature scaling.
@@ -39,10 +41,13 @@ def calibrate(
 
     if (model is None) == (from_ is None):
         raise XmodelError("calibrate: give a MODEL to ask, or --from DIR to read what was asked")
-    allowed = [name for name, known in TASKS.items() if known.metric == "acc"]
+    ignored = [name for name, value in (("--limit", limit), ("--data-dir", data_dir)) if value is not None]
+    if from_ and (ignored := ignored + options.given()):
+        raise XmodelError(f"calibrate: {', '.join(ignored)} would not be used: --from DIR reads what was asked")
+    allowed = [name for name, known in TASKS.items() if known.multiple_choice]
     if task not in allowed:
         raise XmodelError(f"--task {task!r}: must be multiple choice: {', '.join(allowed)}.{nearest(task, allowed)}")
-    folder = from_ if model is None else _evaluated(model, task, data_dir, limit, out)
+    folder = from_ if model is None else _evaluated(model, task, data_dir, limit, out, options)
     assert folder is not None
     from xmodel2.eval.calibration import calibrate_evaluation
     from xmodel2.eval.calibration_page import write_calibration
@@ -53,7 +58,9 @@ def calibrate(
     print_json(found) if json else _print(found, files)
 
 
-def _evaluated(model: str, task: str, data_dir: Path | None, limit: int | None, out: Path | None) -> Path:
+def _evaluated(
+    model: str, task: str, data_dir: Path | None, limit: int | None, out: Path | None, options: ModelOptions
+) -> Path:
     """Ask a model what its folder does not hold yet, and return that folder."""
     from xmodel2.errors import XmodelError
     from xmodel2.output import busy, progress_bars
@@ -69,7 +76,7 @@ def _evaluated(model: str, task: str, data_dir: Path | None, limit: int | None, 
     folder = out or default_folder(model)
     data = open_data(data_dir)
     with busy("loading"):
-        backend = open_backend(model)
+        backend = open_backend(model, options)
     with progress_bars() as progress:
         evaluate(backend, [task], folder, data, limit=limit, progress=progress)
     return folder

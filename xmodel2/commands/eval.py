@@ -1,11 +1,12 @@
 """The command that evaluates a model."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import tyro
 
-from xmodel2.arguments import Flag
+from xmodel2.arguments import Flag, Model
+from xmodel2.eval.model_options import DEFAULTS
 from xmodel2.output import busy, print_evaluation, print_json, print_results, progress_bars
 
 
@@ -18,17 +19,7 @@ def evaluate(
     limit: int | None = None,
     seed: int = 1234,
     out: Path | None = None,
-    backend: Literal["transformers", "vllm", "endpoint"] = "transformers",
-    device: str | None = None,
-    dtype: Literal["float32", "bfloat16", "float16"] | None = None,
-    max_length: int | None = None,
-    batch_tokens: int = 0,
-    tokenizer: str | None = None,
-    revision: str | None = None,
-    trust_remote_code: Flag = False,
-    base_url: str | None = None,
-    api_key_env: str | None = None,
-    chat: Flag = False,
+    options: Model = DEFAULTS,
     unsafe_code: Flag = False,
     overwrite: Flag = False,
     json: Flag = False,
@@ -48,17 +39,6 @@ def evaluate(
         limit: items a task at most, the first ones, as many of each of its parts
         seed: of the few-shot examples that are drawn
         out: folder to write or go on with (default: RUN/evaluation/step-N, or evaluation/NAME)
-        backend: transformers runs here; endpoint is an OpenAI-compatible server
-        device: cpu, cuda, cuda:1 (default: the GPU if there is one)
-        dtype: default: as stored on a GPU, float32 on a CPU
-        max_length: tokens of context (default: what the model was made for)
-        batch_tokens: tokens of a forward pass; lower it where memory runs out
-        tokenizer: directory or hub id of another tokenizer than the model's
-        revision: commit of a hub repository
-        trust_remote_code: run the Python code that comes with a model, with your rights
-        base_url: of the endpoint
-        api_key_env: environment variable with the endpoint's key
-        chat: use the endpoint's chat completions; they give no log-probabilities
         unsafe_code: run generated programs (HumanEval, MBPP) even unconfined, able to reach your files and processes
         overwrite: discard what is in the folder
         json: print the results as one JSON object
@@ -75,22 +55,9 @@ def evaluate(
         from xmodel2.eval.evaluation import discard
         from xmodel2.eval.evaluation import evaluate as run_evaluation
         from xmodel2.eval.hub import open_data
-        from xmodel2.eval.open_model import ModelOptions, default_folder, open_backend
+        from xmodel2.eval.open_model import default_folder, open_backend
     except ModuleNotFoundError as error:
         raise XmodelError(f"eval needs the evaluation harness ({error}): pip install 'xmodel2[eval]'") from None
-    options = ModelOptions(
-        backend=backend,
-        device=device,
-        dtype=dtype,
-        max_length=max_length,
-        batch_tokens=batch_tokens,
-        tokenizer=tokenizer,
-        revision=revision,
-        trust_remote_code=trust_remote_code,
-        base_url=base_url,
-        api_key_env=api_key_env,
-        chat=chat,
-    )
     data = open_data(data_dir) if chosen else None
     extra: dict[str, Any] = {}
     with busy("loading"):
@@ -119,8 +86,7 @@ def evaluate(
 def _wanted(model: str, suite: str, tasks: str) -> list[str]:
     """Return the suites that are asked for. Raises `XmodelError` for an unknown one."""
     from xmodel2.errors import XmodelError, nearest
-    from xmodel2.eval.open_model import is_ours
-    from xmodel2.eval.run import RUN_SUITES
+    from xmodel2.eval.open_model import RUN_SUITES, is_ours
     from xmodel2.eval.tasks import SUITES
 
     ours = is_ours(Path(model))

@@ -8,7 +8,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from xmodel2.arguments import Flag
+from xmodel2.arguments import Flag, Model
+from xmodel2.eval.model_options import DEFAULTS
+
+_DRAWS, _SEED = 400, 0
 
 
 def scaling(
@@ -20,8 +23,9 @@ def scaling(
     stride: int | None = None,
     out: Path | None = None,
     from_: Annotated[tuple[Path, ...], tyro.conf.arg(name="from", metavar="DIR"), tyro.conf.UseAppendAction] = (),
-    draws: int = 400,
-    seed: int = 0,
+    draws: int = _DRAWS,
+    seed: int = _SEED,
+    options: Model = DEFAULTS,
     json: Flag = False,
 ) -> None:
     """Loss by token index in the context, and its law a + b t^-c (Figure 5), on WikiText-2 or any other text; resumable.
@@ -48,6 +52,13 @@ def scaling(
 
     if (model is None) == (not from_):
         raise XmodelError("scaling: give a MODEL to measure, or --from DIR (repeated) to draw what was measured")
+    measured = {"--text": text, "--data-dir": data_dir, "--max-context": max_context, "--stride": stride}
+    measured |= {"--draws": draws if draws != _DRAWS else None, "--seed": seed if seed != _SEED else None}
+    ignored = [name for name, value in measured.items() if value is not None] + options.given()
+    if from_ and ignored:
+        raise XmodelError(f"scaling: {', '.join(ignored)} would not be used: --from DIR draws what was measured")
+    if options.backend != "transformers":
+        raise XmodelError("scaling: needs the loss of every token, which only --backend transformers gives")
     if draws < 20 or any(given is not None and given < 1 for given in (max_context, stride)):
         raise XmodelError("scaling: --draws must be 20 or more, --max-context and --stride 1 or more")
     if text is not None and data_dir is not None:
@@ -62,9 +73,7 @@ def scaling(
         read = read_text(text, data_dir)
         out = out or default_folder(model, "scaling")
         with busy("loading"):
-            scorer: Any = open_backend(model)
-        if not hasattr(scorer, "token_losses"):
-            raise XmodelError(f"{model}: scaling needs the loss of every token, which only a model loaded here gives")
+            scorer: Any = open_backend(model, options)
         with progress_bars() as show:
             law = scaling_law(
                 scorer, read, out, max_context=max_context, stride=stride, draws=draws, seed=seed, show=show

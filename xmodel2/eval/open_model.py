@@ -10,45 +10,24 @@ anything, with --backend endpoint or vllm   as the server or vLLM names it
 import hashlib
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 
 from xmodel2.errors import XmodelError, nearest
 from xmodel2.eval.backend import Backend
 from xmodel2.eval.engine import Engine
+from xmodel2.eval.model_options import ModelOptions
 from xmodel2.eval.rivals import RIVALS, known_rival, load_options
 from xmodel2.files import sha256_file
 from xmodel2.model.convert import as_granite, no_progress_bar
 from xmodel2.tokenizer import load_tokenizer
 from xmodel2.train.checkpoint import MANIFEST_FILE, find_checkpoint, find_tokenizer, load_model, run_of
 
-BackendName = Literal["transformers", "vllm", "endpoint"]
-
-
-@dataclass(frozen=True)
-class ModelOptions:
-    """How a model is loaded and run; None leaves a value to the model or the machine."""
-
-    backend: BackendName = "transformers"
-    device: str | None = None
-    dtype: str | None = None
-    """float32, bfloat16 or float16; as stored on a GPU, float32 on a CPU."""
-    max_length: int | None = None
-    """Tokens of context."""
-    batch_tokens: int = 0
-    """Tokens of a forward pass; 0: by the device."""
-    tokenizer: str | None = None
-    revision: str | None = None
-    trust_remote_code: bool = False
-    base_url: str | None = None
-    """Of an OpenAI-compatible endpoint, ending in /v1."""
-    api_key_env: str | None = None
-    """Environment variable that holds the endpoint's key."""
-    chat: bool = False
-    """Use the endpoint's chat completions, which give no log-probabilities."""
+RUN_SUITES = ("heldout", "questions")
+"""What a run of ours is scored on beside the benchmarks: its own held-out documents and questions."""
 
 
 def is_ours(path: Path) -> bool:
@@ -91,7 +70,7 @@ def _located(model: str, options: ModelOptions) -> tuple[str, ModelOptions]:
         return found.model, replace(
             options,
             tokenizer=options.tokenizer or (found.tokenizer if found.tokenizer != found.model else None),
-            dtype=options.dtype or (found.dtype if found.dtype != "auto" else None),
+            dtype=options.dtype or cast(Any, found.dtype if found.dtype != "auto" else None),
             revision=options.revision or found.revision,
             trust_remote_code=found.trust_remote_code,
         )
@@ -201,6 +180,8 @@ def _endpoint(model: str, options: ModelOptions) -> Backend:
         chat=options.chat,
         tokenizer=options.tokenizer,
         max_length=options.max_length,
+        concurrency=options.concurrency,
+        timeout_s=options.timeout,
     )
 
 

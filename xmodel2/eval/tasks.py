@@ -59,6 +59,8 @@ class Task:
     """Rows of that split in the whole official set: others give other examples."""
     part_fields: tuple[str, ...] = ()
     """Field that names a row's part; the first that a row has counts."""
+    multiple_choice: bool = False
+    """Whether one of given options is chosen."""
     folder: str = ""
     """Folder of the mirror; "" for the task's name."""
     runs_code: bool = False
@@ -91,8 +93,8 @@ class Task:
 _ARC = {"question": text, "choices": choices, "answerKey": label_of_choices}
 
 _ALL = (
-    Task("arc_challenge", "ARC-c", "arc/arc_challenge.yaml", "test", 1172, "acc", _ARC),
-    Task("arc_easy", "ARC-e", "arc/arc_easy.yaml", "test", 2376, "acc", _ARC),
+    Task("arc_challenge", "ARC-c", "arc/arc_challenge.yaml", "test", 1172, "acc", _ARC, multiple_choice=True),
+    Task("arc_easy", "ARC-e", "arc/arc_easy.yaml", "test", 2376, "acc", _ARC, multiple_choice=True),
     Task(
         "boolq",
         "Boolq",
@@ -101,6 +103,7 @@ _ALL = (
         3270,
         "acc",
         {"question": text, "passage": text, "label": Index(2, boolean=True)},
+        multiple_choice=True,
     ),
     Task(
         "hellaswag",
@@ -110,6 +113,7 @@ _ALL = (
         10042,
         "acc",
         {"activity_label": text, "ctx_a": text, "ctx_b": text, "endings": texts(4), "label": Index(4)},
+        multiple_choice=True,
     ),
     Task(
         "openbookqa",
@@ -119,6 +123,7 @@ _ALL = (
         500,
         "acc",
         {"question_stem": text, "choices": choices, "answerKey": label_of_choices},
+        multiple_choice=True,
     ),
     Task(
         "piqa",
@@ -128,6 +133,7 @@ _ALL = (
         1838,
         "acc",
         {"goal": text, "sol1": text, "sol2": text, "label": Index(2)},
+        multiple_choice=True,
     ),
     Task(
         "sciq",
@@ -137,6 +143,7 @@ _ALL = (
         1000,
         "acc",
         dict.fromkeys(("question", "support", "distractor1", "distractor2", "distractor3", "correct_answer"), text),
+        multiple_choice=True,
     ),
     Task(
         "winogrande",
@@ -146,6 +153,7 @@ _ALL = (
         1267,
         "acc",
         {"sentence": containing("_"), "option1": text, "option2": text, "answer": one_of("1", "2")},
+        multiple_choice=True,
     ),
     Task(
         "gsm8k",
@@ -193,6 +201,7 @@ _ALL = (
         "acc",
         {"question": text, "choices": texts(4), "answer": Index(4)},
         part_fields=("subject", "type"),
+        multiple_choice=True,
     ),
     Task(
         "humaneval",

@@ -32,6 +32,8 @@ LOSSES_FILE, SETTING_FILE, RESULT_FILE, FIGURE_FILE = "losses.npy", "setting.jso
 FEWEST_WINDOWS = 20
 _WINDOWS = 64
 """By default at least, however short the text is."""
+_MOST_TIMES = 64
+"""That a token is read; by default 4, or in a text of one window as often as there are windows."""
 _GRID = 80
 _TWO_SIDED = 1.96  # standard errors of a 95% interval
 
@@ -100,6 +102,11 @@ def lay_windows(scorer: Scorer, text: Text, max_context: int | None = None, stri
             f"--stride {stride}: makes {windows} windows of {len(stream):,} tokens; at least {FEWEST_WINDOWS} are needed"
             f" to see an error, so give {len(stream) // FEWEST_WINDOWS} or less"
         )
+    if (times := windows * context / len(stream)) > _MOST_TIMES and windows > _WINDOWS:
+        raise XmodelError(
+            f"--stride {stride}: makes {windows:,} windows of {context:,}, in which each token is read {times:,.0f} times;"
+            f" beyond {_MOST_TIMES} there is nothing to learn, so give {-(-context // _MOST_TIMES)} or more"
+        )
     return Windows(stream, numbers, context, window_starts(len(stream), windows))
 
 
@@ -114,6 +121,8 @@ def measure_losses(scorer: Scorer, windows: Windows, out: Path | None, show: Sho
     missing = [number for number in range(shape[0]) if not np.isfinite(losses[number]).all()]
     rows = [windows.row(number, scorer.prefix_token_id) for number in missing]
     done = shape[0] - len(missing)
+    if show:
+        show("windows", done, shape[0])
     for index, nats in scorer.token_losses(rows):
         if not np.isfinite(nats).all():
             raise XmodelError(
