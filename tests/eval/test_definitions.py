@@ -160,6 +160,16 @@ def test_programs_are_scored_by_what_runs_them(name: str, mirror: Path, metric_l
         build_tasks([name], Mirror(mirror))[name].parts[None].process_results(doc, ["x"])
 
 
+def test_multiple_choice_is_what_the_harness_calls_so() -> None:
+    kinds = {
+        name: packaged_definition(task, next(iter(part_files(task))) if task.part_fields else None)["output_type"]
+        for name, task in TASKS.items()
+    }
+    assert {name for name, kind in kinds.items() if kind == "multiple_choice"} == {
+        name for name, task in TASKS.items() if task.multiple_choice
+    }
+
+
 def test_the_suites_have_the_papers_settings() -> None:
     packaged = {
         name: packaged_definition(
