@@ -28,8 +28,9 @@ def evaluate(
 
     Example: xmodel2 eval runs/nano --suite commonsense --data-dir data/eval --limit 100
 
-    A rival:    xmodel2 eval Qwen2.5-1.5B --suite commonsense,reasoning
-    A server:   xmodel2 eval my-model --backend endpoint --base-url http://localhost:8000/v1 --tasks gsm8k
+    A rival: xmodel2 eval Qwen2.5-1.5B --suite commonsense,reasoning
+
+    A server: xmodel2 eval my-model --backend endpoint --base-url http://localhost:8000/v1 --tasks gsm8k
 
     Args:
         model: run, checkpoint, model directory, hub id, or one of the report's rivals (`xmodel2 rivals`)
