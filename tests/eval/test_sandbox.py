@@ -24,7 +24,7 @@ from xmodel2.eval.sandbox import Limits, Program, Verdict, run_programs
 
 FOLDER = Path(__file__).parent / "hostile"
 HOSTILE = sorted(path.stem for path in FOLDER.glob("*.txt"))
-LIMITS = Limits(seconds=0.7, memory=200 << 20)
+LIMITS = Limits(seconds=0.7, memory=(200 << 20) + os.getpid())  # whose processes are those of this test run
 USERS = ["this user", "an ordinary user"] if os.geteuid() == 0 else ["this user"]
 HONEST = "def f(x):\n    return x + 1"
 

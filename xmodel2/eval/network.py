@@ -52,21 +52,6 @@ class Network:
         self._output = output
 
     @torch.inference_mode()
-    def logits(
-        self,
-        ids_BS: torch.Tensor,
-        wanted: Places,
-        positions_BS: torch.Tensor | None = None,
-        seen_B1ST: torch.Tensor | None = None,
-        cache: Any = None,
-    ) -> torch.Tensor:
-        """Return logits [N, vocab] at the wanted places.
-
-        ``seen`` says which key each query attends to (None: causal). Raises `XmodelError` if the model cannot be called so.
-        """
-        return torch.cat(list(self.logit_parts(ids_BS, wanted, positions_BS, seen_B1ST, cache)))
-
-    @torch.inference_mode()
     def logit_parts(
         self,
         ids_BS: torch.Tensor,
@@ -75,7 +60,10 @@ class Network:
         seen_B1ST: torch.Tensor | None = None,
         cache: Any = None,
     ) -> Iterator[torch.Tensor]:
-        """Yield the rows of `logits` some at a time, so that a long text of a large vocabulary fits into memory."""
+        """Yield logits [n, vocab] at the wanted places, some at a time: those of a long text would not fit into memory.
+
+        ``seen`` says which key each query attends to (None: causal). Raises `XmodelError` if the model cannot be called so.
+        """
         arguments: dict[str, Any] = {"use_cache": cache is not None}
         if cache is not None:
             arguments[self._cache_name] = cache
@@ -99,6 +87,10 @@ class Network:
         finally:
             self._output = None
             self._body.__dict__.pop("forward", None)
+
+    def logits(self, *arguments: Any, **named: Any) -> torch.Tensor:
+        """Return all of `logit_parts` as one."""
+        return torch.cat(list(self.logit_parts(*arguments, **named)))
 
     def _head(self, ids_BS: torch.Tensor, wanted: Places, arguments: dict[str, Any]) -> torch.Tensor:
         self._wanted = wanted

@@ -9,7 +9,7 @@ import ctypes
 import os
 import platform
 import resource
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -60,12 +60,12 @@ def map_identity(pid: int) -> None:
         Path(f"/proc/{pid}/{name}").write_text(lines)
 
 
-def enter_root(readable: Sequence[str], hidden: Sequence[str]) -> None:
-    """Replace the file system by an empty one that holds ``readable`` files and folders, read-only, at their own paths.
+def enter_root(readable: Mapping[str, str], hidden: Sequence[str]) -> None:
+    """Replace the file system by an empty one that holds ``readable`` files and folders (path inside: path outside), read-only.
 
     ``hidden`` folders within them are covered by empty ones.
     """
-    sources = [(path, os.open(path, os.O_PATH | os.O_CLOEXEC)) for path in readable]
+    sources = [(path, os.open(outside, os.O_PATH | os.O_CLOEXEC)) for path, outside in readable.items()]
     covered = [folder for folder in hidden if os.path.isdir(folder)]
     _mount("none", "/", None, _PRIVATE | _RECURSIVE)
     root = "/tmp"

@@ -36,6 +36,7 @@ _PRELOADED = (
 )
 """Imported once: solutions start sooner, and system libraries that these need are loaded before the root is left."""
 _PRELOADED_LIBRARIES = ("libpthread.so.0", "libz.so.1", "libgcc_s.so.1", "libstdc++.so.6")  # what NumPy needs
+_PACKAGES = "/packages"  # where NumPy is inside
 _GRACE = 2.0  # seconds that the tests' process has beyond the limit to say so itself
 _LAST_STEPS = 0.1  # seconds from closed pipes to an end
 _RESERVED_PROCESSES = 8  # of the limit's: our own
@@ -62,7 +63,8 @@ def main() -> None:
             linux.own_folder_outside(settings["scratch"])
             os.chdir(settings["scratch"])
         linux.limit_resources(settings["memory"], settings["scratch_bytes"])
-        sys.path += sorted({os.path.dirname(package) for package in settings["packages"]})
+        folders = {os.path.dirname(package) for package in settings["packages"]}
+        sys.path += [_PACKAGES] if settings["isolate"] else sorted(folders)
     except Exception as error:
         _refuse(error)
     write_frame(1, ["ready"])
@@ -115,7 +117,10 @@ def _enter_namespaces(packages: list[str]) -> int:
     inner = [path for path in folders if any(path.startswith(other + "/") for other in folders)]
     library = [path for path in folders if path not in inner]
     hidden = [f"{path}/{name}" for path in library for name in ("site-packages", "dist-packages")]
-    linux.enter_root([*library, *packages, "/dev/null", "/dev/urandom"], hidden)
+    kept = {path: path for path in (*library, "/dev/null", "/dev/urandom")}
+    # Not at their own paths: those may be below /tmp, which is a program's scratch directory.
+    kept |= {f"{_PACKAGES}/{os.path.basename(package)}": package for package in packages}
+    linux.enter_root(kept, hidden)
     return home
 
 
