@@ -111,7 +111,7 @@ def start(work: Callable[..., None], ranks: int, *args: object) -> list[int | No
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(240)  # other tests run beside them
     return [process.exitcode for process in processes]
 
 
