@@ -49,13 +49,13 @@ _TOLERANCE = 1e-3
 
 def main() -> None:
     """Measure and print."""
-    parser = argument_parser(__doc__, "4 documents a task, batch sizes 1 and 16, no memory")
+    parser = argument_parser(__doc__, "3 documents a task, batch sizes 1 and 8, no memory")
     add_arguments(parser)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 16, 32], help="batch sizes of lm_eval")
     options = parser.parse_args()
     options.limit = options.limit or 12
     if options.quick:
-        options.limit, options.batches, options.skip_memory = 4, [1, 16], True
+        options.limit, options.batches, options.skip_memory = 3, [1, 8], True
     with tempfile.TemporaryDirectory() as folder:
         directory = model_directory(Path(folder), options)
         asked = questions(SUITES["commonsense"], options, Path(folder))

@@ -9,7 +9,6 @@ the directory                 -> PlainHarness       -> `lm_eval --model hf`, at 
 import argparse
 import json
 import logging
-import random
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
+from benchmarks.evaluation_rows import write_rows
 from benchmarks.harness import interleaved
 from xmodel2.data.embedded import embedded_corpus
 from xmodel2.errors import XmodelError
@@ -33,7 +33,6 @@ from xmodel2.eval.mirror import Mirror
 from xmodel2.eval.model_options import ModelOptions
 from xmodel2.eval.open_model import open_backend
 from xmodel2.eval.prefix_tree import common_length
-from xmodel2.eval.tasks import TASKS
 from xmodel2.model import Xmodel2
 from xmodel2.model.convert import as_granite
 from xmodel2.recipe import recipe_from_dict
@@ -88,8 +87,11 @@ def open_ours(directory: Path, options: argparse.Namespace) -> Engine:
 
 
 def open_vllm(directory: Path, options: argparse.Namespace) -> Backend:
-    """Return vLLM on a model. Raises `XmodelError` where it is not installed."""
-    return open_backend(str(directory), ModelOptions(backend="vllm", dtype=options.dtype))
+    """Return vLLM on a model; end with what is missing where it does not start."""
+    try:
+        return open_backend(str(directory), ModelOptions(backend="vllm", dtype=options.dtype))
+    except XmodelError as error:
+        raise SystemExit(str(error)) from None
 
 
 class PlainHarness:
@@ -137,7 +139,7 @@ def questions(names: Sequence[str], options: argparse.Namespace, folder: Path) -
     data = options.data_dir
     if not data.is_dir():
         data = folder / "rows"
-        _write_rows(data, names)
+        write_rows(data, names)
     found: Questions = {}
     for name in names:
         try:
@@ -155,56 +157,6 @@ def questions(names: Sequence[str], options: argparse.Namespace, folder: Path) -
 def documents(requests: Sequence[Instance]) -> int:
     """Return how many documents the requests are of."""
     return len({(request.task_name, request.doc_id) for request in requests})
-
-
-def _write_rows(folder: Path, names: Sequence[str]) -> None:
-    """Write made-up rows with the fields and about the lengths of the real ones."""
-    drawn = random.Random(0)
-    words = " ".join(embedded_corpus(100_000)["docs"]).split()
-
-    def text(length: int) -> str:
-        start = drawn.randrange(len(words) - 2 * length)
-        return " ".join(words[start : start + drawn.randint(length // 2, 3 * length // 2)])
-
-    def choices(length: int) -> dict[str, list[str]]:
-        return {"text": [text(length) for _ in range(4)], "label": list("ABCD")}
-
-    rows: dict[str, Callable[[int], dict[str, Any]]] = {
-        "arc_challenge": lambda n: {"id": n, "question": text(24), "choices": choices(5), "answerKey": "B"},
-        "arc_easy": lambda n: {"id": n, "question": text(20), "choices": choices(4), "answerKey": "B"},
-        "boolq": lambda n: {"question": text(9), "passage": text(110), "label": n % 2, "idx": n},
-        "hellaswag": lambda n: {
-            "ind": n,
-            "activity_label": text(2),
-            "ctx_a": text(30),
-            "ctx_b": text(4),
-            "endings": choices(25)["text"],
-            "label": "1",
-        },
-        "openbookqa": lambda n: {"id": n, "question_stem": text(12), "choices": choices(4), "answerKey": "B"},
-        "piqa": lambda n: {"goal": text(9), "sol1": text(20), "sol2": text(20), "label": n % 2},
-        "winogrande": lambda n: {
-            "sentence": f"{text(10)} _ {text(8)}",
-            "option1": "Ann",
-            "option2": "Eve",
-            "answer": "1",
-        },
-        "gsm8k": lambda n: {"question": text(45), "answer": f"{text(50)}\n#### {n}"},
-        "bbh": lambda n: {"task": ("boolean_expressions", "word_sorting")[n % 2], "input": text(20), "target": "a"},
-        "humaneval": lambda n: {
-            "task_id": f"HumanEval/{n}",
-            "prompt": f'def made_{n}(x):\n    """{text(40)}"""\n',
-            "entry_point": f"made_{n}",
-            "canonical_solution": "    return x\n",
-            "test": "def check(f):\n    assert f(1) == 1\n",
-        },
-    }
-    for name in set(names) & set(rows):
-        place = folder / TASKS[name].directory
-        place.mkdir(parents=True)
-        for split in TASKS[name].splits:
-            lines = [json.dumps(rows[name](number)) for number in range(200)]
-            (place / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ _PAGE = 128
 
 def main() -> None:
     """Measure and print."""
-    parser = argument_parser(__doc__, "8 documents of BBH and HumanEval, 12 tokens, no continuous batching, no memory")
+    parser = argument_parser(__doc__, "4 documents of BBH and HumanEval, 8 tokens, no continuous batching, no memory")
     add_arguments(parser)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 16], help="batch sizes of lm_eval")
     parser.add_argument("--tasks", nargs="+", default=["gsm8k", "bbh", "humaneval"])
@@ -50,8 +50,8 @@ def main() -> None:
     options = parser.parse_args()
     options.limit = options.limit or 16
     if options.quick:
-        options.limit, options.tasks, options.new_tokens = 8, ["bbh", "humaneval"], 12
-        options.batches, options.skip_memory = [1, 8], True
+        options.limit, options.tasks, options.new_tokens = 4, ["bbh", "humaneval"], 8
+        options.batches, options.skip_memory = [1, 4], True
     with tempfile.TemporaryDirectory() as folder:
         directory = model_directory(Path(folder), options)
         asked = questions(options.tasks, options, Path(folder))
