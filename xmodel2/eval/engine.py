@@ -115,7 +115,8 @@ class Engine:
     def generate(self, prompts: Sequence[Prompt]) -> Iterator[tuple[int, str]]:
         """Yield the continuation of each prompt, cut before its first stop string."""
         if self._plain:
-            yield from generate_plainly(self.network, self.text, prompts, self._max_length, self._batch_tokens)
+            # A step of generation feeds one token a row: a batch of whole answers may be larger than a forward pass.
+            yield from generate_plainly(self.network, self.text, prompts, self._max_length, 8 * self._batch_tokens)
         elif prompts:
             room = self._cache_tokens()
             generator = Generator(self.network, self.text, self._max_length, self._batch_tokens, room, self._slots)
