@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from xmodel2.arguments import Flag, Overrides, key_values
+from xmodel2.output import print_wide
 
 
 def ratio(
@@ -126,23 +127,17 @@ def _print(found: dict[str, Any], out: Path) -> None:
             shown = Table(title, *names, title_justify="left", box=None)
             for row in rows:
                 shown.add_row(escape(f"{row['value']}"), *(_cell(row[name]) for name in names))
-            _print_wide(shown)
+            print_wide(shown)
     if found["schedules"]:
         shown = Table("tokens", "rate", "wsd", "cosine", "wsd - cosine", box=None)
         for row in found["schedules"]:
             cells = ("" if row[name] is None else f"{row[name]:.4f}" for name in ("wsd", "cosine"))
             apart = "" if row["difference"] is None else f"{row['difference']:+.4f}{_error(row['error'])}"
             shown.add_row(f"{row['tokens']:,}", f"{row['rate']:g}", *cells, apart)
-        _print_wide(shown)
+        print_wide(shown)
     for name, why in found["diverged"].items():
         console.print(f"{name}: {why}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"{out / 'ratio.json'}, {out / 'figures'}", highlight=False, soft_wrap=True)
-
-
-def _print_wide(table: Table) -> None:
-    """Print a table whole: in a window too narrow its lines are longer, not broken."""
-    needed = Console(width=1000).measure(table).maximum
-    Console(width=max(needed, Console().width)).print(table)
 
 
 def _cell(cell: dict[str, Any]) -> str:

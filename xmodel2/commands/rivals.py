@@ -3,11 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from xmodel2.arguments import Flag
-from xmodel2.output import print_dict, print_json
+from xmodel2.output import print_dict, print_json, print_wide
 
 if TYPE_CHECKING:
     from xmodel2.eval.rivals import Rival
@@ -46,8 +45,7 @@ def rivals(name: tyro.conf.Positional[str | None] = None, /, json: Flag = False)
             "transformers" if rival.native else rival.code,
         )
     # Into a file or a narrow window lines are longer instead of broken: hub ids are there to be copied.
-    needed = Console(width=1000).measure(table).maximum
-    Console(width=max(needed, Console().width)).print(table)
+    print_wide(table)
 
 
 def _describe(rival: "Rival") -> dict[str, Any]:

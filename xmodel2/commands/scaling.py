@@ -10,6 +10,7 @@ from rich.table import Table
 
 from xmodel2.arguments import Flag, Model
 from xmodel2.eval.model_options import DEFAULTS
+from xmodel2.output import print_wide
 
 _DRAWS, _SEED = 400, 0
 
@@ -110,8 +111,7 @@ def _print(results: list[dict[str, Any]], out: Path | None) -> None:
             continue
         constants = (_with_ends(fit["constants"][key]) for key in "abc")
         shown.add_row(name, *constants, f"{fit['goodness']['r2']:.4f}", end, _with_ends(fit["ahead"], "loss"))
-    needed = Console(width=1000).measure(shown).maximum
-    Console(width=max(needed, console.width)).print(shown)
+    print_wide(shown)
     for result in results:
         fit, name = result["fit"], result["model"]["name"]
         said = [f"no law is given: {fit['complaint']}"] if fit["complaint"] else fit["remarks"]
