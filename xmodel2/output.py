@@ -116,9 +116,11 @@ def print_results(results: dict[str, Any]) -> None:
 
 def print_evaluation(results: dict[str, Any], folder: Path) -> None:
     """Print an evaluation's scores by task and suite, with intervals and coverage, and where its pages are."""
+    from xmodel2.eval.result_tables import is_share
+
     rows: list[Sequence[Any]] = []
     for name, task in results["tasks"].items():
-        percent = 1.0 if task["metric"].endswith(("perplexity", "_byte")) else 100.0
+        percent = 100.0 if is_share(task["metric"]) else 1.0
         low, high = (percent * end for end in task["interval"])
         few = f"{task['num_fewshot']}-shot"
         cut = f", {task['cut']:,} requests cut" if task["cut"] else ""

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import tyro
 
 from xmodel2.arguments import Flag, Model
+from xmodel2.commands import importing_harness
 from xmodel2.eval.model_options import DEFAULTS, ModelOptions
 
 
@@ -67,12 +68,10 @@ def _evaluated(
 
     if limit is not None and limit < 1:
         raise XmodelError(f"--limit {limit}: must be 1 or more")
-    try:
+    with importing_harness("calibrate"):
         from xmodel2.eval.evaluation import evaluate
         from xmodel2.eval.hub import open_data
         from xmodel2.eval.open_model import default_folder, open_backend
-    except ModuleNotFoundError as error:
-        raise XmodelError(f"calibrate needs the evaluation harness ({error}): pip install 'xmodel2[eval]'") from None
     folder = out or default_folder(model)
     data = open_data(data_dir)
     with busy("loading"):
@@ -87,11 +86,12 @@ def _print(found: dict[str, Any], files: list[Path]) -> None:
     from rich.table import Table
 
     from xmodel2.eval.calibration_page import measure_rows, verdict
+    from xmodel2.output import print_wide
 
     console = Console()
     shown = Table("", "as it is", "temperature scaled", box=None, pad_edge=False)
     for row in measure_rows(found):
         shown.add_row(*(cell.replace("[", "\\[") for cell in row))
-    Console(width=max(console.width, Console(width=1000).measure(shown).maximum)).print(shown)
+    print_wide(shown)
     for line in (verdict(found), ", ".join(str(file) for file in files)):
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -6,6 +6,7 @@ from typing import Any
 import tyro
 
 from xmodel2.arguments import Flag, Model
+from xmodel2.commands import importing_harness
 from xmodel2.eval.model_options import DEFAULTS
 from xmodel2.output import busy, print_evaluation, print_json, print_results, progress_bars
 
@@ -52,13 +53,11 @@ def evaluate(
     if limit is not None and limit < 1:
         raise XmodelError(f"--limit {limit}: must be 1 or more")
     chosen = resolve([name for name in names if name in SUITES], [task for task in tasks.split(",") if task])
-    try:
+    with importing_harness("eval"):
         from xmodel2.eval.evaluation import discard
         from xmodel2.eval.evaluation import evaluate as run_evaluation
         from xmodel2.eval.hub import open_data
         from xmodel2.eval.open_model import default_folder, open_backend
-    except ModuleNotFoundError as error:
-        raise XmodelError(f"eval needs the evaluation harness ({error}): pip install 'xmodel2[eval]'") from None
     data = open_data(data_dir) if chosen else None
     extra: dict[str, Any] = {}
     with busy("loading"):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from xmodel2.arguments import Flag
-from xmodel2.errors import XmodelError
+from xmodel2.commands import importing_harness
 from xmodel2.output import print_json, progress_bars
 
 
@@ -23,10 +23,8 @@ def eval_fetch(out: Path, suite: str = "", tasks: str = "", json: Flag = False) 
     names = resolve(filter(None, suite.split(",")), filter(None, tasks.split(",")))
     if not names:
         names = resolve(["commonsense", "reasoning"], ["wikitext"])
-    try:
+    with importing_harness("eval fetch"):
         from xmodel2.eval.fetch import fetch
-    except ModuleNotFoundError as error:
-        raise XmodelError(f"eval fetch needs the evaluation harness ({error}): pip install 'xmodel2[eval]'") from None
     with progress_bars() as progress:
         records = fetch(names, out, progress=progress)
     if json:

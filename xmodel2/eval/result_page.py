@@ -10,7 +10,7 @@ from urllib.parse import quote
 from xmodel2.eval.item_page import ITEM_PAGE
 from xmodel2.eval.paper import XMODEL2, PaperRow
 from xmodel2.eval.result_files import ITEMS_FOLDER, read_results
-from xmodel2.eval.result_tables import Cell, SuiteTable, other_tasks, part_of_set, shown, suite_table
+from xmodel2.eval.result_tables import TITLES, Cell, SuiteTable, other_tasks, part_of_set, shown, suite_table
 from xmodel2.eval.rivals import RIVALS
 from xmodel2.eval.size_figure import Point, size_figure
 from xmodel2.files import write_text_atomic
@@ -19,7 +19,6 @@ from xmodel2.page import page, table
 from xmodel2.recipe import PRESETS, ModelSettings
 
 RESULT_PAGE, RESULT_TABLES = "results.html", "results.md"
-_SUITES = ("commonsense", "reasoning")
 _COMMA = ", "
 _LONG = 36  # letters of a name that a figure has room for
 
@@ -54,7 +53,7 @@ def result_sections(results: Mapping[str, Any], items: str | None = None) -> str
         parts.append(
             f'<p><a href="{escape(items)}">Every item</a>: prompt, answer and score, to browse and search.</p>'
         )
-    for suite in _SUITES:
+    for suite in TITLES:
         if found := suite_table(results, suite):
             parts += [f"<h2>{found.title}</h2>", _warning(found), _suite(found, items), _figure(found, results)]
         else:
@@ -72,7 +71,7 @@ def result_sections(results: Mapping[str, Any], items: str | None = None) -> str
 def markdown_tables(results: Mapping[str, Any]) -> str:
     """Return the tables as Markdown, our row on top, with the same notes."""
     parts = [f"# Evaluation: {_plain(str(results['model']['name']))}"]
-    for found in filter(None, (suite_table(results, suite) for suite in _SUITES)):
+    for found in filter(None, (suite_table(results, suite) for suite in TITLES)):
         head = ["model", *(column.title for column in found.columns), "Avg", *_extra_head(found)]
         ours = [f"**{_plain(found.model)}**", *map(_markdown, found.ours.values()), _markdown(found.average)]
         rows = [ours + [f"{found.values[0]:.2f}"] * len(_extra_head(found))]

@@ -109,10 +109,15 @@ def part_of_set(task: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     return f"{items:,} of {of:,} items{why}" if items != of else ""
 
 
+def is_share(metric: str) -> bool:
+    """Tell whether a metric is a share, shown in percent; perplexities and their kind are not."""
+    return not any(word in metric for word in _RAW)
+
+
 def shown(task: Mapping[str, Any]) -> tuple[str, str]:
     """Return a task's score and interval: percent, but for perplexities and their kind."""
     low, high = task["interval"]
-    if any(word in task["metric"] for word in _RAW):
+    if not is_share(task["metric"]):
         return f"{task['score']:.4g}", f"{low:.4g} to {high:.4g}"
     return _percent(100 * task["score"], 100 * low, 100 * high)
 
