@@ -47,11 +47,6 @@ class BuiltTask:
     """By name of the part, those that have rows; a task without parts stands under None."""
 
     @property
-    def metric_key(self) -> str:
-        """The headline metric as the harness's results name it: "acc,none"."""
-        return f"{self.task.metric},{self.task.filter}"
-
-    @property
     def version(self) -> float | None:
         """Version of the harness's definition."""
         return getattr(next(iter(self.parts.values())), "VERSION", None)

@@ -17,7 +17,7 @@ from xmodel2.errors import XmodelError, nearest
 from xmodel2.eval.backend import Prompt
 from xmodel2.eval.endpoint_answer import chat_text, completion_text, score_ids, score_text
 from xmodel2.eval.endpoint_client import EndpointClient, EndpointError
-from xmodel2.eval.requests import cut_at_stop, distinct, encode_pair, fit_pair, fit_prompt, rolling_windows, sum_windows
+from xmodel2.eval.requests import cut_at_stop, distinct, encode_pair, fit_pair, fit_prompt, fit_windows, sum_windows
 from xmodel2.eval.text import TextTokenizer
 
 _DEFAULT_LENGTH = 2048
@@ -113,11 +113,8 @@ class EndpointBackend:
                 f"{self._client.base_url}: texts are scored in windows of tokens, which needs the tokenizer; give its directory "
                 "or hub id"
             )
-        rows, owners = [], list[int]()
-        for index, ids in enumerate(self._tokenizer.encode_many(texts, special=False)):
-            for window in rolling_windows(ids, self._tokenizer.prefix_id, self.max_length - 2):
-                rows.append(fit_pair(*window, self.max_length - 1))
-                owners.append(index)
+        encoded = self._tokenizer.encode_many(texts, special=False)
+        rows, owners = fit_windows(encoded, self._tokenizer.prefix_id, self.max_length)
         scored = ((window, nats) for window, (nats, _) in self._answers(rows, self._score_ids))
         yield from sum_windows(scored, owners, len(texts))
 

@@ -58,9 +58,10 @@ def evaluate(
         kept.load(TASKS[name])
     with alone_in(out):
         settings = {"limit": limit, "seed": seed, "data": kept.description if kept else None}
-        results = _begin(out, backend.description, settings, names) | (extra or {})
+        model = backend.description  # once: it may read all weights for their fingerprint
+        results = _begin(out, model, settings, names) | (extra or {})
         write_json_atomic(out / RESULTS_FILE, results)
-        cache = AnswerCache(out, backend.description["fingerprint"])
+        cache = AnswerCache(out, model["fingerprint"])
         for name in names:
             started = time.perf_counter()
             judge = CodeJudge(name, cache, insist)

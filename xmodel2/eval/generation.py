@@ -18,6 +18,7 @@ from xmodel2.eval.prefix_tree import common_length
 from xmodel2.eval.requests import cut_at_stop, fit_prompt
 from xmodel2.eval.slots import SlotCache
 from xmodel2.eval.text import TextTokenizer
+from xmodel2.model.generate import choose
 
 SLOTS = 64
 _LEAST_SHARE = 4
@@ -32,8 +33,6 @@ class _Answer:
     """Tokens of the prompt."""
     room: int
     """Tokens that may follow."""
-    tail: int
-    """Tokens whose text shows whether a stop string has just been completed."""
     generator: torch.Generator | None
     new: list[int] = field(default_factory=list)
 
@@ -139,8 +138,7 @@ class Generator:
     def _begin(self, index: int, prompt: Prompt, ids: list[int]) -> _Answer:
         ids, room = fit_prompt(ids, prompt.max_new_tokens, self._max_length)
         generator = torch.Generator().manual_seed(prompt.seed) if prompt.temperature > 0 else None
-        longest = max((len(stop.encode()) for stop in prompt.until), default=0)
-        return _Answer(index, prompt, ids or [self._tokenizer.prefix_id], room, longest + 2, generator)
+        return _Answer(index, prompt, ids or [self._tokenizer.prefix_id], room, generator)
 
     def _compute_prefix(self, prefix: list[int]) -> DynamicCache:
         cache = DynamicCache()
@@ -195,7 +193,8 @@ class Generator:
         tokens = logits_NV.argmax(-1).tolist()
         for row, answer in enumerate(answers):
             if answer is not None and answer.generator is not None:
-                tokens[row] = _draw(logits_NV[row], answer.prompt, answer.generator)
+                asked = answer.prompt
+                tokens[row] = int(choose(logits_NV[row, None].cpu(), asked.temperature, asked.top_p, answer.generator))
         return tokens
 
     def _take(self, answer: _Answer, token: int) -> str | None:
@@ -205,19 +204,7 @@ class Generator:
         answer.new.append(token)
         if len(answer.new) >= answer.room:
             return self._text(answer)
-        if answer.prompt.until:
-            tail = self._tokenizer.decode(answer.new[-answer.tail :], special=True)  # it may be a special token
-            if any(stop and stop in tail for stop in answer.prompt.until):
-                return self._text(answer)
-        return None
+        return self._text(answer) if self._tokenizer.completes_stop(answer.new, answer.prompt.until) else None
 
     def _text(self, answer: _Answer) -> str:
         return cut_at_stop(self._tokenizer.decode(answer.new), answer.prompt.until)
-
-
-def _draw(logits_V: torch.Tensor, prompt: Prompt, generator: torch.Generator) -> int:
-    """Draw from the likeliest tokens that together have ``top_p``, at a temperature."""
-    probability, order = torch.softmax(logits_V.float().cpu() / prompt.temperature, -1).sort(descending=True)
-    before = probability.cumsum(-1) - probability
-    probability = probability.masked_fill(before >= prompt.top_p, 0.0)
-    return int(order[torch.multinomial(probability, 1, generator=generator)])

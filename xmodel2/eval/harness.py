@@ -125,9 +125,8 @@ def run_task(
     tasks, samples = harness_tasks({built.task.name: built}), None
     if limit is not None:
         samples = _first(built, limit)
-        tasks = {
-            name: task for name, task in tasks.items() if samples[name]
-        }  # to the harness no samples are all of them
+        # To the harness no samples are all of them.
+        tasks = {name: task for name, task in tasks.items() if samples[name]}
     model = HarnessLM(backend, cache, show, generated, seed)
     with _quiet():
         report = evaluator.evaluate(

@@ -89,8 +89,9 @@ class Network:
             self._body.__dict__.pop("forward", None)
 
     def logits(self, *arguments: Any, **named: Any) -> torch.Tensor:
-        """Return all of `logit_parts` as one."""
-        return torch.cat(list(self.logit_parts(*arguments, **named)))
+        """Return all of `logit_parts` as one; one part, as in every step of generation, is not copied."""
+        parts = list(self.logit_parts(*arguments, **named))
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _head(self, ids_BS: torch.Tensor, wanted: Places, arguments: dict[str, Any]) -> torch.Tensor:
         self._wanted = wanted

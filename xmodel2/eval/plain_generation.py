@@ -21,11 +21,8 @@ class _AtStopString(StoppingCriteria):
         self._tokenizer, self._prompts, self._width = tokenizer, prompts, width
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        ended = []
-        for row, prompt in zip(input_ids[:, self._width :].tolist(), self._prompts, strict=True):
-            longest = max((len(stop.encode()) for stop in prompt.until), default=0)
-            tail = self._tokenizer.decode(row[-(longest + 2) :], special=True)
-            ended.append(any(stop and stop in tail for stop in prompt.until))
+        rows = zip(input_ids[:, self._width :].tolist(), self._prompts, strict=True)
+        ended = [self._tokenizer.completes_stop(row, prompt.until) for row, prompt in rows]
         return torch.tensor(ended, device=input_ids.device)
 
 

@@ -53,6 +53,20 @@ def fit_pair(context: list[int], continuation: list[int], limit: int) -> tuple[t
     return tuple(ids), min(len(continuation), len(ids) - 1)
 
 
+def fit_windows(
+    texts: Iterable[list[int]], prefix_id: int, max_length: int
+) -> tuple[list[tuple[tuple[int, ...], int]], list[int]]:
+    """Return the `rolling_windows` of texts (ids without a first token of their own) as `fit_pair` has them, and of which
+    text each is. Each leaves room for one generated token, which servers need.
+    """
+    rows, owners = [], list[int]()
+    for index, ids in enumerate(texts):
+        for window in rolling_windows(ids, prefix_id, max_length - 2):
+            rows.append(fit_pair(*window, max_length - 1))
+            owners.append(index)
+    return rows, owners
+
+
 def fit_prompt(ids: list[int], max_new_tokens: int, max_length: int) -> tuple[list[int], int]:
     """Return a prompt, cut on the left to leave room for the answer, and the tokens that may follow it.
 

@@ -1,6 +1,7 @@
 """Text of any model's tokenizer: `transformers`, called as lm-evaluation-harness calls it."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from xmodel2.errors import XmodelError
@@ -50,3 +51,16 @@ class TextTokenizer:
         """Return the text of ids; special tokens are left out unless asked for."""
         text: str = self.tokenizer.decode(ids, skip_special_tokens=not special)
         return text
+
+    def completes_stop(self, ids: Sequence[int], until: tuple[str, ...]) -> bool:
+        """Tell whether the newest of an answer's ids complete a stop string, which may be a special token."""
+        if not until:
+            return False
+        tail = self.decode(ids[-_tail(until) :], special=True)
+        return any(stop and stop in tail for stop in until)
+
+
+@cache
+def _tail(until: tuple[str, ...]) -> int:
+    """Return how many tokens' text shows whether one of the strings has just been completed: a token has a byte at least."""
+    return max(len(stop.encode()) for stop in until) + 2

@@ -14,7 +14,7 @@ from typing import Any
 
 from xmodel2.errors import XmodelError
 from xmodel2.eval.backend import Prompt
-from xmodel2.eval.requests import cut_at_stop, distinct, encode_pair, fit_pair, fit_prompt, rolling_windows, sum_windows
+from xmodel2.eval.requests import cut_at_stop, distinct, encode_pair, fit_pair, fit_prompt, fit_windows, sum_windows
 from xmodel2.eval.text import TextTokenizer
 from xmodel2.files import sha256_file
 
@@ -109,11 +109,8 @@ class VllmBackend:
 
     def rolling(self, texts: Sequence[str]) -> Iterator[tuple[int, float]]:
         """As `Backend` has it."""
-        rows, owners = [], list[int]()
-        for index, ids in enumerate(self._tokenizer.encode_many(texts, special=False)):
-            for window in rolling_windows(ids, self._tokenizer.prefix_id, self.max_length - 2):
-                rows.append(fit_pair(*window, self.max_length - 1))
-                owners.append(index)
+        encoded = self._tokenizer.encode_many(texts, special=False)
+        rows, owners = fit_windows(encoded, self._tokenizer.prefix_id, self.max_length)
         yield from sum_windows(((window, nats) for window, (nats, _) in self._scores(rows)), owners, len(texts))
 
     def generate(self, prompts: Sequence[Prompt]) -> Iterator[tuple[int, str]]:

@@ -44,7 +44,7 @@ def generate(
     running = [True] * len(prompts)
     for _ in range(max_new_tokens):
         logits_BV = model.logits(model.hidden(ids, cache=cache)[:, -1])
-        next_B = _choose(logits_BV, temperature, top_p, generator)
+        next_B = choose(logits_BV, temperature, top_p, generator)
         for row, token in enumerate(next_B.tolist()):
             if running[row] and token in stops:
                 running[row] = False
@@ -56,7 +56,8 @@ def generate(
     return answers
 
 
-def _choose(logits_BV: torch.Tensor, temperature: float, top_p: float, generator: torch.Generator) -> torch.Tensor:
+def choose(logits_BV: torch.Tensor, temperature: float, top_p: float, generator: torch.Generator) -> torch.Tensor:
+    """Return the next tokens [batch]: the likeliest at temperature 0, else drawn from those that together have ``top_p``."""
     if temperature == 0:
         return logits_BV.argmax(-1)
     probability, order = torch.softmax(logits_BV.float() / temperature, -1).sort(descending=True)
