@@ -49,10 +49,10 @@ class Harness(TemplateLM):
         return []
 
     def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = False) -> list[float]:
-        raise NotImplementedError
+        raise AssertionError("only pairs are asked for")
 
     def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:
-        raise NotImplementedError
+        raise AssertionError("only pairs are asked for")
 
 
 PAIRS = [
