@@ -86,7 +86,8 @@ def answer_all(task: ConfigurableTask, rows: list[Row]) -> list[dict[str, Any]]:
             row = rows[instance.doc_id]
             right = row.get("answer") or row.get("solution") or f"So the answer is {row.get('target')}."
             if "solution" in row:
-                right = f"Final Answer: The final answer is ${row['solution'].split('boxed{')[-1][:1]}$. I hope it is correct."
+                boxed = row["solution"].split("boxed{")[-1].rsplit("}", 1)[0]
+                right = f"Final Answer: The final answer is ${boxed}$. I hope it is correct."
             instance.resps = [right if draw.random() < 0.7 else "The answer is 7."]
         else:
             nats = -10 * draw.random()
