@@ -24,7 +24,7 @@ $(VENV)/.installed-eval: pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(INSTALL) '.[dev,eval,data,ray]'
+	$(INSTALL) '.[dev,eval,alfworld,data,ray]'
 	touch $(VENV)/.installed-eval $@
 
 clean:

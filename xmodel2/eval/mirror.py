@@ -12,7 +12,7 @@ import gzip
 import hashlib
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -191,8 +191,15 @@ def _content(file: Path) -> bytes:
         raise XmodelError(f"{file}: damaged ({error}); fetch it again") from None
 
 
-def _rows(file: Path, content: bytes, task: Task) -> list[Row]:
-    rows: list[Row] = []
+def read_rows(file: Path) -> list[Row]:
+    """Return the objects of a JSON-lines file, packed by gzip if it is named so.
+
+    Raises `XmodelError` for a damaged file, and naming the line of what is no object.
+    """
+    return [row for _, row in _numbered(file, _content(file))]
+
+
+def _numbered(file: Path, content: bytes) -> Iterator[tuple[int, Row]]:
     for number, line in enumerate(content.split(b"\n"), 1):
         if not line.strip():
             continue
@@ -202,6 +209,12 @@ def _rows(file: Path, content: bytes, task: Task) -> list[Row]:
             raise XmodelError(f"{file}, line {number}: not valid JSON ({error})") from None
         if not isinstance(row, dict):
             raise XmodelError(f"{file}, line {number}: not a JSON object")
+        yield number, row
+
+
+def _rows(file: Path, content: bytes, task: Task) -> list[Row]:
+    rows: list[Row] = []
+    for number, row in _numbered(file, content):
         row = _harness_fields(task, row)
         if complaint := check_row(task, row):
             raise XmodelError(f"{file}, line {number}: {complaint}")

@@ -256,8 +256,11 @@ TASKS: dict[str, Task] = {task.name: task for task in _ALL}
 SUITES: dict[str, tuple[str, ...]] = {
     "commonsense": tuple(TASKS)[:8],
     "reasoning": tuple(TASKS)[8:14],
+    "agents": ("hotpotqa", "fever", "alfworld", "webshop"),
 }
-"""Tables 2 and 3 of the report, in the order of their columns."""
+"""Tables 2, 3 and 4 of the report, in the order of their columns."""
+AGENTS = SUITES["agents"]
+"""Played step by step in environments of our own (`xmodel2.eval.agents`); the others are the harness's."""
 
 
 def resolve(suites: Iterable[str] = (), tasks: Iterable[str] = ()) -> list[str]:
@@ -268,7 +271,7 @@ def resolve(suites: Iterable[str] = (), tasks: Iterable[str] = ()) -> list[str]:
     names: list[str] = []
     for suite in suites:
         names += SUITES[_known("--suite", suite, tuple(SUITES))]
-    names += [_known("--tasks", task, tuple(TASKS)) for task in tasks]
+    names += [_known("--tasks", task, (*TASKS, *AGENTS)) for task in tasks]
     return list(dict.fromkeys(names))
 
 
