@@ -14,6 +14,7 @@ import torch
 
 from xmodel2.errors import XmodelError
 from xmodel2.eval.backend import Prompt
+from xmodel2.eval.conversation import Converser, Reply, converse_in_waves
 from xmodel2.eval.generation import SLOTS, Generator
 from xmodel2.eval.network import Network
 from xmodel2.eval.plain_generation import generate_plainly
@@ -121,6 +122,16 @@ class Engine:
             room = self._cache_tokens()
             generator = Generator(self.network, self.text, self._max_length, self._batch_tokens, room, self._slots)
             yield from generator.run(prompts)
+
+    def converse(self, conversations: Iterator[tuple[int, Prompt]], reply: Reply) -> None:
+        """Hold conversations from (its number, first prompt); ``reply`` gets each answer and gives the next prompt."""
+        if self._plain:
+            converse_in_waves(self, conversations, reply, self._slots)
+        else:
+            room = self._cache_tokens()
+            Converser(self.network, self.text, self._max_length, self._batch_tokens, room, self._slots).run(
+                conversations, reply
+            )
 
     def _cache_tokens(self) -> int:
         """Return of how many tokens the keys and values fit into the memory for them."""

@@ -6,35 +6,22 @@ Greedy answers do not depend on what else is in the slots, up to rounding in tie
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers import DynamicCache
 
 from xmodel2.eval.backend import Prompt
+from xmodel2.eval.decoding import Answer, Decoder
 from xmodel2.eval.network import Network
 from xmodel2.eval.prefix_tree import common_length
-from xmodel2.eval.requests import cut_at_stop, fit_prompt
 from xmodel2.eval.slots import SlotCache
 from xmodel2.eval.text import TextTokenizer
-from xmodel2.model.generate import choose
 
 SLOTS = 64
 _LEAST_SHARE = 4
 """A common beginning is computed once if it is one in four tokens of each prompt, and saves one in four of all."""
-
-
-@dataclass
-class _Answer:
-    index: int
-    prompt: Prompt
-    ids: list[int]
-    """Tokens of the prompt."""
-    room: int
-    """Tokens that may follow."""
-    generator: torch.Generator | None
-    new: list[int] = field(default_factory=list)
 
 
 @dataclass
@@ -43,12 +30,12 @@ class _Group:
 
     prefix: list[int]
     """What they begin with, short of any one's last token; empty for those with little in common."""
-    waiting: list[_Answer]
+    waiting: list[Answer]
     shared: Any = None
     """Keys and values of the prefix."""
 
 
-def _groups(answers: list[_Answer]) -> list[_Group]:
+def _groups(answers: list[Answer]) -> list[_Group]:
     """Return groups, the one with the longest prompt last: examples are shared by all questions of a task or subtask."""
     found, rest = list[_Group](), _Group([], [])
     for answer in sorted(answers, key=lambda answer: answer.ids):
@@ -85,21 +72,16 @@ class Generator:
         cache_tokens: int,
         slots: int = SLOTS,
     ) -> None:
-        self._network, self._tokenizer = network, tokenizer
-        self._max_length, self._batch_tokens = max_length, batch_tokens
-        self._cache_tokens, self._slots = cache_tokens, slots
-        self._stops = tokenizer.stop_ids
+        self._network, self._decoder = network, Decoder(tokenizer, max_length)
+        self._batch_tokens, self._cache_tokens, self._slots = batch_tokens, cache_tokens, slots
 
     @torch.inference_mode()
     def run(self, prompts: Sequence[Prompt]) -> Iterator[tuple[int, str]]:
         """Yield (index, text before the first stop string) as answers end."""
-        encoded = self._tokenizer.encode_many([prompt.text for prompt in prompts])
-        waiting = [
-            self._begin(index, prompt, ids) for index, (prompt, ids) in enumerate(zip(prompts, encoded, strict=True))
-        ]
+        waiting = self._decoder.begin(list(enumerate(prompts)))
         groups = _groups(waiting)
         needed = max(len(answer.ids) + answer.room for answer in waiting)
-        active: list[_Answer | None] = [None] * min(self._slots, len(waiting), max(1, self._cache_tokens // needed))
+        active: list[Answer | None] = [None] * min(self._slots, len(waiting), max(1, self._cache_tokens // needed))
         layers = self._network.config.get_text_config().num_hidden_layers
         cache = SlotCache(len(active), layers, self._network.device)
         tokens = torch.zeros(len(active), dtype=torch.long, device=self._network.device)
@@ -113,10 +95,10 @@ class Generator:
                 logits = self._prefill(cache, free[: len(batch)], batch, groups[-1])
                 if not groups[-1].waiting:
                     groups.pop()
-                for slot, answer, token in zip(free, batch, self._choose(logits, batch), strict=False):
+                for slot, answer, token in zip(free, batch, self._decoder.choose(logits, batch), strict=False):
                     active[slot] = answer
                     tokens[slot] = token
-                    if (text := self._take(answer, token)) is not None:
+                    if (text := self._decoder.take(answer, token)) is not None:
                         active[slot] = None
                         yield answer.index, text
                 free = [slot for slot, answer in enumerate(active) if answer is None]
@@ -127,18 +109,13 @@ class Generator:
                 continue
             longest = max(len(answer.ids) + len(answer.new) - 1 for _, answer in running)
             logits = self._step(cache, tokens, longest, len(active))
-            chosen = self._choose(logits, active)
+            chosen = self._decoder.choose(logits, active)
             tokens = torch.tensor(chosen, device=self._network.device)
             for slot, answer in running:
-                if (text := self._take(answer, chosen[slot])) is not None:
+                if (text := self._decoder.take(answer, chosen[slot])) is not None:
                     active[slot] = None
                     cache.lengths[slot] = 0
                     yield answer.index, text
-
-    def _begin(self, index: int, prompt: Prompt, ids: list[int]) -> _Answer:
-        ids, room = fit_prompt(ids, prompt.max_new_tokens, self._max_length)
-        generator = torch.Generator().manual_seed(prompt.seed) if prompt.temperature > 0 else None
-        return _Answer(index, prompt, ids or [self._tokenizer.prefix_id], room, generator)
 
     def _compute_prefix(self, prefix: list[int]) -> DynamicCache:
         cache = DynamicCache()
@@ -147,13 +124,13 @@ class Generator:
         self._network.logits(ids, last, cache=cache)
         return cache
 
-    def _next_batch(self, group: _Group, free: int) -> list[_Answer]:
+    def _next_batch(self, group: _Group, free: int) -> list[Answer]:
         """Take the longest prompts, as many as the token budget and the free slots allow."""
         longest = len(group.waiting[-1].ids) - len(group.prefix)
         count = max(1, min(free, self._batch_tokens // longest, len(group.waiting)))
         return [group.waiting.pop() for _ in range(count)]
 
-    def _prefill(self, cache: SlotCache, slots: list[int], batch: list[_Answer], group: _Group) -> torch.Tensor:
+    def _prefill(self, cache: SlotCache, slots: list[int], batch: list[Answer], group: _Group) -> torch.Tensor:
         """Compute prompts, padded on the right, put their keys into slots, return logits after each [batch, vocab]."""
         device, own, prefix = self._network.device, DynamicCache(), len(group.prefix)
         if prefix:
@@ -174,37 +151,16 @@ class Generator:
         """Feed every slot its newest token and return the logits after it [slots, vocab]."""
         seen = cache.before_step(longest)
         every = torch.arange(count, device=self._network.device)
-        logits = self._network.logits(tokens[:, None], (every, torch.zeros_like(every)), cache.at[:, None], seen, cache)
+        logits = self._network.logits(tokens[:, None], (every, torch.zeros_like(every)), cache.columns, seen, cache)
         cache.after_step()
         return logits
 
     def _shrink(
-        self, cache: SlotCache, active: list[_Answer | None], tokens: torch.Tensor
-    ) -> tuple[list[_Answer | None], torch.Tensor]:
+        self, cache: SlotCache, active: list[Answer | None], tokens: torch.Tensor
+    ) -> tuple[list[Answer | None], torch.Tensor]:
         """Once no prompt waits, drop the free slots whenever half of them are free."""
         kept = [slot for slot, answer in enumerate(active) if answer is not None]
         if not kept or len(kept) * 2 > len(active):
             return active, tokens
         cache.keep(kept)
         return [active[slot] for slot in kept], tokens[torch.tensor(kept, device=tokens.device)]
-
-    def _choose(self, logits_NV: torch.Tensor, answers: Sequence[_Answer | None]) -> list[int]:
-        """Return the next token of each: the likeliest, or one drawn where the prompt asks for it."""
-        tokens = logits_NV.argmax(-1).tolist()
-        for row, answer in enumerate(answers):
-            if answer is not None and answer.generator is not None:
-                asked = answer.prompt
-                tokens[row] = int(choose(logits_NV[row, None].cpu(), asked.temperature, asked.top_p, answer.generator))
-        return tokens
-
-    def _take(self, answer: _Answer, token: int) -> str | None:
-        """Add a token to an answer; return its text if that ends it."""
-        if token in self._stops:
-            return self._text(answer)
-        answer.new.append(token)
-        if len(answer.new) >= answer.room:
-            return self._text(answer)
-        return self._text(answer) if self._tokenizer.completes_stop(answer.new, answer.prompt.until) else None
-
-    def _text(self, answer: _Answer) -> str:
-        return cut_at_stop(self._tokenizer.decode(answer.new), answer.prompt.until)

@@ -42,19 +42,24 @@ class _SlotLayer(CacheLayerMixin):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write one new column of every slot, behind its last one; return all columns in use."""
+        """Write the new columns of the rows in progress, behind their last ones; return all columns in use."""
         slots = self._slots
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self.grow(slots.capacity)
         assert self.keys is not None
         assert self.values is not None
-        self.keys[slots.rows, :, slots.at] = key_states[:, :, 0]
-        self.values[slots.rows, :, slots.at] = value_states[:, :, 0]
-        return self.keys[:, :, : slots.used], self.values[:, :, : slots.used]
+        rows, columns = slots.rows[:, None], slots.columns
+        self.keys[rows, :, columns] = key_states.transpose(1, 2)
+        self.values[rows, :, columns] = value_states.transpose(1, 2)
+        keys, values = self.keys[:, :, : slots.used], self.values[:, :, : slots.used]
+        return (keys, values) if slots.all_rows else (keys[slots.rows], values[slots.rows])
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self._slots.used, 0
 
     def get_seq_length(self) -> int:
-        return self._slots.used - 1
+        return self._slots.used - self._slots.columns.shape[1]
 
     def get_max_length(self) -> int:
         return -1
@@ -67,11 +72,15 @@ class SlotCache(Cache):
         self.lengths = torch.zeros(count, dtype=torch.long, device=device)
         """Tokens of each slot whose keys are there [slots]."""
         self.rows = torch.arange(count, device=device)
+        """Slots of the step in progress [rows]."""
+        self.all_rows = True
         self.at = self.lengths
-        """Column that the step in progress writes to, and position of its token [slots]."""
+        """First column that the step writes to, and position of its first token [rows]."""
+        self.columns = self.at[:, None]
+        """Columns that it writes to [rows, tokens]."""
         self.used = 0
         """Columns that the step in progress reads."""
-        self._capacity = 0
+        self.capacity = 0
         self.own: list[Any] = [_SlotLayer(self) for _ in range(layers)]
         super().__init__(layers=self.own)
 
@@ -89,10 +98,11 @@ class SlotCache(Cache):
         if like is not None and not self.own[0].is_initialized:
             for ours, theirs in zip(self.own, like.layers, strict=True):
                 ours.lazy_initialization(theirs.keys, theirs.values)
-        if columns > self._capacity:
-            self._capacity = -(-columns // _BLOCK) * _BLOCK
+        if columns > self.capacity:
+            self.capacity = -(-columns // _BLOCK) * _BLOCK
             for layer in self.own:
-                layer.grow(self._capacity)
+                if layer.is_initialized:
+                    layer.grow(self.capacity)
 
     def keep(self, slots: list[int]) -> None:
         """Drop all other slots; those kept are numbered anew in this order."""
@@ -100,19 +110,41 @@ class SlotCache(Cache):
         for layer in self.own:
             layer.keys, layer.values = layer.keys[where], layer.values[where]
         self.lengths = self.lengths[where]
-        self.rows = self.rows[: len(slots)]
+
+    def copy(self, source: int, target: int, count: int) -> None:
+        """Let a slot begin with the first ``count`` tokens of another."""
+        for layer in self.own:
+            if layer.is_initialized:
+                layer.keys[target, :, :count] = layer.keys[source, :, :count]
+                layer.values[target, :, :count] = layer.values[source, :, :count]
 
     def before_step(self, longest: int) -> torch.Tensor:
         """Make room for one more token where ``longest`` is the longest slot's length.
 
         Return the mask of what each slot's new token sees [slots, 1, 1, columns].
         """
-        self.used = longest + 1
-        self._reserve(self.used)
-        self.at = self.lengths.clamp(max=longest)  # a free slot counts on and is overwritten
-        columns = torch.arange(self.used, device=self.lengths.device)
-        return (columns[None] <= self.at[:, None])[:, None, None]
+        self.rows, self.all_rows = torch.arange(len(self.lengths), device=self.lengths.device), True
+        return self._before(self.lengths.clamp(max=longest), 1, longest)  # a free slot counts on and is overwritten
 
     def after_step(self) -> None:
         """Count the token that the step has written."""
         self.lengths += 1
+
+    def before_extending(self, slots: list[int], lengths: list[int], count: int) -> torch.Tensor:
+        """Make room for ``count`` tokens in some slots, behind the first ``lengths`` that each keeps.
+
+        Return the mask of what each new token sees [rows, 1, count, columns].
+        """
+        self.rows, self.all_rows = torch.tensor(slots, device=self.lengths.device), False
+        return self._before(torch.tensor(lengths, device=self.lengths.device), count, max(lengths))
+
+    def after_extending(self, lengths: list[int]) -> None:
+        """Set what each of those slots holds now: what was written behind it is padding."""
+        self.lengths[self.rows] = torch.tensor(lengths, device=self.lengths.device)
+
+    def _before(self, at: torch.Tensor, count: int, longest: int) -> torch.Tensor:
+        self.at, self.used = at, longest + count
+        self._reserve(self.used)
+        self.columns = at[:, None] + torch.arange(count, device=at.device)
+        columns = torch.arange(self.used, device=at.device)
+        return (columns <= self.columns[..., None])[:, None]
