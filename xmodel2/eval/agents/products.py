@@ -3,13 +3,16 @@
 Source: WebShop (arXiv 2207.01206), `web_agent_site/engine/engine.py`.
 """
 
+import hashlib
+import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 
 NO_ATTRIBUTES = ("DUMMY_ATTR",)
 """What a product without attributes of its own has."""
 NO_RATING = "N.A."
+NO_PRICE = (100.0,)
+"""Pricing of a product whose page has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +41,22 @@ class Product:
     bullet_points: tuple[str, ...]
     """What the page Features lists."""
     attributes: tuple[str, ...]
-    """Such as "paraben free"; hidden from the buyer, asked for in goals."""
+    """Such as "paraben free"; not shown to the buyer, asked for in goals."""
     options: Mapping[str, tuple[str, ...]]
     """Values by name, in lower case, " | " for "/"; "size", "color", "style" ..."""
     pricing: tuple[float, ...]
     """One price, or the lowest and the highest, in dollars."""
-    price_tag: str
-    """As the pages show it, "$8.99" or "$8.99 to $12.5"."""
     price: float
     """What it costs at the till, in dollars: drawn from the range of `pricing`."""
     rating: str = NO_RATING
     reviews: tuple[Review, ...] = ()
     image: str = ""
     """Address of the first one."""
+
+    @property
+    def price_tag(self) -> str:
+        """Price or range as the pages show it, "$8.99" or "$8.99 to $12.5"."""
+        return " to ".join(f"${price}" for price in self.pricing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +65,7 @@ class Instruction:
 
     text: str
     attributes: tuple[str, ...]
-    options: tuple[str, ...]
+    options: tuple[str, ...] = ()
     """Values of the options that are wanted."""
 
 
@@ -70,17 +76,41 @@ class Catalogue:
     source: str
     """Where it is from, for the world's text: "items_shuffle_1000.json", or "made-up catalogue, seed 0"."""
     products: Sequence[Product]
-    instructions: Mapping[str, Sequence[Instruction]]
-    """By asin."""
+    positions: Mapping[str, int]
+    """Place of each asin in `products`."""
+    human: Mapping[str, Sequence[Instruction]]
+    """What people wrote, by asin; also of products that are not there."""
+    synthetic: Mapping[str, Instruction]
+    """What a template wrote, by asin; without options: each combination of them becomes a goal."""
     fingerprint: str
     """Of all that is above: equal ones give equal pages and rewards."""
-
-    @cached_property
-    def positions(self) -> Mapping[str, int]:
-        """Place of each asin in `products`."""
-        return {product.asin: place for place, product in enumerate(self.products)}
 
     def find(self, asin: str) -> Product | None:
         """Return a product by its asin, None for none."""
         place = self.positions.get(asin)
         return None if place is None else self.products[place]
+
+
+def catalogue_of(
+    source: str,
+    products: Sequence[Product],
+    human: Mapping[str, Sequence[Instruction]],
+    synthetic: Mapping[str, Instruction],
+) -> Catalogue:
+    """Return products that are all in memory as a catalogue."""
+    positions = {product.asin: place for place, product in enumerate(products)}
+    digest = hashlib.sha256(repr((source, list(products), human, synthetic)).encode())
+    return Catalogue(source, products, positions, human, synthetic, digest.hexdigest())
+
+
+def own_random(name: str) -> random.Random:
+    """Return random numbers of something's own, so that prices and limits are the same in every run and catalogue.
+
+    The original draws them from one unseeded state, so that each of its runs has other ones.
+    """
+    return random.Random(f"webshop {name}")
+
+
+def draw_price(pricing: Sequence[float], draw: random.Random) -> float:
+    """Return what a product costs, in dollars: uniform between lowest and highest, as the original draws it."""
+    return draw.uniform(*pricing) if len(pricing) > 1 else pricing[0]
