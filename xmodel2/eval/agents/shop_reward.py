@@ -6,7 +6,7 @@ Source: WebShop (arXiv 2207.01206), `web_agent_site/engine/goal.py` and `normali
 the ratios of `thefuzz` from 0.20 on.
 """
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rapidfuzz.fuzz import token_set_ratio
@@ -19,16 +19,15 @@ from xmodel2.eval.agents.shop_goals import Goal
 ALIKE = 85
 """Texts whose ratio is above it match, 0 to 100."""
 _LATIN_1 = dict.fromkeys(range(128, 256))
-COLORS = tuple(
-    """
-    alabaster apricot aqua ash asphalt azure banana beige black blue blush bordeaux bronze brown burgundy camel camo
-    caramel champagne charcoal cheetah chestnut chocolate christmas coffee cognac copper coral cranberry cream crystal dark
-    denim eggplant elephant espresso fuchsia gold granite grape graphite grass gray green grey heather indigo ivory ivy
-    khaki lavender lemon leopard light lilac lime magenta maroon mauve merlot midnight mint mocha multicolor mushroom
-    mustard natural navy nude olive orange peach pewter pink plum purple rainbow red rose royal rust sand sapphire seashell
-    silver skull slate steel stone stonewash sunflower tan taupe teal tiger turquoise violet walnut wheat white wine yellow
-    """.split()
-)
+_COLORS = """
+alabaster apricot aqua ash asphalt azure banana beige black blue blush bordeaux bronze brown burgundy camel camo
+caramel champagne charcoal cheetah chestnut chocolate christmas coffee cognac copper coral cranberry cream crystal dark
+denim eggplant elephant espresso fuchsia gold granite grape graphite grass gray green grey heather indigo ivory ivy
+khaki lavender lemon leopard light lilac lime magenta maroon mauve merlot midnight mint mocha multicolor mushroom
+mustard natural navy nude olive orange peach pewter pink plum purple rainbow red rose royal rust sand sapphire seashell
+silver skull slate steel stone stonewash sunflower tan taupe teal tiger turquoise violet walnut wheat white wine yellow
+"""
+COLORS = tuple(_COLORS.split())
 """What colours are reduced to, the first that occurs: "dark red" is "dark", and so is "darkest night"."""
 
 
@@ -52,8 +51,8 @@ class Reward:
     """Share of the nouns in the wanted product's title, 0 to 1."""
 
 
-def reward(product: Product, goal: Goal, bought: Collection[str], nouns: Nouns) -> Reward:
-    """Return the reward for a product bought with options, of which ``bought`` are the values."""
+def reward(product: Product, goal: Goal, bought: Mapping[str, str], nouns: Nouns) -> Reward:
+    """Return the reward for a product; ``bought`` are the values of its options that were chosen, by name."""
     type_reward, query_match, category_match, title_score = _type(product, goal, nouns)
     attributes = _attributes(product, goal)
     options = _options(goal, bought)
@@ -120,6 +119,6 @@ def _attributes(product: Product, goal: Goal) -> int:
     )
 
 
-def _options(goal: Goal, bought: Collection[str]) -> int:
-    values = [base_color(value) for value in bought]
+def _options(goal: Goal, bought: Mapping[str, str]) -> int:
+    values = [base_color(value) for value in bought.values()]
     return sum(any(alike(value, base_color(wanted)) for value in values) for wanted in goal.options)
