@@ -6,6 +6,7 @@ from typing import Annotated, TypeVar
 import tyro
 
 from xmodel2.errors import XmodelError
+from xmodel2.eval.agents.options import AgentOptions
 from xmodel2.eval.model_options import ModelOptions
 
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
@@ -14,6 +15,8 @@ Overrides = Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE"), tyro.
 """``--set KEY=VALUE``, any number of times."""
 Model = Annotated[ModelOptions, tyro.conf.arg(name="model"), tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff]
 """Options of every command that evaluates a model."""
+Agents = Annotated[AgentOptions, tyro.conf.arg(name="agents"), tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff]
+"""Worlds of the agent benchmarks."""
 
 _GROUPS = ("tokenizer", "data")
 """First words that are no command of their own."""

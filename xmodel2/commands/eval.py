@@ -5,8 +5,9 @@ from typing import Any
 
 import tyro
 
-from xmodel2.arguments import Flag, Model
+from xmodel2.arguments import Agents, Flag, Model
 from xmodel2.commands import importing_harness
+from xmodel2.eval.agents.options import MADE_UP
 from xmodel2.eval.model_options import DEFAULTS
 from xmodel2.output import busy, print_evaluation, print_json, print_results, progress_bars
 
@@ -21,22 +22,27 @@ def evaluate(
     seed: int = 1234,
     out: Path | None = None,
     options: Model = DEFAULTS,
+    agents: Agents = MADE_UP,
     unsafe_code: Flag = False,
     overwrite: Flag = False,
     json: Flag = False,
 ) -> None:
-    """Score a model on the report's tables (Tables 2 and 3) or single tasks, as lm-evaluation-harness does; resumable.
+    """Score a model on the report's tables (Tables 2, 3 and 4) or single tasks; resumable.
 
     Example: xmodel2 eval runs/nano --suite commonsense --data-dir data/eval --limit 100
 
     A rival: xmodel2 eval Qwen2.5-1.5B --suite commonsense,reasoning
 
+    The agents: xmodel2 eval runs/nano --suite agents --agents-dir data/eval/agents --limit 20
+
+    What they give without a model: xmodel2 eval oracle --backend baseline --suite agents
+
     A server: xmodel2 eval my-model --backend endpoint --base-url http://localhost:8000/v1 --tasks gsm8k
 
     Args:
         model: run, checkpoint, model directory, hub id, or one of the report's rivals (`xmodel2 rivals`)
-        suite: comma-separated from commonsense, reasoning, and for our runs heldout, questions (their default)
-        tasks: comma-separated single tasks, such as arc_easy, gsm8k, wikitext
+        suite: comma-separated from commonsense, reasoning, agents, and for our runs heldout, questions (their default)
+        tasks: comma-separated single tasks, such as arc_easy, gsm8k, wikitext, hotpotqa
         data_dir: folder of benchmark files (`xmodel2 eval fetch` makes one); default: the Hugging Face Hub
         limit: items a task at most, the first ones, as many of each of its parts
         seed: of the few-shot examples that are drawn
@@ -46,19 +52,21 @@ def evaluate(
         json: print the results as one JSON object
     """
     from xmodel2.errors import XmodelError
-    from xmodel2.eval.tasks import SUITES, resolve
+    from xmodel2.eval.agents.benchmarks import with_folder
+    from xmodel2.eval.tasks import AGENTS, SUITES, resolve
     from xmodel2.files import write_json_atomic
 
     names = _wanted(model, suite, tasks)
     if limit is not None and limit < 1:
         raise XmodelError(f"--limit {limit}: must be 1 or more")
     chosen = resolve([name for name in names if name in SUITES], [task for task in tasks.split(",") if task])
+    worlds = with_folder(agents, data_dir)
     with importing_harness("eval"):
         from xmodel2.eval.evaluation import discard
         from xmodel2.eval.evaluation import evaluate as run_evaluation
         from xmodel2.eval.hub import open_data
         from xmodel2.eval.open_model import default_folder, open_backend
-    data = open_data(data_dir) if chosen else None
+    data = open_data(data_dir) if set(chosen) - set(AGENTS) else None
     extra: dict[str, Any] = {}
     with busy("loading"):
         opened = open_backend(model, options)
@@ -72,7 +80,16 @@ def evaluate(
     transcripts = extra.pop("transcripts", None)
     with progress_bars() as progress:
         results = run_evaluation(
-            opened, chosen, folder, data, limit=limit, seed=seed, progress=progress, insist=unsafe_code, extra=extra
+            opened,
+            chosen,
+            folder,
+            data,
+            limit=limit,
+            seed=seed,
+            progress=progress,
+            insist=unsafe_code,
+            extra=extra,
+            agents=worlds,
         )
     if transcripts:
         write_json_atomic(folder / "transcripts.json", transcripts)
@@ -98,5 +115,5 @@ def _wanted(model: str, suite: str, tasks: str) -> list[str]:
         if name not in allowed:
             raise XmodelError(f"--suite {name!r}: allowed are {', '.join(allowed)}.{nearest(name, allowed)}")
     if not names and not tasks:
-        names = list(RUN_SUITES if ours else SUITES)
+        names = list(RUN_SUITES) if ours else [name for name in SUITES if name != "agents"]
     return names

@@ -60,6 +60,14 @@ class AnswerCache:
             self.flush()
         return [self._known[key] for key in keys]
 
+    def known(self, kind: str, question: Any) -> Any:
+        """Return the answer to one question, None if it was never asked."""
+        return self._known.get(_key(self._model, kind, question))
+
+    def keep(self, kind: str, question: Any, answer: Any) -> None:
+        """Keep the answer to one question."""
+        self._keep(_key(self._model, kind, question), answer, lasting=True)
+
     def _keep(self, key: str, answer: Any, lasting: bool) -> None:
         self._known[key] = answer
         if lasting:

@@ -17,6 +17,11 @@ from typing import Any
 import numpy as np
 
 from xmodel2.errors import XmodelError
+from xmodel2.eval.agents.benchmarks import open_benchmark
+from xmodel2.eval.agents.environment import Benchmark
+from xmodel2.eval.agents.options import MADE_UP, AgentOptions
+from xmodel2.eval.agents.outcome import OUTCOMES
+from xmodel2.eval.agents.runner import AgentRun
 from xmodel2.eval.answer_cache import AnswerCache
 from xmodel2.eval.backend import Backend
 from xmodel2.eval.code_judge import CodeJudge
@@ -27,7 +32,7 @@ from xmodel2.eval.item_page import write_item_page
 from xmodel2.eval.mirror import DataSource, Kept
 from xmodel2.eval.result_files import ITEMS_FOLDER, RESULTS_FILE
 from xmodel2.eval.result_page import write_result_page
-from xmodel2.eval.tasks import SUITES, TASKS
+from xmodel2.eval.tasks import AGENTS, SUITES, TASKS
 from xmodel2.files import alone_in, is_marked, mark_folder, read_json, write_json_atomic, write_text_atomic
 
 _MARK = "eval"
@@ -44,18 +49,24 @@ def evaluate(
     progress: Progress | None = None,
     insist: bool = False,
     extra: dict[str, Any] | None = None,
+    agents: AgentOptions = MADE_UP,
 ) -> dict[str, Any]:
     """Score a model on tasks by our names, write the evaluation's folder, and return results.json.
 
-    ``data`` may be None without tasks; ``extra`` are results of another kind that go beside them.
+    ``data`` may be None without tasks of the harness; ``extra`` are results of another kind that go beside them; ``agents``
+    are the worlds of the agent benchmarks.
     ``seed`` draws few-shot examples (and samples, where a task samples). ``limit`` is of items a task. ``insist`` runs
     generated programs where no isolation can be had.
     Raises `XmodelError` if the folder holds another model's evaluation or is being written, and as tasks, data and model do.
     """
     kept = Kept(data) if data else None
+    worlds: dict[str, Benchmark] = {}
     for name in names:  # before anything is asked, so that hours later nothing is missing
-        assert kept is not None
-        kept.load(TASKS[name])
+        if name in AGENTS:
+            worlds[name] = open_benchmark(name, agents)
+        else:
+            assert kept is not None
+            kept.load(TASKS[name])
     with alone_in(out):
         settings = {"limit": limit, "seed": seed, "data": kept.description if kept else None}
         model = backend.description  # once: it may read all weights for their fingerprint
@@ -64,19 +75,51 @@ def evaluate(
         cache = AnswerCache(out, model["fingerprint"])
         for name in names:
             started = time.perf_counter()
-            judge = CodeJudge(name, cache, insist)
-            assert kept is not None
-            built = build_tasks([name], kept, judge.passes, seed)[name]
-            ran = run_task(built, backend, cache, limit, progress, judge.run if judge.needed else None, seed)
-            _write_items(out, name, ran.items)
-            summary = task_summary(built, ran)
+            if name in worlds:
+                items, summary = _play(worlds[name], backend, cache, out, limit, seed, progress)
+            else:
+                assert kept is not None
+                items, summary = _ask(name, kept, backend, cache, limit, seed, progress, insist)
+            _write_items(out, name, items)
             results["tasks"][name] = {**summary, "seconds": round(time.perf_counter() - started, 2)}
-            results["tasks"] = {task: results["tasks"][task] for task in TASKS if task in results["tasks"]}
+            results["tasks"] = {task: results["tasks"][task] for task in (*TASKS, *AGENTS) if task in results["tasks"]}
             results["suites"] = suite_summaries(results["tasks"])
             write_json_atomic(out / RESULTS_FILE, results)
         if results["tasks"]:
             write_pages(out)
         return results
+
+
+def _ask(
+    name: str,
+    data: Kept,
+    backend: Backend,
+    cache: AnswerCache,
+    limit: int | None,
+    seed: int,
+    progress: Progress | None,
+    insist: bool,
+) -> tuple[Items, dict[str, Any]]:
+    """Run a task of the harness; return its items and its entry in results.json."""
+    judge = CodeJudge(name, cache, insist)
+    built = build_tasks([name], data, judge.passes, seed)[name]
+    ran = run_task(built, backend, cache, limit, progress, judge.run if judge.needed else None, seed)
+    return ran.items, task_summary(built, ran)
+
+
+def _play(
+    benchmark: Benchmark,
+    backend: Backend,
+    cache: AnswerCache,
+    out: Path,
+    limit: int | None,
+    seed: int,
+    progress: Progress | None,
+) -> tuple[Items, dict[str, Any]]:
+    """Play an agent benchmark; return its items and its entry in results.json."""
+    run = AgentRun(benchmark, backend, cache, out, progress)
+    items = run.play(limit, seed)
+    return items, agent_summary(benchmark, items, run.cut)
 
 
 def discard(out: Path) -> None:
@@ -163,8 +206,36 @@ def task_summary(built: BuiltTask, ran: Ran) -> dict[str, Any]:
     return summary
 
 
+def agent_summary(benchmark: Benchmark, items: Items, cut: int) -> dict[str, Any]:
+    """Return an agent benchmark's entry in results.json: what was played, in which world, and how episodes ended."""
+    metric = benchmark.metric
+    examples = benchmark.examples(benchmark.cases[0])
+    parts = dict.fromkeys(item["part"] for item in items)
+    summary = {
+        "metric": metric,
+        "score": _mean(items, metric),
+        "interval": list(mean_interval(np.array([item["scores"][metric] for item in items]))),
+        "items": len(items),
+        "of": benchmark.of,
+        "world": benchmark.world,
+        "made_up": benchmark.of is None,
+        "data_fingerprint": benchmark.fingerprint[:16],
+        "num_fewshot": len(examples.trajectories),
+        "examples": examples.source,
+        "version": None,
+        "cut": cut,
+        "metrics": {name: _mean(items, name) for name in items[0]["scores"]},
+        "mean_steps": float(np.mean([len(item["steps"]) for item in items])),
+        "outcomes": {kind: count for kind in OUTCOMES if (count := sum(item["outcome"] == kind for item in items))},
+    }
+    if len(parts) > 1:
+        summary["parts"] = {name: _part(items, name, metric) for name in parts}
+    return summary
+
+
 def _mean(items: Items, name: str) -> float:
-    return float(np.mean([item["scores"][name] for item in items]))
+    # An episode whose world broke has the headline metric only.
+    return float(np.mean([item["scores"].get(name, 0.0) for item in items]))
 
 
 def _part(items: Items, part: str, metric: str) -> dict[str, Any]:

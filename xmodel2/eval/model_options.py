@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Literal
 
-BackendName = Literal["transformers", "vllm", "endpoint"]
+BackendName = Literal["transformers", "vllm", "endpoint", "baseline"]
 
 
 @dataclass(frozen=True)
@@ -11,7 +11,7 @@ class ModelOptions:
     """How the model is loaded and run."""
 
     backend: BackendName = "transformers"
-    """transformers runs here; endpoint is an OpenAI-compatible server"""
+    """transformers runs here; endpoint is an OpenAI-compatible server; baseline plays the agents without a model"""
     device: str | None = None
     """cpu, cuda, cuda:1 (default: the GPU if there is one)"""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None

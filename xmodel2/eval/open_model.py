@@ -5,6 +5,7 @@ nano-hf                                     a `transformers` directory
 Qwen2.5-1.5B                                one of the report's rivals
 organisation/name                           a repository of the Hugging Face Hub
 anything, with --backend endpoint or vllm   as the server or vLLM names it
+oracle, random, scripted, with --backend baseline   what plays the agents' environments without a model
 """
 
 import hashlib
@@ -17,6 +18,7 @@ from typing import Any, cast
 import torch
 
 from xmodel2.errors import XmodelError, nearest
+from xmodel2.eval.agents.baselines import Baseline
 from xmodel2.eval.backend import Backend
 from xmodel2.eval.engine import Engine
 from xmodel2.eval.model_options import ModelOptions
@@ -49,6 +51,8 @@ def open_backend(model: str, options: ModelOptions | None = None) -> Backend:
     path = Path(model)
     if options.backend == "endpoint":
         return _endpoint(model, options)
+    if options.backend == "baseline":
+        return Baseline(model)
     if is_ours(path) and options.backend == "transformers":
         return _own(path, options)
     location, options = _located(model, options)

@@ -34,6 +34,10 @@ class Question:
 class Dialogue(Protocol):
     """One way of writing episodes."""
 
+    @property
+    def thinks_apart(self) -> bool:
+        """Whether a thought is an action of its own, which no environment is asked about."""
+
     def begin(self, observation: str) -> str:
         """Return the task's text, from the environment's first observation."""
 
@@ -55,6 +59,8 @@ class Dialogue(Protocol):
 
 class Numbered:
     """Thought, action and observation in numbered lines."""
+
+    thinks_apart = False
 
     def begin(self, observation: str) -> str:
         """Return the task on a line."""
@@ -98,6 +104,7 @@ class Commands:
     """Stands before every observation, "\\n" or "\\nObservation: "."""
     think: tuple[str, str]
     """What a thought is between, ("think: ", "") or ("think[", "]")."""
+    thinks_apart: bool = True
 
     def begin(self, observation: str) -> str:
         """Return the first observation; what asks for an action follows."""
