@@ -181,3 +181,9 @@ def test_data_without_a_tokenizer_is_told(recipe: Recipe, small_recipe: Recipe) 
 
 def test_suites_are_their_tasks() -> None:
     assert tasks_of(["gsm8k", "commonsense", "piqa"]) == [*SUITES["commonsense"], "gsm8k"]
+
+
+@pytest.mark.parametrize(("name", "how"), [("agents", "--suite agents"), ("alfworld", "--tasks alfworld")])
+def test_agents_are_played_afterwards(name: str, how: str) -> None:
+    with pytest.raises(XmodelError, match=rf"evaluation\.tasks: '{name}' is not played .*: `xmodel2 eval RUN {how}`"):
+        tasks_of(["piqa", name])

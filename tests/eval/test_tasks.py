@@ -1,4 +1,4 @@
-"""The fifteen tasks of the tables by name, and suites of them."""
+"""The tasks of the tables by name, and suites of them."""
 
 import subprocess
 import sys
@@ -6,10 +6,10 @@ import sys
 import pytest
 
 from xmodel2.errors import XmodelError
-from xmodel2.eval.tasks import SUITES, TASKS, resolve
+from xmodel2.eval.tasks import AGENTS, SUITES, TASKS, resolve
 
 
-def test_suites_are_the_columns_of_tables_2_and_3() -> None:
+def test_suites_are_the_columns_of_tables_2_3_and_4() -> None:
     assert SUITES == {
         "commonsense": (
             "arc_challenge",
@@ -22,7 +22,9 @@ def test_suites_are_the_columns_of_tables_2_and_3() -> None:
             "winogrande",
         ),
         "reasoning": ("gsm8k", "math", "bbh", "mmlu", "humaneval", "mbpp"),
+        "agents": ("hotpotqa", "fever", "alfworld", "webshop"),
     }
+    assert not set(AGENTS) & set(TASKS)  # environments of our own, none of the harness's
     assert {TASKS[name].metric for name in SUITES["commonsense"]} == {"acc"}
     assert {name: (TASKS[name].metric, TASKS[name].num_fewshot) for name in SUITES["reasoning"]} == {
         "gsm8k": ("exact_match", 5),
@@ -38,6 +40,8 @@ def test_suites_are_the_columns_of_tables_2_and_3() -> None:
 def test_names_are_resolved_in_order_each_once() -> None:
     assert resolve(["reasoning"], ["wikitext", "mmlu"]) == [*SUITES["reasoning"], "wikitext"]
     assert resolve([], ["piqa", " sciq"]) == ["piqa", "sciq"]
+    assert resolve(["agents"], ["fever", "piqa"]) == [*AGENTS, "piqa"]
+    assert resolve([], ["webshop"]) == ["webshop"]
     assert resolve() == []
 
 
@@ -45,8 +49,13 @@ def test_names_are_resolved_in_order_each_once() -> None:
     ("suites", "tasks", "message"),
     [
         ([], ["arc_esay"], r"--tasks 'arc_esay': there are arc_challenge, .*\. Did you mean 'arc_easy'\?"),
-        (["comonsense"], [], r"--suite 'comonsense': there are commonsense, reasoning\. Did you mean 'commonsense'\?"),
-        ([], ["xyz"], r"lambada_openai\.$"),
+        (
+            ["comonsense"],
+            [],
+            r"--suite 'comonsense': there are commonsense, reasoning, agents\. Did you mean 'commonsense'\?",
+        ),
+        ([], ["web_shop"], r"--tasks 'web_shop': there are .* Did you mean 'webshop'\?"),
+        ([], ["xyz"], r"lambada_openai, hotpotqa, fever, alfworld, webshop\.$"),
     ],
 )
 def test_an_unknown_name_is_answered_with_the_nearest(suites: list[str], tasks: list[str], message: str) -> None:

@@ -20,7 +20,7 @@ from xmodel2.eval.evaluation import discard, evaluate
 from xmodel2.eval.hub import open_data
 from xmodel2.eval.mirror import Kept
 from xmodel2.eval.result_files import RESULTS_FILE
-from xmodel2.eval.tasks import SUITES, TASKS, resolve
+from xmodel2.eval.tasks import AGENTS, SUITES, TASKS, resolve
 from xmodel2.files import as_path, read_json, sha256_file
 from xmodel2.model import Xmodel2
 from xmodel2.model.convert import as_granite
@@ -69,9 +69,18 @@ class InTraining:
 
 
 def tasks_of(names: Sequence[str]) -> list[str]:
-    """Return the tasks of a recipe's list of tasks and suites. Raises `XmodelError` for an unknown one, with the nearest."""
-    allowed = (*SUITES, *TASKS)
+    """Return the tasks of a recipe's list of tasks and suites.
+
+    Raises `XmodelError` for an unknown one, with the nearest, and for one that is played in an environment.
+    """
+    played = ("agents", *AGENTS)
+    allowed = [name for name in (*SUITES, *TASKS) if name not in played]
     for name in names:
+        if name in played:
+            how = f"xmodel2 eval RUN {'--suite' if name in SUITES else '--tasks'} {name}"
+            raise XmodelError(
+                f"evaluation.tasks: {name!r} is not played while a run trains; play it afterwards: `{how}`"
+            )
         if name not in allowed:
             raise XmodelError(f"evaluation.tasks: {name!r}: there are {', '.join(allowed)}.{nearest(name, allowed)}")
     return resolve([name for name in names if name in SUITES], [name for name in names if name in TASKS])
