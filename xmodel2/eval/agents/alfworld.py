@@ -1,0 +1,194 @@
+"""ALFWorld: household tasks in the real alfworld and TextWorld engine, asked as in ReAct's notebook.
+
+    > go to cabinet 1                   observations are the engine's, without "You arrive at ...";
+    The cabinet 1 is closed.            "Nothing happens." after what can't be done
+    > open cabinet 1                    success: the engine's ``won`` within 49 commands, thoughts among them
+    ...
+    > put mug 1 in/on cabinet 1         ReAct's form; newer games say "move mug 1 to cabinet 1": both are understood
+
+Source: ALFWorld (arXiv 2010.03768), ReAct (arXiv 2210.03629) and its alfworld.ipynb.
+"""
+
+import hashlib
+import json
+import os
+import random
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+from xmodel2.errors import XmodelError
+from xmodel2.eval.agents.alfworld_engine import Fact, Household, require
+from xmodel2.eval.agents.alfworld_games import KINDS, OFFICIAL, UNSEEN, Game, find_split, read_games
+from xmodel2.eval.agents.alfworld_players import Oracle, Random, Scripted
+from xmodel2.eval.agents.dialogue import Commands
+from xmodel2.eval.agents.environment import Benchmark, Case, Examples, Turn
+from xmodel2.eval.agents.few_shot import play_example, react_prompts
+from xmodel2.eval.agents.made_houses import write_houses
+from xmodel2.eval.agents.options import AgentOptions
+
+STEP_LIMIT = 49
+"""ReAct's notebook plays ``range(1, 50)``."""
+METRIC = "success_rate"
+NOTHING = "Nothing happens."
+DIALOGUE = Commands(prompt="\n>", answer="\n", think=("think: ", ""))
+_SEED = 0
+_GAMES_OF_A_KIND = 4
+_EXAMPLES = 2
+_INSTRUCTION = "Do a task in a household, one command after the other. Examples come first.\n"
+_HERE = "\nHere is the task.\n"
+_DATA = "ALFWORLD_DATA"
+_PUT = re.compile(r"put (.+?) (?:in/on|in|on) (.+)")
+_MOVE = re.compile(r"move (.+?) to (.+)")
+_MOVED = re.compile(r"You move the (.+) to the (.+)\.")
+_DONE = {"put": "", "puttwo": "two ", "clean": "clean ", "heat": "hot ", "cool": "cool "}
+
+
+class AlfworldEnvironment:
+    """One game."""
+
+    def __init__(self, game: Game) -> None:
+        self.game = game
+        self._household: Household | None = None
+        self._won = False
+        self._answer = ""
+
+    def reset(self) -> str:
+        """Start the engine, and return the room and the task, without its welcome.
+
+        Raises `XmodelError` naming the file if the engine can't play it.
+        """
+        self._household, self._won, self._answer = None, False, ""  # its library is free for the next
+        try:
+            self._household = Household(self.game.content)
+        except ValueError as error:
+            raise XmodelError(f"{self.game.file}: the engine can't play it ({error}); fetch it again") from None
+        return "\n".join(self._household.intro.split("\n\n")[1:])
+
+    def step(self, action: str) -> Turn:
+        """Do a command."""
+        if self._household is None or self._won:
+            return Turn(NOTHING, float(self._won), self._won, valid=False)
+        commands = self._household.commands()
+        command = action if action in commands else _other_form(action)
+        if command not in commands:
+            return Turn(NOTHING, valid=False)
+        seen = self._household.do(commands[command])
+        if seen.startswith("You arrive at "):
+            seen = seen.partition(". ")[2]
+        elif command != action or action.startswith("put "):
+            seen = _MOVED.sub(r"You put the \1 in/on the \2.", seen)
+        self._answer, self._won = action, self._household.won
+        return Turn(seen, float(self._won), self._won)
+
+    def scores(self) -> dict[str, float]:
+        """Return whether the engine says that it is won."""
+        return {METRIC: float(self._won)}
+
+    @property
+    def answer(self) -> str:
+        """The last command that was done."""
+        return self._answer
+
+    def commands(self) -> list[str]:
+        """Return what can be done now."""
+        return list(self._household.commands()) if self._household else []
+
+    def facts(self) -> set[Fact]:
+        """Return all that is the case, hidden or not."""
+        return set(self._household.facts()) if self._household else set()
+
+
+def _other_form(action: str) -> str:
+    """Return the other way to say that something is put somewhere; other commands as they are.
+
+    >>> _other_form("put mug 1 in/on desk 1")
+    'move mug 1 to desk 1'
+    >>> _other_form("move mug 1 to desk 1")
+    'put mug 1 in/on desk 1'
+    """
+    if put := _PUT.fullmatch(action):
+        return f"move {put[1]} to {put[2]}"
+    if move := _MOVE.fullmatch(action):
+        return f"put {move[1]} in/on {move[2]}"
+    return action
+
+
+def alfworld_benchmark(options: AgentOptions) -> Benchmark:
+    """Return the released games of the unseen split where they are there, else households made by us.
+
+    Raises `XmodelError` if the engine is not installed, or games that were asked for are not there.
+    """
+    require("fast_downward")
+    folder = _folder(options)
+    require("alfworld.agents.utils.misc")
+    if folder:
+        split = find_split(folder)
+        games = read_games(split)
+        world = f"ALFWorld {split.name}, {len(games)} of {OFFICIAL} games"
+    else:
+        games = _made(UNSEEN, _GAMES_OF_A_KIND)
+        world = f"made-up households, seed {_SEED}: {len(games)} games in alfworld's engine"
+    names = tuple(f"react_{kind}_{number}" for kind in KINDS.values() for number in (1, 0))
+    prompts = react_prompts(options.agents_dir, "alfworld_3prompts", names)
+    return Benchmark(
+        name="alfworld",
+        metric=METRIC,
+        step_limit=STEP_LIMIT,
+        dialogue=DIALOGUE,
+        cases=[Case(game.id, game.goal, _target(game), game.kind, game) for game in games],
+        of=OFFICIAL if folder else None,
+        world=world,
+        fingerprint=_fingerprint(games, prompts),
+        examples=lambda case: _examples(case.data.kind, prompts),
+        open=lambda case: AlfworldEnvironment(case.data),
+        players={"oracle": Oracle, "random": Random, "scripted": Scripted},
+    )
+
+
+def _folder(options: AgentOptions) -> Path | None:
+    """Return where games are looked for, None for nowhere."""
+    if options.games:
+        return options.games
+    if options.agents_dir and (options.agents_dir / "alfworld").is_dir():
+        return options.agents_dir / "alfworld"
+    return Path(os.environ[_DATA]) if os.environ.get(_DATA) else None
+
+
+@cache
+def _made(split: str, each: int) -> list[Game]:
+    with tempfile.TemporaryDirectory() as folder:
+        write_houses(Path(folder), _SEED, each, split)
+        return read_games(find_split(Path(folder), split))
+
+
+def _target(game: Game) -> str:
+    if game.kind == "examine":
+        return f"{game.target} in hand, {game.place} on"
+    return f"{_DONE[game.kind]}{game.target} in/on {game.place}"
+
+
+def _examples(kind: str, prompts: Mapping[str, str] | None) -> Examples:
+    if prompts:
+        first, second = prompts[f"react_{kind}_1"], prompts[f"react_{kind}_0"]
+        return Examples(_INSTRUCTION, (first, second + _HERE), "ReAct")
+    return Examples(_INSTRUCTION, _played(kind), "the oracle in made-up households")
+
+
+@cache
+def _played(kind: str) -> tuple[str, ...]:
+    games = [game for game in _made("train", _EXAMPLES) if game.kind == kind]
+    environments = [AlfworldEnvironment(game) for game in games]
+    chance = random.Random(0)
+    texts = [play_example(DIALOGUE, each, Oracle(each, chance), STEP_LIMIT) + "\n" for each in environments]
+    return (*texts[:-1], texts[-1] + _HERE)
+
+
+def _fingerprint(games: Sequence[Game], prompts: Mapping[str, str] | None) -> str:
+    digest = hashlib.sha256()
+    for game in games:
+        digest.update(f"{game.id}\n{game.goal}\n{game.content['pddl_problem']}\n{game.content['grammar']}\n".encode())
+    digest.update(json.dumps(dict(prompts) if prompts else _SEED, sort_keys=True).encode())
+    return digest.hexdigest()

@@ -1,0 +1,137 @@
+"""A household in TextWorld's PDDL engine, with alfworld's names: the optional extra of the agent benchmarks.
+
+State, text and goal are the engine's own. What alfworld's environment works out besides, for every step the text of every
+command and for every start a second translation for a planner, is left out or remembered, which makes it several times faster.
+"""
+
+import os
+import re
+import sys
+import tempfile
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+
+from xmodel2.errors import XmodelError
+
+_HOME = "ALFWORLD_DATA"
+_FREE: list[Any] = []
+"""Copies of the planner's library that no household has. Its state is global: two open households must not share one."""
+
+Fact = tuple[str, ...]
+"""Predicate and names, such as ("inreceptacle", "mug 1", "desk 2"), all lower-case."""
+
+
+def require(module: str) -> Any:
+    """Return a module of alfworld or textworld. Raises `XmodelError` saying how to install it."""
+    try:
+        with _home_left_alone():
+            return import_module(module)
+    except ImportError as error:
+        raise XmodelError(
+            f"alfworld: its engine is not installed ({error}); pip install 'xmodel2[alfworld]', or ask for the other "
+            "three: --tasks hotpotqa fever webshop"
+        ) from None
+
+
+class Household:
+    """One game, from its start. Each has its own state, also beside others in one process."""
+
+    def __init__(self, content: Mapping[str, Any]) -> None:
+        """Load a game. Raises `ValueError` saying what is wrong with it."""
+        downward, logic = require("fast_downward"), require("textworld.envs.pddl.logic")
+        library = _FREE.pop() if _FREE else downward.load_lib()
+        weakref.finalize(self, _FREE.append, library)
+        try:
+            self._logic = logic.GameLogic(content["pddl_domain"], content["grammar"])
+            with _translated_once(downward):
+                self._state = logic.PddlState(library, content["pddl_problem"], self._logic)
+            self._entities = _entities(self._state)
+            self.intro = self._say("#intro#", {})
+        except (Exception, SystemExit) as error:
+            raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
+        self._commands: dict[tuple[str, ...], str] = {}
+
+    @property
+    def won(self) -> bool:
+        """Whether the goal is reached."""
+        return bool(self._state.check_goal())
+
+    def commands(self) -> dict[str, Any]:
+        """Return what can be done now, with the engine's actions."""
+        actions: dict[str, Any] = {}
+        for action in self._state.all_applicable_actions():
+            actions.setdefault(self._command(action), action)
+        return dict(sorted(actions.items()))
+
+    def do(self, action: Any) -> str:
+        """Do one of the actions of `commands`, and return what is seen."""
+        self._state.apply(action)
+        return self._say(action.feedback_rule, action.mapping)
+
+    def facts(self) -> Iterator[Fact]:
+        """Yield all that is the case, hidden or not."""
+        for fact in self._state.facts:
+            yield (fact.name, *(self._entities[argument.name].name.strip() for argument in fact.arguments))
+
+    def _command(self, action: Any) -> str:
+        """The text of a command depends on what its template names alone, so it is derived once for each."""
+        used = set(re.findall(r"\w+", action.command_template))
+        key = (action.name, *(thing.name for place, thing in action.mapping.items() if place.name in used))
+        if key not in self._commands:
+            self._commands[key] = self._say(action.command_template, action.mapping)
+        return self._commands[key]
+
+    def _say(self, rule: str, mapping: Mapping[Any, Any]) -> str:
+        context = {
+            "state": self._state,
+            "facts": list(self._state.facts),
+            "variables": {place.name: self._entities[thing.name] for place, thing in mapping.items()},
+            "mapping": mapping,
+            "entity_infos": self._entities,
+        }
+        return str(self._logic.grammar.derive(rule, context))
+
+
+def _entities(state: Any) -> dict[str, Any]:
+    """Return everything in a household by its id, named as alfworld does: "mug 1"."""
+    info = require("textworld.generator.game").EntityInfo
+    found = {thing.name: info(thing.name, thing.type) for fact in state.facts for thing in fact.arguments}
+    names = require("alfworld.agents.utils.misc").Demangler(game_infos=found)
+    for entity in found.values():
+        entity.name = names.demangle_alfred_name(entity.id)
+        entity.definite, entity.indefinite = "the", "a"
+    return found
+
+
+@contextmanager
+def _translated_once(downward: Any) -> Iterator[None]:
+    """The engine translates a problem twice, the second time for a planner that is not asked here, and changes sys.argv."""
+    translate, argv, translated = downward.pddl2sas, sys.argv, list[Any]()
+
+    def once(domain: str, problem: str, **_: bool) -> Any:
+        if not translated:
+            translated.append(translate(domain, problem))
+        return translated[0]
+
+    downward.pddl2sas = once
+    try:
+        yield
+    finally:
+        downward.pddl2sas, sys.argv = translate, argv
+
+
+@contextmanager
+def _home_left_alone() -> Iterator[None]:
+    """To import alfworld makes the folder $ALFWORLD_DATA, ~/.cache/alfworld by default, and sets the variable."""
+    before = os.environ.get(_HOME)
+    os.environ[_HOME] = tempfile.gettempdir()
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_HOME]
+        else:
+            os.environ[_HOME] = before
