@@ -114,29 +114,44 @@ def print_results(results: dict[str, Any]) -> None:
         )
 
 
+_WORLD = 40  # letters of a world in a table; the whole of it stands below
+
+
 def print_evaluation(results: dict[str, Any], folder: Path) -> None:
     """Print an evaluation's scores by task and suite, with intervals and coverage, and where its pages are."""
+    from xmodel2.eval.agent_tables import endings, origin, played, printable, world_in_short
     from xmodel2.eval.result_tables import is_share
+    from xmodel2.eval.tasks import SUITES
 
     rows: list[Sequence[Any]] = []
     for name, task in results["tasks"].items():
         percent = 100.0 if is_share(task["metric"]) else 1.0
         low, high = (percent * end for end in task["interval"])
-        few = f"{task['num_fewshot']}-shot"
-        cut = f", {task['cut']:,} requests cut" if task["cut"] else ""
-        coverage = f"{task['items']:,} of {task['of']:,}{cut}"
+        few = "" if task.get("num_fewshot") is None else f", {task['num_fewshot']}-shot"
+        items = f"{task['items']:,}" if task.get("of") is None else f"{task['items']:,} of {task['of']:,}"
+        cut = f"{task['cut']:,} requests cut" if task.get("cut") else ""
+        coverage = "; ".join(filter(None, [items, cut, world_in_short(task, _WORLD)]))
         rows.append(
-            (name, f"{task['metric']}, {few}", f"{percent * task['score']:.2f}", f"{low:.2f}..{high:.2f}", coverage)
+            (name, f"{task['metric']}{few}", f"{percent * task['score']:.2f}", f"{low:.2f}..{high:.2f}", coverage)
         )
     for name, suite in results["suites"].items():
         low, high = (100 * end for end in suite["interval"])
-        whole = all(task["items"] == task["of"] for task in results["tasks"].values())
-        missing = (
-            f"without {', '.join(suite['missing'])}" if suite["missing"] else "whole" if whole else "parts of its sets"
+        tasks = [results["tasks"][task] for task in SUITES[name] if task in results["tasks"]]
+        said = [f"without {', '.join(suite['missing'])}"] if suite["missing"] else []
+        if any(task.get("made_up") for task in tasks):
+            said.append("made-up tasks")
+        elif not said:
+            said.append("whole" if all(task["items"] == task["of"] for task in tasks) else "parts of its sets")
+        rows.append(
+            (f"{name}, average", "", f"{100 * suite['average']:.2f}", f"{low:.2f}..{high:.2f}", ", ".join(said))
         )
-        rows.append((f"{name}, average", "", f"{100 * suite['average']:.2f}", f"{low:.2f}..{high:.2f}", missing))
     if rows:
-        _print_rows(results["model"]["name"], ("task", "metric", "score", "95% interval", "items"), rows, wide=True)
+        _print_rows(
+            printable(results["model"]["name"]), ("task", "metric", "score", "95% interval", "items"), rows, wide=True
+        )
+    for name, task in played(results).items():
+        print(f"{name}: {origin(task)}")
+        print(f"{' ' * len(name)}  {endings(task)}")
     print(f"{folder / 'results.html'}" if rows else f"{folder / 'results.json'}")
 
 

@@ -1,7 +1,8 @@
 """A small evaluation, as its folder looks when it has ended."""
 
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,51 @@ def _option_items(answers: str, rights: str, part: str | None = None) -> list[di
 
 
 @pytest.fixture
+def episodes() -> Callable[..., list[dict[str, Any]]]:
+    """Return what makes items of an agent benchmark, one for each outcome given; an observation may be given, too."""
+    return _episodes
+
+
+def _episodes(outcomes: Sequence[str], observation: str = "Milhouse is a character.") -> list[dict[str, Any]]:
+    items = []
+    for number, outcome in enumerate(outcomes):
+        solved = int(outcome == "solved")
+        valid = outcome != "malformed actions"
+        steps = [
+            {
+                **{"step": 1, "thought": "I search for him.", "action": "Search[Milhouse]", "observation": observation},
+                **{"reward": 0.0, "done": False, "valid": True},
+            },
+            {
+                **{
+                    "step": 2,
+                    "thought": "",
+                    "action": "Finish[Nixon]" if valid else "Finish[",
+                    "observation": "Ended.",
+                },
+                **{"reward": float(solved), "done": outcome != "out of steps", "valid": valid},
+            },
+        ]
+        items.append(
+            {
+                **{"id": number, "part": "bridge", "doc_id": f"case-{number}", "prompt": f"Question: {number}?"},
+                **{"options": None, "target": "Nixon", "output": " Finish[Nixon]", "answer": "Nixon"},
+                **{"scores": {"exact_match": float(solved), "f1": float(solved)}, "correct": solved},
+                **{"outcome": outcome, "steps": steps, "error": None},
+            }
+        )
+    return items
+
+
+@pytest.fixture
 def evaluation(tmp_path: Path) -> Callable[..., Path]:
     """Return what writes an evaluation of given items by task into a folder."""
+
+    def played(outcomes: dict[str, int]) -> dict[str, Any]:
+        """Return what the entry of an agent benchmark has beside, and does not have."""
+        world = "made-up encyclopedia, seed 0: 400 articles, 200 questions"
+        said = {"world": world, "made_up": True, "examples": "the oracle in a made-up encyclopedia"}
+        return {**said, "outcomes": outcomes, "mean_steps": 2.0, "of": None, "num_fewshot": 6, "version": None}
 
     def write(name: str, items: dict[str, list[dict[str, Any]]], **changes: Any) -> Path:
         folder = tmp_path / name
@@ -54,6 +98,8 @@ def evaluation(tmp_path: Path) -> Callable[..., Path]:
                 "of": len(rows),
             }
             tasks[task] |= {"num_fewshot": 0, "version": 1.0, "metrics": {metric: score}}
+            if "steps" in rows[0]:
+                tasks[task] |= played(Counter(row["outcome"] for row in rows))
         results = {
             "model": {"name": name, "backend": "transformers", "fingerprint": "0123abcd", "parameters": 12_000_000}
             | {"dtype": "float32", "source": name},

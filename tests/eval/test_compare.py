@@ -127,6 +127,30 @@ def test_what_cannot_be_compared_is_said(evaluation: Evaluation, option_items: I
         compare(a, a)
 
 
+def test_episodes_pair_only_in_one_world_after_the_same_examples(
+    evaluation: Evaluation, episodes: Items, option_items: Items
+) -> None:
+    a = evaluation("a", {"fever": episodes(["solved", "wrong", "wrong"])})
+    b = evaluation("b", {"fever": episodes(["solved", "solved", "out of steps"]), "piqa": option_items("A", "A")})
+    row = compare(a, b)["tasks"]["fever"]
+    assert (row["items"], row["won"], row["lost"], row["test"]) == (3, 1, 0, "McNemar exact")
+    assert row["differ"][0]["id"] == "case-1"
+    for changed in ({"world": "FEVER, 9,999 claims"}, {"examples": "ReAct"}, {"data_fingerprint": "f"}):
+        results = json.loads((b / "results.json").read_text())
+        results["tasks"]["fever"] |= changed
+        other = evaluation(f"other {changed}", {"fever": episodes(["solved", "wrong"])}, tasks=results["tasks"])
+        with pytest.raises(
+            XmodelError, match=r"fever: played (in other worlds, A in made-up .*, B in|with other data)"
+        ):
+            compare(a, other)
+    piqa = evaluation("c", {"fever": episodes(["solved"]), "piqa": option_items("B", "A")}, tasks=results["tasks"])
+    row = compare(piqa, evaluation("d", {"fever": episodes(["wrong"]), "piqa": option_items("A", "A")}))
+    assert row["tasks"]["fever"]["items"] == 0
+    assert row["tasks"]["fever"]["worlds"].keys() == {"a", "b"}
+    assert row["tasks"]["fever"]["other_question"] == [{"part": "bridge", "id": "case-0"}]
+    assert row["overall"]["items"] == 1
+
+
 def test_statistics_match_published_ones() -> None:
     assert mcnemar(0, 0) == 1.0
     assert mcnemar(5, 0) == mcnemar(0, 5) == 0.0625

@@ -69,18 +69,53 @@ def test_a_folder_without_items_is_said(evaluation: Evaluation) -> None:
         write_item_page(evaluation("empty", {}))
 
 
-def test_it_opens_in_a_browser(evaluation: Evaluation, option_items: Items, tmp_path: Path) -> None:
-    folder = hostile_folder(evaluation, option_items)
-    page = write_item_page(folder)
-    assert page.exists()
+def seen_in_a_browser(page: Path, wanted: str, tmp_path: Path) -> str | None:
+    """Return the document after its scripts ran, None where there is no browser."""
     browser = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
-    if browser is None:  # what can be seen without one is in the tests above
-        return
+    if browser is None:
+        return None
     quiet = ("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-sync")
     command = [browser, "--headless", "--no-sandbox", *quiet, f"--user-data-dir={tmp_path / 'browser'}"]
-    dump = ("--virtual-time-budget=20000", "--dump-dom", f"{page.as_uri()}#task=gsm8k&show=wrong")
-    seen = subprocess.run([*command, *dump], capture_output=True, timeout=120, check=True).stdout.decode()
+    dump = ("--virtual-time-budget=20000", "--dump-dom", f"{page.as_uri()}#{wanted}")
+    return subprocess.run([*command, *dump], capture_output=True, timeout=120, check=True).stdout.decode()
+
+
+def test_it_opens_in_a_browser(evaluation: Evaluation, option_items: Items, tmp_path: Path) -> None:
+    page = write_item_page(hostile_folder(evaluation, option_items))
+    assert page.exists()
+    seen = seen_in_a_browser(page, "task=gsm8k&show=wrong", tmp_path)
+    if seen is None:  # what can be seen without one is in the tests above
+        return
     assert "1 of 2 items, 0 correct" in seen
     assert seen.count("<article") == 1
     assert "&lt;img src=x onerror=" in seen
     assert "owned</title>" not in seen
+
+
+def test_episodes_are_transcripts_to_filter_by_how_they_ended(
+    evaluation: Evaluation, episodes: Items, tmp_path: Path
+) -> None:
+    hostile = f"{HOSTILE}\x1b[2J\u202e\ud800{'x' * 10_000}"
+    items = [*episodes(["solved", "malformed actions"]), *episodes(["wrong"], hostile), *episodes(["out of steps"])]
+    items[3]["steps"] = [{**items[3]["steps"][0], "step": number} for number in range(1, 51)]
+    for number, item in enumerate(items):
+        item |= {"id": number, "part": ("bridge", "comparison")[number % 2]}
+    page = write_item_page(evaluation("agent", {"hotpotqa": items}))
+    task = unpacked(page.read_text(encoding="utf-8"))["hotpotqa"]
+    assert [item["id"] for item in task["items"]] == [0, 1, 2, 3]  # parts of these are mixed
+    assert task["items"][2]["steps"] == items[2]["steps"]
+    seen = seen_in_a_browser(page, "task=hotpotqa&outcome=wrong", tmp_path)
+    if seen is None:
+        return
+    assert "1 of 4 items, 0 correct" in seen
+    assert '<option value="malformed actions">malformed actions (1)</option>' in seen
+    assert "&lt;img src=x onerror=" in seen
+    assert "owned</title>" not in seen
+    assert r"\u2028\x00\x1b[2J\u202e\ud800xxx" in seen
+    assert not set("\x00\x1b\u202e") & set(seen)
+    assert re.search(r"<summary>9,\d{3} more characters</summary>", seen)
+    assert '<span class="label">thought</span>' in seen
+    seen = seen_in_a_browser(page, "task=hotpotqa&show=wrong&part=comparison", tmp_path) or ""
+    assert "2 of 4 items" in seen
+    assert seen.count('<span class="verdict wrong">invalid</span>') == 1
+    assert "<summary>35 more steps</summary>" in seen

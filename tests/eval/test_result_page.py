@@ -48,7 +48,7 @@ def test_the_reports_rows_are_as_printed_with_ours_on_top() -> None:
         assert shown[-1].endswith("†") == row.average_differs
     page = result_sections(results(WHOLE))
     assert 'role="note"' not in page
-    assert "No task of the suite reasoning was evaluated." in page
+    assert "<p>Not evaluated: Complex reasoning (Table 3), Agents (Table 4).</p>" in page
 
 
 def test_what_the_report_did_not_measure_is_marked() -> None:

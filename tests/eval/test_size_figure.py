@@ -9,8 +9,8 @@ from xmodel2.eval.paper import PAPER, XMODEL2
 from xmodel2.eval.result_page import sizes
 from xmodel2.eval.size_figure import Point, size_figure
 
-COMMONSENSE, REASONING = (
-    [Point(row.model, sizes()[row.model], row.average) for row in PAPER if row.table == table] for table in (2, 3)
+COMMONSENSE, REASONING, AGENTS = (
+    [Point(row.model, sizes()[row.model], row.average) for row in PAPER if row.table == table] for table in (2, 3, 4)
 )
 OURS = Point("ours <&>", 1.3, 55.0, (54.0, 56.0))
 SVG = "{http://www.w3.org/2000/svg}"
@@ -34,9 +34,18 @@ def names(svg: str) -> dict[str, tuple[float, float, float, float]]:
     return boxes
 
 
-@pytest.mark.parametrize(("rows", "billions"), [(COMMONSENSE, 1.3), (COMMONSENSE, 0.012), (REASONING, 7.0)])
-def test_no_name_is_written_over_another(rows: list[Point], billions: float) -> None:
-    ours = Point("ours <&>", billions, 55.0, (54.0, 56.0))
+@pytest.mark.parametrize(
+    ("rows", "billions", "average"),
+    [
+        (COMMONSENSE, 1.3, 55.0),
+        (COMMONSENSE, 0.012, 55.0),
+        (REASONING, 7.0, 55.0),
+        (AGENTS, 0.012, 0.0),
+        (AGENTS, 1.1, 7.8),
+    ],
+)
+def test_no_name_is_written_over_another(rows: list[Point], billions: float, average: float) -> None:
+    ours = Point("ours <&>", billions, average, (max(0.0, average - 1), average + 1))
     boxes = names(size_figure(rows, XMODEL2, ours, "average, %"))
     assert boxes.keys() == {*(row.name for row in rows), ours.name}
     for name, a in boxes.items():

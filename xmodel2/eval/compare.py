@@ -2,13 +2,15 @@
 
     items of A, items of B --same task, part, number, prompt, options and target--> pairs --> B minus A
 
+Episodes of agents pair only if both were played in the same world, after the same examples.
+
 Right-or-wrong scores: McNemar's exact test. Other scores, and the mean over tasks: sign flips. Intervals: bootstrap of pairs
 within each task. p-values of single tasks are corrected for their number (Holm, 1979).
 """
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +18,14 @@ from typing import Any
 import numpy as np
 
 from xmodel2.errors import XmodelError
+from xmodel2.eval.agent_tables import origin
 from xmodel2.eval.intervals import bootstrap_average
 from xmodel2.eval.paired import flip_p, flipped_means, holm, mcnemar
 from xmodel2.eval.result_files import ITEMS_FOLDER, item_tasks, read_items, read_results
 from xmodel2.eval.tasks import SUITES
 
-Key = tuple[str | None, int]
+Key = tuple[str | None, int | str]
+_SURROUNDINGS = ("world", "data_fingerprint", "examples")  # of agents: not in a prompt, and change what it asks
 
 
 @dataclass(frozen=True)
@@ -72,8 +76,11 @@ def compare(folder_a: Path, folder_b: Path, draws: int = 10_000, seed: int = 0) 
     rows: dict[str, dict[str, Any]] = {}
     compared: dict[str, _Compared] = {}
     for task in common:
-        metric = results[0]["tasks"][task]["metric"]
-        rows[task], pairs = _match(task, metric, *(read_items(folder, task) for folder in folders))
+        entries = [result["tasks"][task] for result in results]
+        worlds = _worlds(*entries)
+        items_a, items_b = (read_items(folder, task) for folder in folders)
+        rows[task], pairs = _match(task, entries[0]["metric"], items_a, items_b, other_world=worlds is not None)
+        rows[task] |= {"worlds": worlds} if worlds else {}
         if pairs is not None:
             flips = flipped_means(pairs.difference, draws, rng)
             rows[task] |= _task(pairs, flips, draws, seed)
@@ -110,12 +117,16 @@ def _mean(tasks: Sequence[_Compared], draws: int, seed: int) -> dict[str, Any]:
 
 
 def _match(
-    task: str, metric: str, items_a: Sequence[dict[str, Any]], items_b: Sequence[dict[str, Any]]
+    task: str,
+    metric: str,
+    items_a: Sequence[dict[str, Any]],
+    items_b: Sequence[dict[str, Any]],
+    other_world: bool = False,
 ) -> tuple[dict[str, Any], _Pairs | None]:
     """Pair the items of a task; return what is said of them, and the scores, None if no pair is left."""
     of_a, of_b = _by_key(items_a), _by_key(items_b)
     both = [key for key in of_a if key in of_b]
-    other_question = [key for key in both if _asked(of_a[key]) != _asked(of_b[key])]
+    other_question = [key for key in both if other_world or _asked(of_a[key]) != _asked(of_b[key])]
     changed = set(other_question)
     same = [key for key in both if key not in changed]
     found = [[_score(of[key], metric, task) for key in same] for of in (of_a, of_b)]
@@ -141,6 +152,13 @@ def _match(
         ],
     }
     return row, _Pairs(np.array(scores[0]), np.array(scores[1]), share) if same else None
+
+
+def _worlds(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, str] | None:
+    """Return what two agents were played in, by side, if it differs."""
+    if ("world" not in a and "world" not in b) or all(a.get(key) == b.get(key) for key in _SURROUNDINGS):
+        return None
+    return {"a": origin(a), "b": origin(b)}
 
 
 def _by_key(items: Sequence[dict[str, Any]]) -> dict[Key, dict[str, Any]]:
@@ -187,6 +205,10 @@ def _task(pairs: _Pairs, flips: np.ndarray, draws: int, seed: int) -> dict[str, 
 
 
 def _why_left_out(row: dict[str, Any]) -> str:
+    if worlds := row.get("worlds"):
+        if worlds["a"] == worlds["b"]:
+            return f"played with other data or settings, though both say {worlds['a']}"
+        return f"played in other worlds, A in {worlds['a']}, B in {worlds['b']}"
     if row["other_question"]:
         return f"{len(row['other_question'])} items with other prompts, such as few-shot examples"
     return f"{row['only_in_a']} items only in the first, {row['only_in_b']} only in the second"

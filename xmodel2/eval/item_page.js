@@ -1,10 +1,16 @@
-// Browse the items of an evaluation: what the model was asked, what it answered, what it got for it.
+// Browse the items of an evaluation: what the model was asked, what it answered or did, what it got for it.
 //
-// Everything a model wrote reaches the page through textContent only. Each task is a gzipped, base64 block, unpacked when it is
-// first looked at. The address after # holds what is shown, so that a view can be linked to.
+// Everything a model wrote reaches the page as text only, characters that cannot be seen written out. Each task is a gzipped,
+// base64 block, unpacked when it is first looked at. The address after # holds what is shown, so that a view can be linked to.
 "use strict";
 
 const PER_PAGE = 20;
+const STEPS_SEEN = 15; // of an episode, and
+const LETTERS_SEEN = 600; // of a text in it, and
+const LINES_SEEN = 10; // what is more is folded, unless it is
+const LITTLE = 120;
+// Control and format characters, lone surrogates and odd line ends; the joiners of scripts and emoji are left alone.
+const UNSEEN = /(?![\n\t\u200c\u200d])[\p{Cc}\p{Cf}\p{Cs}\u2028\u2029]/gu;
 const form = document.getElementById("filters");
 const list = document.getElementById("list");
 const count = document.getElementById("count");
@@ -13,9 +19,17 @@ let shown = 0; // counts calls of show(): one that was overtaken while it unpack
 
 function element(tag, text = "", className = "") {
   const made = document.createElement(tag);
-  made.textContent = text;
+  made.textContent = visible(text);
   if (className) made.className = className;
   return made;
+}
+
+function visible(text) {
+  return text.replace(UNSEEN, (character) => {
+    const code = character.codePointAt(0);
+    const [letter, digits] = code < 0x100 ? ["x", 2] : code < 0x10000 ? ["u", 4] : ["U", 8];
+    return "\\" + letter + code.toString(16).padStart(digits, "0");
+  });
 }
 
 async function unpack(task) {
@@ -30,7 +44,10 @@ async function unpack(task) {
 
 function searchable(item) {
   const options = item.options || [];
-  item.searchable ??= [item.prompt, ...options, item.target, item.output, item.answer].join("\n").toLowerCase();
+  const steps = (item.steps || []).flatMap((step) => [step.thought, step.action, step.observation]);
+  item.searchable ??= [item.prompt, ...options, ...steps, item.target, item.output, item.answer, item.doc_id]
+    .join("\n")
+    .toLowerCase();
   return item.searchable;
 }
 
@@ -50,12 +67,21 @@ function verdict(item) {
   return { 1: "correct", 0: "wrong" }[item.correct] ?? "neither";
 }
 
+// Each outcome with how many items have it, most first.
+function outcomes(items) {
+  const counts = new Map();
+  for (const { outcome } of items) if (outcome) counts.set(outcome, (counts.get(outcome) ?? 0) + 1);
+  const sorted = [...counts].sort((a, b) => b[1] - a[1]);
+  return sorted.map(([name, number]) => [name, `${name} (${number.toLocaleString("en")})`]);
+}
+
 function select(items, wanted) {
   const words = wanted.q.toLowerCase();
   const found = items.filter(
     (item) =>
       (!wanted.part || item.part === wanted.part) &&
       (!wanted.show || verdict(item) === wanted.show) &&
+      (!wanted.outcome || item.outcome === wanted.outcome) &&
       (!wanted.id || String(item.id) === wanted.id) &&
       (!words || searchable(item).includes(words)),
   );
@@ -90,10 +116,57 @@ function optionTable(item) {
   return scroll;
 }
 
+// A text whose end is folded away if it is long.
+function folded(value, className) {
+  const start = value.split("\n", LINES_SEEN).join("\n").slice(0, LETTERS_SEEN);
+  const seen = value.length - start.length < LITTLE ? value : start;
+  const found = element("div", "", className);
+  found.append(element("pre", seen));
+  if (seen.length < value.length) {
+    const rest = element("details");
+    rest.append(element("summary", `${(value.length - seen.length).toLocaleString("en")} more characters`));
+    rest.append(element("pre", value.slice(seen.length)));
+    rest.lastChild.tabIndex = 0; // scrolls, with the keyboard too
+    found.append(rest);
+  }
+  return found;
+}
+
+function stepRow(step) {
+  const row = element("li", "", step.valid ? "step" : "step invalid");
+  const head = element("h3", `step ${step.step}`);
+  if (!step.valid) head.append(element("span", "invalid", "verdict wrong"));
+  head.append(element("span", `reward ${Number(step.reward.toFixed(4))}`));
+  if (step.done) head.append(element("span", "end"));
+  row.append(head);
+  const said = ["thought", "action", "observation"].filter((name) => step[name] || (name === "action" && !step.thought));
+  for (const name of said) row.append(element("span", name, "label"), folded(step[name] || "(nothing)", name));
+  return row;
+}
+
+function transcript(steps) {
+  const found = element("section");
+  found.append(element("h3", steps.length === 1 ? "1 step" : `${steps.length} steps`));
+  const list = (some) => {
+    const rows = element("ol", "", "steps");
+    rows.append(...some.map(stepRow));
+    return rows;
+  };
+  found.append(list(steps.slice(0, STEPS_SEEN)));
+  if (steps.length > STEPS_SEEN) {
+    const rest = element("details");
+    rest.append(element("summary", `${steps.length - STEPS_SEEN} more steps`), list(steps.slice(STEPS_SEEN)));
+    found.append(rest);
+  }
+  return found;
+}
+
 function card(item, prefixes) {
   const article = element("article", "", "sample");
   const heading = element("h2", `${item.part ? item.part + " " : ""}${item.id} `);
   if (item.correct !== null) heading.append(element("span", verdict(item), "verdict " + verdict(item)));
+  if (item.outcome && !["solved", "wrong"].includes(item.outcome)) heading.append(" ", element("span", item.outcome, "verdict"));
+  if (item.steps) heading.append(" ", element("small", String(item.doc_id)));
   article.append(heading);
   if (item.prefix !== undefined) {
     const prefix = prefixes[item.prefix];
@@ -102,11 +175,14 @@ function card(item, prefixes) {
     details.append(element("pre", prefix));
     article.append(details);
   }
-  article.append(text("prompt", item.prompt, "prompt"));
+  article.append(text(item.steps ? "task" : "prompt", item.prompt, "prompt"));
+  if (item.steps) article.append(transcript(item.steps));
+  if (item.error) article.append(text("error of the environment", item.error));
   if (Array.isArray(item.options) && Array.isArray(item.output)) {
     article.append(optionTable(item));
   } else {
-    article.append(text("output", String(item.output), "output"), text("answer", String(item.answer)));
+    article.append(text(item.steps ? "last output" : "output", String(item.output), "output"));
+    article.append(text("answer", item.steps ? item.answer || "(nothing)" : String(item.answer)));
     article.append(text("target", String(item.target)));
   }
   const scores = Object.entries(item.scores).map(([name, value]) => `${name} ${value}`);
@@ -115,9 +191,11 @@ function card(item, prefixes) {
 }
 
 function fill(choice, values, first) {
-  const before = choice.value;
-  choice.replaceChildren(...[["", first], ...values].map(([value, name]) => new Option(name, value)));
+  const before = choice.dataset.wanted ?? choice.value;
+  delete choice.dataset.wanted;
+  choice.replaceChildren(...[["", first], ...values].map(([value, name]) => new Option(visible(name), value)));
   choice.value = values.some(([value]) => value === before) ? before : "";
+  choice.disabled = !values.length;
 }
 
 async function show(page = 0) {
@@ -126,13 +204,11 @@ async function show(page = 0) {
   count.textContent = "unpacking ...";
   const { prefixes, parts, items } = await unpack(task);
   if (call !== shown) return;
-  const wantedPart = form.elements.part.dataset.wanted ?? form.elements.part.value;
-  delete form.elements.part.dataset.wanted;
-  fill(form.elements.part, parts.map((part) => [part, part]), "all parts");
-  form.elements.part.value = parts.includes(wantedPart) ? wantedPart : "";
-  form.elements.part.disabled = !parts.length;
-  const wanted = Object.fromEntries(new FormData(form));
-  wanted.part ??= "";
+  const { part, outcome } = form.elements;
+  fill(part, parts.map((name) => [name, name]), "all parts");
+  fill(outcome, outcomes(items), "all outcomes");
+  outcome.labels[0].hidden = outcome.disabled;
+  const wanted = { part: "", outcome: "", ...Object.fromEntries(new FormData(form)) };
   const found = select(items, wanted);
   const pages = Math.max(1, Math.ceil(found.length / PER_PAGE));
   page = Math.min(Math.max(page, 0), pages - 1);
@@ -165,7 +241,7 @@ function restore() {
     const choice = form.elements[name];
     if ([...choice.options].some((option) => option.value === wanted.get(name))) choice.value = wanted.get(name);
   }
-  form.elements.part.dataset.wanted = wanted.get("part") || "";
+  for (const name of ["part", "outcome"]) form.elements[name].dataset.wanted = wanted.get(name) || "";
   form.elements.q.value = wanted.get("q") || "";
   form.elements.id.value = wanted.get("id") || "";
   return show(Number(wanted.get("page") || 1) - 1);

@@ -1,9 +1,9 @@
-"""items.html: every question of an evaluation with the model's answer, to browse, filter and search; one file, no network.
+"""items.html: every question of an evaluation with the model's answer, or every step of it, to browse, filter and search.
 
     items/TASK.jsonl --beginnings that many prompts share, once--> JSON --> gzip --> base64 in the page --item_page.js--> cards
 
-What a model wrote is hostile: base64 cannot end a script element, the script sets text only, and the page's policy runs no
-other script.
+One file, no network. What a model wrote is hostile: base64 cannot end a script element, the script sets text only and writes
+out characters that cannot be seen, and the page's policy runs no other script.
 """
 
 import base64
@@ -15,6 +15,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from xmodel2.eval.agent_tables import printable
 from xmodel2.eval.result_files import item_tasks, read_items, read_results
 from xmodel2.files import write_text_atomic
 from xmodel2.page import page
@@ -26,19 +27,28 @@ _SCRIPT = Path(__file__).with_name("item_page.js")
 _STYLE = """
 form { display: flex; flex-wrap: wrap; gap: .8rem; align-items: end; position: sticky; top: 0; background: var(--back);
   padding: .6rem 0; border-bottom: 1px solid var(--line); z-index: 1; }
-label { display: block; font-size: .85rem; color: var(--soft); } label[for=q] { flex: 1 1 12rem; }
+label { display: block; font-size: .85rem; color: var(--soft); } label[hidden] { display: none; } label[for=q] { flex: 1 1 12rem; }
 select, input, button { font: inherit; display: block; color: var(--ink); background: var(--card); border: 1px solid var(--line);
   border-radius: 6px; padding: .25rem .5rem; max-width: 22rem; }
 label input { width: 100%; box-sizing: border-box; max-width: none; } #id { width: 6rem; }
 .pages { display: flex; gap: .8rem; align-items: center; margin: .8rem 0; }
 #list { scroll-margin-top: 6rem; }
-article h2 { font-size: 1.05rem; margin: 0 0 .5rem; border: 0; } article section { margin: .6rem 0; }
-.verdict { border-radius: 4px; padding: 0 .4rem; color: #fff; background: #57606a; font-size: .85rem; }
+article h2 { font-size: 1.05rem; margin: 0 0 .5rem; border: 0; overflow-wrap: anywhere; } article section { margin: .6rem 0; }
+article h2 small { color: var(--soft); font-weight: normal; }
+.verdict { display: inline-block; border-radius: 4px; padding: 0 .4rem; color: #fff; background: #57606a; font-size: .85rem; }
 .verdict.correct { background: #1a7f37; } .verdict.wrong { background: #b3261e; }
 article pre { max-height: 22rem; overflow: auto; unicode-bidi: isolate; border-left: 3px solid var(--line); padding-left: .7rem; }
 article .option { text-align: left; white-space: pre-wrap; unicode-bidi: isolate; overflow-wrap: anywhere; }
 article table { width: 100%; margin: 0; table-layout: fixed; } th.mark { width: 7rem; } th.nats, th.share { width: 5.5rem; }
 tr.right { background: color-mix(in srgb, #2da44e 22%, transparent); } tr.chosen td.option { font-weight: 600; }
+.steps { list-style: none; margin: 0; padding: 0; }
+.step { display: grid; grid-template-columns: 6rem minmax(0, 1fr); gap: .2rem .8rem; padding: .5rem .7rem;
+  border-left: 3px solid var(--line); border-bottom: 1px solid var(--line); }
+.step.invalid { border-left-color: #d1242f; background: color-mix(in srgb, #d1242f 9%, transparent); }
+.step h3 { grid-column: 1 / -1; display: flex; flex-wrap: wrap; gap: .2rem .9rem; text-transform: none; letter-spacing: 0; }
+.step .label { color: var(--soft); font-size: .85rem; } .step pre { border: 0; padding: 0; } .step .action pre { font-weight: 600; }
+.step .thought pre { font-family: inherit; font-style: italic; } .step > div > pre { max-height: none; }
+@media (max-width: 40rem) { .step { grid-template-columns: minmax(0, 1fr); } form { position: static; } }
 .scores { color: var(--soft); margin: .4rem 0 0; overflow-wrap: anywhere; }
 """
 
@@ -49,7 +59,7 @@ def write_item_page(folder: Path) -> Path:
     tasks = item_tasks(folder)
     blocks = "\n".join(_block(task, read_items(folder, task)) for task in tasks)
     options = "".join(_option(task, results["tasks"][task]) for task in tasks)
-    name = str(results["model"]["name"])
+    name = printable(str(results["model"]["name"]))
     script = _SCRIPT.read_text(encoding="utf-8")
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'; base-uri 'none'; form-action 'none'"
@@ -78,6 +88,7 @@ def _block(task: str, items: Sequence[dict[str, Any]]) -> str:
             of_part = [{**item, "prompt": item["prompt"][len(prefix) :], "prefix": len(prefixes)} for item in of_part]
             prefixes.append(prefix)
         kept += of_part
+    kept.sort(key=lambda item: item["id"])
     data = {"prefixes": prefixes, "parts": [part for part in parts if part is not None], "items": kept}
     packed = gzip.compress(json.dumps(data, separators=(",", ":")).encode(), mtime=0)
     return f'<script type="text/plain" data-task="{escape(task)}">{base64.b64encode(packed).decode()}</script>'
@@ -108,10 +119,11 @@ def _form(tasks: str) -> str:
 <label for="part">part<select id="part" name="part"><option value="">all parts</option></select></label>
 <label for="show">show<select id="show" name="show"><option value="">all</option><option>correct</option><option>wrong</option>
 <option value="neither">neither</option></select></label>
+<label for="outcome" hidden>outcome<select id="outcome" name="outcome"><option value="">all outcomes</option></select></label>
 <label for="order">order<select id="order" name="order"><option value="">by number</option>
 <option value="surest">surest first</option><option value="least sure">least sure first</option></select></label>
 <label for="q">search<input id="q" name="q" type="search"
-placeholder="in prompt, options, output, answer"></label>
+placeholder="in prompt, options, steps, output, answer"></label>
 <label for="id">number<input id="id" name="id" inputmode="numeric"></label>
 </form>"""
 

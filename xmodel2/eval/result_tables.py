@@ -1,19 +1,25 @@
-"""Tables 2 and 3 with our row on top, before they are HTML or Markdown: every cell says what its number is not.
+"""Tables 2, 3 and 4 with our row on top, before they are HTML or Markdown: every cell says what its number is not.
 
     results.json + the report's rows --> SuiteTable: tasks, our cells with intervals and notes, the report's rows as printed
 
-A number over part of a set, with another metric or another number of examples, carries a note; an average over part of a
-suite stands beside the report's averages over the same tasks.
+A number over part of a set, with another metric or another number of examples, carries a note, and so does every score of an
+agent: the world that it holds in. An average over part of a suite stands beside the report's averages over the same tasks.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from xmodel2.eval.agent_tables import printable, world, world_in_short
 from xmodel2.eval.intervals import average_interval
 from xmodel2.eval.paper import COLUMNS, PAPER, SUITES, Column, PaperRow, table_tasks
 
-TITLES = {"commonsense": "Commonsense (Table 2)", "reasoning": "Complex reasoning (Table 3)"}
+TITLES = {
+    "commonsense": "Commonsense (Table 2)",
+    "reasoning": "Complex reasoning (Table 3)",
+    "agents": "Agents (Table 4)",
+}
+MARKED = "over marked tasks"
 _RAW = ("perplexity", "bits_per_byte", "loss")  # in the name of a metric that is no share
 
 
@@ -43,6 +49,8 @@ class SuiteTable:
     """Our average, and the ends of its interval."""
     paper: Sequence[PaperRow]
     """The report's rows, in its order."""
+    made_up: Sequence[str]
+    """Heads of the columns whose tasks are none of the official ones."""
 
     @property
     def title(self) -> str:
@@ -77,22 +85,25 @@ def suite_table(results: Mapping[str, Any], suite: str) -> SuiteTable | None:
     low, high = said.get("interval") or average_interval(scores, [tasks[task]["interval"] for task in measured])
     mean = said.get("average", sum(scores) / len(scores))
     notes = [f"{len(measured)} of {len(columns)} tasks"] if len(measured) < len(columns) else []
+    made_up = [COLUMNS[task].title for task in measured if tasks[task].get("made_up")]
     if any(ours[task].notes for task in measured):
-        notes.append("over marked tasks")
+        notes.append("over made-up tasks" if made_up else MARKED)
     values = (100 * mean, 100 * low, 100 * high)
     average = Cell(*_percent(*values), tuple(notes))
     paper = [row for row in PAPER if row.table == SUITES[suite]]
-    return SuiteTable(suite, str(results["model"]["name"]), columns, ours, average, measured, values, paper)
+    name = printable(str(results["model"]["name"]))
+    return SuiteTable(suite, name, columns, ours, average, measured, values, paper, made_up)
 
 
 def _cell(column: Column, task: Mapping[str, Any], results: Mapping[str, Any]) -> Cell:
-    notes = [part_of_set(task, results["settings"])]
+    notes = [measured_part(task, results["settings"])]
     if task.get("cut"):
         notes.append(f"{task['cut']:,} requests cut to the model's context")
     if task["metric"] != column.metric:
         notes.append(f"{task['metric']}, the report: {column.metric}")
-    if column.num_fewshot not in (None, task["num_fewshot"]):
+    if column.num_fewshot not in (None, task.get("num_fewshot")):
         notes.append(f"{task['num_fewshot']}-shot, the report: {column.num_fewshot}-shot")
+    notes.append(world_in_short(task))
     return Cell(*shown(task), tuple(note for note in notes if note))
 
 
@@ -107,6 +118,16 @@ def part_of_set(task: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     if of is None:
         return f"{items:,} items{why}" if limit else ""
     return f"{items:,} of {of:,} items{why}" if items != of else ""
+
+
+def measured_part(task: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """Return `part_of_set`, or "" where the task's world says as much.
+
+    >>> measured_part({"items": 100, "of": 7405, "world": "100 of 7,405 questions"}, {"limit": None})
+    ''
+    """
+    part = part_of_set(task, settings)
+    return "" if task.get("of") and part.split(" items")[0] in world(task) else part
 
 
 def is_share(metric: str) -> bool:
