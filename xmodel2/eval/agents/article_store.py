@@ -13,7 +13,7 @@ import os
 import re
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -191,16 +191,14 @@ class ArticleStore:
 def memory_store(articles: Iterable[Article], name: str) -> ArticleStore:
     """Return a store in memory; ``name`` says what it holds."""
     connection = sqlite3.connect(":memory:", check_same_thread=False)
-    _fill(connection, articles, [name], None)
+    _fill(connection, articles, [name])
     return ArticleStore(Path(name), connection)
 
 
-def build_store(
-    articles: Iterable[Article], path: Path, sources: Sequence[str], progress: Callable[[int], None] | None = None
-) -> ArticleStore:
+def build_store(articles: Iterable[Article], path: Path, sources: Sequence[str]) -> ArticleStore:
     """Write a store and open it; of articles with the same title the first is kept, and memory does not grow with their number.
 
-    ``sources`` name where they are from; ``progress`` gets the articles so far. Raises `XmodelError` if there are none.
+    ``sources`` name where they are from. Raises `XmodelError` if there are none.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f".{path.name}.lock")):
@@ -209,7 +207,7 @@ def build_store(
         with writing_atomic(path) as file:
             connection = sqlite3.connect(file.name)
             try:
-                _fill(connection, articles, sources, progress)
+                _fill(connection, articles, sources)
             finally:
                 connection.close()
     return ArticleStore(path)
@@ -222,12 +220,7 @@ def is_store(path: Path) -> bool:
     return head.startswith(b"SQLite format 3\0") and head[68:72] == _APPLICATION.to_bytes(4, "big")
 
 
-def _fill(
-    connection: sqlite3.Connection,
-    articles: Iterable[Article],
-    sources: Sequence[str],
-    progress: Callable[[int], None] | None,
-) -> None:
+def _fill(connection: sqlite3.Connection, articles: Iterable[Article], sources: Sequence[str]) -> None:
     try:
         connection.executescript(f"PRAGMA application_id = {_APPLICATION};{_TABLES}")
     except sqlite3.OperationalError as error:
@@ -251,8 +244,6 @@ def _fill(
         content = json.dumps([title, text, redirects]).encode()
         digest += int.from_bytes(hashlib.blake2b(content, digest_size=16).digest(), "big")
         count += 1
-        if progress and count % 1000 == 0:
-            progress(count)
     if not count:
         raise XmodelError(f"{', '.join(sources)}: no articles")
     connection.execute("CREATE INDEX keys_by_key ON keys(key)")

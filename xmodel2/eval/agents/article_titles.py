@@ -23,6 +23,15 @@ def unescape_title(title: str) -> str:
     return unicodedata.normalize("NFC", _ESCAPED.sub(lambda found: _ESCAPES[found[0]], title).replace("_", " "))
 
 
+def unescape_text(text: str) -> str:
+    """Return a text of FEVER, in which brackets are words, with brackets.
+
+    >>> unescape_text("A film -LRB- of 1997 -RRB- .")
+    'A film (of 1997) .'
+    """
+    return re.sub(r"([(\[{]) | ([)\]}])", r"\1\2", _ESCAPED.sub(lambda found: _ESCAPES[found[0]], text))
+
+
 def clean(text: str) -> str:
     """Return what a model wrote, or a file holds, as a title may be: valid Unicode, one space between words.
 
