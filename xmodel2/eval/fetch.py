@@ -1,10 +1,10 @@
-"""Write a local mirror of the benchmark sets on a machine with a network, for machines without.
+"""Write a local mirror of the harness's benchmark sets on a machine with a network, for machines without.
 
     OUT/arc_easy/test.jsonl.gz ...      one file a split, as `xmodel2.eval.mirror` reads them
     OUT/MANIFEST.json                   rows, bytes, SHA-256 and origin of each, written after it
 
 Every file is written atomically and what is there whole is left as it is: a fetch that was stopped goes on where it was. A
-file that someone changed is not overwritten.
+file that someone changed is not overwritten. What the agent benchmarks need: `xmodel2.eval.agents.fetch_files`.
 """
 
 import gzip
@@ -13,17 +13,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from xmodel2.errors import XmodelError
 from xmodel2.eval.definitions import part_files
 from xmodel2.eval.hub import Hub, data_set
+from xmodel2.eval.manifest import fetching_into, read_manifest, write_record
 from xmodel2.eval.mirror import to_line
 from xmodel2.eval.row_checks import Row
 from xmodel2.eval.tasks import TASKS, Task
-from xmodel2.files import file_record, read_json, write_bytes_atomic, write_json_atomic
-
-MANIFEST = "MANIFEST.json"
+from xmodel2.files import file_record, write_bytes_atomic
 
 
 def fetch(
@@ -35,25 +32,18 @@ def fetch(
     Raises `XmodelError` for a set that cannot be read or is not whole, and for a file in the way that is not ours.
     """
     hub, records = hub or Hub(), dict[str, dict[str, Any]]()
-    out.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(out / ".fetch.lock", timeout=0):
-            for task in map(TASKS.__getitem__, names):
-                for split in task.splits:
-                    name = f"{task.directory}/{split}.jsonl.gz"
-                    records[name] = _fetch_file(task, split, out, name, hub, progress)
-    except Timeout:
-        raise XmodelError(f"{out}: another `xmodel2 eval fetch` writes to it; wait until it is done") from None
+    with fetching_into(out):
+        for task in map(TASKS.__getitem__, names):
+            for split in task.splits:
+                name = f"{task.directory}/{split}.jsonl.gz"
+                records[name] = _fetch_file(task, split, out, name, hub, progress)
     return records
 
 
 def _fetch_file(
     task: Task, split: str, out: Path, name: str, hub: Hub, progress: Callable[[str, int, int], None] | None
 ) -> dict[str, Any]:
-    manifest = read_json(out / MANIFEST) or {"made_by": "xmodel2 eval fetch", "files": {}}
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
-        raise XmodelError(f"{out / MANIFEST}: was not written by `xmodel2 eval fetch`; choose another --out")
-    known, file = manifest["files"].get(name), out / name
+    known, file = read_manifest(out)["files"].get(name), out / name
     if known and file.is_file() and file_record(file).items() <= known.items():
         return dict(known)
     rows = _read(task, split, hub, progress)
@@ -68,8 +58,7 @@ def _fetch_file(
     path, configuration = data_set(task)
     record = {"rows": len(rows), **file_record(file), "data_set": path, "split": split}
     record["configuration"] = "each part" if task.part_fields else configuration
-    manifest["files"][name] = record
-    write_json_atomic(out / MANIFEST, manifest)
+    write_record(out, name, record)
     return record
 
 
