@@ -24,7 +24,8 @@ _GAMES = "https://github.com/alfworld/alfworld/releases/download/0.4.2/json_2.1.
 class AgentFile:
     """One file, or folder, of agent data."""
 
-    benchmark: str
+    benchmarks: tuple[str, ...]
+    """That it is of use to."""
     name: str
     """Below OUT/agents."""
     addresses: tuple[str, ...]
@@ -122,7 +123,7 @@ def _react_prompts(benchmark: str, file: str, rows: int) -> AgentFile:
     convert = _notebook_prompts if kind == "ipynb" else _prompts
     form = Rows(convert, {"name": filled, "prompt": filled})
     target = f"react-prompts/{name.lower()}.jsonl.gz"
-    return AgentFile(benchmark, target, (f"{_REACT}/{file}",), form, rows, "MIT", unit="prompts")
+    return AgentFile((benchmark,), target, (f"{_REACT}/{file}",), form, rows, "MIT", unit="prompts")
 
 
 def _shop_file(
@@ -131,12 +132,12 @@ def _shop_file(
     addresses = (drive_address(drive), f"{_SHOP}/{name}")
     page = f"https://drive.google.com/file/d/{drive}/view"
     form = Same(sha256, rows)
-    return AgentFile("webshop", f"webshop/{name}", addresses, form, rows, "MIT", unit, sha256, name, page, when)
+    return AgentFile(("webshop",), f"webshop/{name}", addresses, form, rows, "MIT", unit, sha256, name, page, when)
 
 
 AGENT_FILES = (
     AgentFile(
-        "hotpotqa",
+        ("hotpotqa",),
         "hotpotqa/dev-simplified.jsonl.gz",
         (f"{_REACT}/data/hotpot_dev_v1_simplified.json",),
         Rows(_picked("question", "answer", "type"), _QUESTION),
@@ -145,7 +146,7 @@ AGENT_FILES = (
         unit="questions",
     ),
     AgentFile(
-        "hotpotqa",
+        ("hotpotqa", "fever"),
         "hotpotqa/dev-distractor.jsonl.gz",
         # Its authors' host, second here, often does not answer.
         (
@@ -160,7 +161,7 @@ AGENT_FILES = (
     ),
     _react_prompts("hotpotqa", "prompts/prompts_naive.json", 8),
     AgentFile(
-        "fever",
+        ("fever",),
         "fever/paper-dev.jsonl.gz",
         (f"{_REACT}/data/paper_dev.jsonl", "https://fever.ai/download/fever/paper_dev.jsonl"),
         Rows(_lines, {"claim": filled, "label": one_of(*_LABELS), "evidence": _evidence}),
@@ -170,7 +171,7 @@ AGENT_FILES = (
     ),
     _react_prompts("fever", "prompts/fever.json", 4),
     AgentFile(
-        "fever",
+        ("fever",),
         "fever/wiki-pages.zip",
         (
             "https://fever.ai/download/fever/wiki-pages.zip",
@@ -184,7 +185,7 @@ AGENT_FILES = (
     ),
     _react_prompts("alfworld", "prompts/alfworld_3prompts.json", 36),
     AgentFile(
-        "alfworld",
+        ("alfworld",),
         "alfworld/json_2.1.1/valid_unseen",
         (_GAMES,),
         Games("valid_unseen"),

@@ -41,7 +41,7 @@ def fetch_agents(
     """
     options = {"", "wiki_pages"} if wiki_pages else {""}
     options.add("all_products" if all_products else "few_products")
-    wanted = [file for file in files if file.benchmark in benchmarks and file.when in options]
+    wanted = [file for file in files if set(file.benchmarks) & set(benchmarks) and file.when in options]
     records, missing = dict[str, dict[str, Any]](), list[str]()
     with fetching_into(out):
         for file in wanted:
