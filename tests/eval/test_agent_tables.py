@@ -78,6 +78,14 @@ def test_a_comparable_average_of_made_up_tasks_is_marked_too() -> None:
     assert '<td class="other">50.00<small>over made-up tasks</small></td>' in page
 
 
+def test_a_player_without_parameters_is_a_line_in_the_figure() -> None:
+    found = results({"fever": entry()})
+    found["model"] |= {"name": "oracle", "backend": "baseline", "parameters": None}
+    page = result_sections(found)
+    assert "oracle, size unknown" in page
+    assert "oracle as an orange line, for it has no known size; not what the report measured." in page
+
+
 def test_endings_are_counted_and_lead_to_the_episodes(evaluation: Evaluation, episodes: Episodes) -> None:
     items = episodes(["solved", "wrong", "out of steps", "out of steps"])
     folder = evaluation("run", {"hotpotqa": items, "fever": episodes(["repeats itself"])})

@@ -88,7 +88,7 @@ def compare(folder_a: Path, folder_b: Path, draws: int = 10_000, seed: int = 0) 
                 compared[task] = _Compared(pairs.difference, flips)
     paired = [task for task, row in rows.items() if row["items"]]
     if not paired:
-        reasons = "; ".join(f"{task}: {_why_left_out(row)}" for task, row in rows.items())
+        reasons = "; ".join(f"{task}: {why_left_out(row)}" for task, row in rows.items())
         raise XmodelError(f"{folders[0]} and {folders[1]} have no item in common ({reasons})")
     for task, p in zip(paired, holm([rows[task]["p"] for task in paired]), strict=True):
         rows[task]["p_holm"] = p
@@ -204,7 +204,8 @@ def _task(pairs: _Pairs, flips: np.ndarray, draws: int, seed: int) -> dict[str, 
     return {**row, "test": "sign flips", "p": flip_p(difference, flips)}
 
 
-def _why_left_out(row: dict[str, Any]) -> str:
+def why_left_out(row: dict[str, Any]) -> str:
+    """Return why items of a task, of which none was compared, were left out."""
     if worlds := row.get("worlds"):
         if worlds["a"] == worlds["b"]:
             return f"played with other data or settings, though both say {worlds['a']}"

@@ -90,7 +90,8 @@ def _block(task: str, items: Sequence[dict[str, Any]]) -> str:
         kept += of_part
     kept.sort(key=lambda item: item["id"])
     data = {"prefixes": prefixes, "parts": [part for part in parts if part is not None], "items": kept}
-    packed = gzip.compress(json.dumps(data, separators=(",", ":")).encode(), mtime=0)
+    # Level 9 takes twice the time of 6 for a hundredth less.
+    packed = gzip.compress(json.dumps(data, separators=(",", ":")).encode(), compresslevel=6, mtime=0)
     return f'<script type="text/plain" data-task="{escape(task)}">{base64.b64encode(packed).decode()}</script>'
 
 

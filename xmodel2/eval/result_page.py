@@ -230,11 +230,17 @@ def _figure(found: SuiteTable, results: Mapping[str, Any]) -> str:
     drawing = size_figure(rows, XMODEL2, ours, f"average of {count} {kind} tasks, %")
     caption = (
         "Average against size (as Figure 1): the report's models with all their parameters, Xmodel-2 in blue, "
-        f"{found.model} in orange with its 95% interval"
-        + ("." if found.whole else f", hollow: {_DIFFERS.lower()}.")
+        f"{found.model} {_drawn(ours)}."
         + (f" All averages are without {_COMMA.join(found.missing)}." if found.missing else "")
     )
     return f'<figure role="img" aria-label="{escape(caption)}">{drawing}<figcaption>{escape(caption)}</figcaption></figure>'
+
+
+def _drawn(ours: Point) -> str:
+    """Return how our average is drawn, and why so."""
+    if ours.billions is None:
+        return "as an orange line, for it has no known size" + ("" if ours.whole else f"; {_DIFFERS.lower()}")
+    return "in orange with its 95% interval" + ("" if ours.whole else f", hollow: {_DIFFERS.lower()}")
 
 
 @cache
