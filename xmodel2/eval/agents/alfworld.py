@@ -62,7 +62,7 @@ class AlfworldEnvironment:
         """
         self._household, self._won, self._answer = None, False, ""  # its library is free for the next
         try:
-            self._household = Household(self.game.content)
+            self._household = Household(**self.game.content, goal=self.game.goal)
         except ValueError as error:
             raise XmodelError(f"{self.game.file}: the engine can't play it ({error}); fetch it again") from None
         return "\n".join(self._household.intro.split("\n\n")[1:])
@@ -189,6 +189,6 @@ def _played(kind: str) -> tuple[str, ...]:
 def _fingerprint(games: Sequence[Game], prompts: Mapping[str, str] | None) -> str:
     digest = hashlib.sha256()
     for game in games:
-        digest.update(f"{game.id}\n{game.goal}\n{game.content['pddl_problem']}\n{game.content['grammar']}\n".encode())
+        digest.update(f"{game.id}\n{game.goal}\n{game.content['problem']}\n{game.content['grammar']}\n".encode())
     digest.update(json.dumps(dict(prompts) if prompts else _SEED, sort_keys=True).encode())
     return digest.hexdigest()

@@ -11,12 +11,14 @@ import tempfile
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
 from xmodel2.errors import XmodelError
 
 _HOME = "ALFWORLD_DATA"
+_ANY_TASK = "ANY TASK"
 _FREE: list[Any] = []
 """Copies of the planner's library that no household has. Its state is global: two open households must not share one."""
 
@@ -39,17 +41,17 @@ def require(module: str) -> Any:
 class Household:
     """One game, from its start. Each has its own state, also beside others in one process."""
 
-    def __init__(self, content: Mapping[str, Any]) -> None:
-        """Load a game. Raises `ValueError` saying what is wrong with it."""
-        downward, logic = require("fast_downward"), require("textworld.envs.pddl.logic")
+    def __init__(self, domain: str, grammar: str, problem: str, goal: str) -> None:
+        """Start a game, whose task is asked for as ``goal`` says. Raises `ValueError` saying what is wrong with it."""
+        downward, states = require("fast_downward"), require("textworld.envs.pddl.logic")
         library = _FREE.pop() if _FREE else downward.load_lib()
         weakref.finalize(self, _FREE.append, library)
         try:
-            self._logic = logic.GameLogic(content["pddl_domain"], content["grammar"])
-            with _translated_once(downward):
-                self._state = logic.PddlState(library, content["pddl_problem"], self._logic)
+            self._logic = _logic(domain, grammar.replace(goal, _ANY_TASK))
+            with _translated_once():
+                self._state = states.PddlState(library, problem, self._logic)
             self._entities = _entities(self._state)
-            self.intro = self._say("#intro#", {})
+            self.intro = self._say("#intro#", {}).replace(_ANY_TASK, goal)
         except (Exception, SystemExit) as error:
             raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
         self._commands: dict[tuple[str, ...], str] = {}
@@ -95,6 +97,12 @@ class Household:
         return str(self._logic.grammar.derive(rule, context))
 
 
+@lru_cache(maxsize=8)
+def _logic(domain: str, grammar: str) -> Any:
+    """To read a grammar takes a third of a start, and games differ in the task alone."""
+    return require("textworld.envs.pddl.logic").GameLogic(domain, grammar)
+
+
 def _entities(state: Any) -> dict[str, Any]:
     """Return everything in a household by its id, named as alfworld does: "mug 1"."""
     info = require("textworld.generator.game").EntityInfo
@@ -106,17 +114,17 @@ def _entities(state: Any) -> dict[str, Any]:
     return found
 
 
+@lru_cache(maxsize=8)
+def _translate(domain: str, problem: str) -> Any:
+    return require("fast_downward.interface").pddl2sas(domain, problem)
+
+
 @contextmanager
-def _translated_once(downward: Any) -> Iterator[None]:
+def _translated_once() -> Iterator[None]:
     """The engine translates a problem twice, the second time for a planner that is not asked here, and changes sys.argv."""
-    translate, argv, translated = downward.pddl2sas, sys.argv, list[Any]()
-
-    def once(domain: str, problem: str, **_: bool) -> Any:
-        if not translated:
-            translated.append(translate(domain, problem))
-        return translated[0]
-
-    downward.pddl2sas = once
+    downward, argv = require("fast_downward"), sys.argv
+    translate = downward.pddl2sas
+    downward.pddl2sas = lambda domain, problem, **_: _translate(domain, problem)
     try:
         yield
     finally:

@@ -34,7 +34,7 @@ KINDS: Mapping[str, str] = MappingProxyType(
 """What ReAct calls each of ALFWorld's task types."""
 DOWNLOAD = "https://github.com/alfworld/alfworld/releases/download/0.4.0/json_2.1.2_tw-pddl.zip"
 _PARTS = ("pddl_domain", "grammar", "pddl_problem")
-_GOAL = re.compile(r"Your task is to: ([^\"\\]*)")
+_GOAL = re.compile(r"Your task is to: ([^\"\\]*[^\"\\.])\.?")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Game:
     """The task as it is asked."""
     file: Path
     content: Mapping[str, str]
-    """``pddl_domain``, ``grammar`` and ``pddl_problem``."""
+    """``domain``, ``grammar`` and ``problem``, for the engine."""
 
 
 def find_split(folder: Path, split: str = UNSEEN) -> Path:
@@ -103,7 +103,7 @@ def _game(file: Path, kind: str, content: Mapping[str, Any]) -> Game:
     goal = _GOAL.search(content["grammar"])
     if goal is None:
         raise XmodelError(f"{file}: its grammar names no task ('Your task is to: ...'); fetch it again")
-    parts = {part: content[part] for part in _PARTS}
+    parts = {part.removeprefix("pddl_"): content[part] for part in _PARTS}
     return Game(f"{folder}/{file.parent.name}", kind, names[1], names[3], goal[1], file, parts)
 
 

@@ -88,7 +88,7 @@ class _Moves:
     def find(self, thing: str, kind: str) -> None:
         """Search for an object."""
         place = self.facts.where(thing)
-        self.think(f"A {kind} may be in or on a {place.rsplit(' ', 1)[0]}, so I look there.")
+        self.think(f"{_a(kind).capitalize()} may be in or on {_a(place.rsplit(' ', 1)[0])}, so I look there.")
         for other in [*self.facts.tried(thing), place]:
             self.reach(other)
 
@@ -101,7 +101,7 @@ class _Moves:
 
 def _examine(moves: _Moves, game: Game) -> None:
     target, lamp = moves.facts.things(game.target)[0], moves.facts.things(game.place)[0]
-    moves.think(f"I must find a {game.target}, take it, and then find the {game.place} and turn it on.")
+    moves.think(f"I must find {_a(game.target)}, take it, and then find the {game.place} and turn it on.")
     moves.take(target, game.target)
     moves.think(f"I have the {game.target}. Now I need the {game.place}.")
     moves.find(lamp, game.place)
@@ -120,7 +120,7 @@ def _bring(moves: _Moves, game: Game) -> None:
         things = [thing for thing in things if facts.where(thing) != goal]
     tool = _TOOL.get(game.kind)
     steps = f"take it, {game.kind} it with the {tool}," if tool else "take it"
-    moves.think(f"I must find a {game.target}, {steps} and put it in or on a {game.place}.")
+    moves.think(f"I must find {_a(game.target)}, {steps} and put it in or on {_a(game.place)}.")
     if game.kind == "puttwo":
         moves.think("Then I must do the same with a second one.")
     for number, thing in enumerate(things[:wanted]):
@@ -134,3 +134,7 @@ def _bring(moves: _Moves, game: Game) -> None:
         moves.think(f"Now I put the {game.target} in or on {goal}.")
         moves.reach(goal)
         moves.do(f"put {thing} in/on {goal}")
+
+
+def _a(kind: str) -> str:
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"

@@ -133,8 +133,8 @@ ROOMS: Mapping[str, Room] = MappingProxyType(
 )
 ROOMS_OF: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "put": ("kitchen", "living room", "bedroom", "bathroom"),
-        "clean": ("kitchen", "bathroom"),
+        "put": ("bathroom", "bedroom", "living room", "kitchen"),
+        "clean": ("bathroom", "kitchen"),
         "heat": ("kitchen",),
         "cool": ("kitchen",),
         "examine": ("living room", "bedroom"),
