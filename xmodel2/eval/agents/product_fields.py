@@ -90,7 +90,7 @@ def read_product(
         attributes=attributes.get(asin, NO_ATTRIBUTES),
         options=_options(entry),
         pricing=pricing,
-        price=draw_price(pricing, own_random(asin)),
+        price=pricing[0] if len(pricing) == 1 else draw_price(pricing, own_random(asin)),
         rating=rating,
         reviews=reviewed,
         image=images[0] if images else "",

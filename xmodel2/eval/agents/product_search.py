@@ -9,6 +9,9 @@ Lucene keeps the lengths of texts in one byte each, so that its scores differ a 
 
 import re
 from array import array
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from zipfile import BadZipFile
 
 import bm25s
 import numpy as np
@@ -16,11 +19,17 @@ import Stemmer
 from bm25s.stopwords import STOPWORDS_EN
 
 from xmodel2.eval.agents.products import Catalogue, Product
+from xmodel2.files import writing_atomic
 
 TOP = 50
 """Products that a search finds."""
 PAGE = 10
 """Products on one page of results."""
+SMALL = 20_000
+"""Products up to which an index is made in less than a minute, and not kept."""
+_FORM = 1
+"""Of kept indices; counts up with every change of what an index of the same products is."""
+_ARRAYS = ("data", "indices", "indptr")
 _WORD = re.compile(r"\w+(?:(?:(?<=[^\W\d_])['’.](?=[^\W\d_])|(?<=\d)[.,'](?=\d))\w+)*")
 """A word by Unicode's rules, which go on over an apostrophe or a full stop inside: "women's", "d.o.n", "3.5", "1,000"."""
 _POSSESSIVE = re.compile(r"['’]s$")
@@ -29,12 +38,19 @@ _POSSESSIVE = re.compile(r"['’]s$")
 class ProductSearch:
     """An index of a catalogue."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
-        self._analysis, self._numbers = Analysis(), dict[str, int]()
-        texts = [array("i", self._numbered(searched_text(product))) for product in catalogue.products]
-        index = bm25s.BM25(k1=0.9, b=0.4, method="lucene")
-        scores = index.build_index_from_ids(list(range(len(self._numbers))), texts, show_progress=False)
-        self._scores, self._places, self._starts = scores["data"], scores["indices"], scores["indptr"]
+    def __init__(self, catalogue: Catalogue, folder: Path | None = None) -> None:
+        """``folder``: where the index of a catalogue above `SMALL` is kept, if it can be written, to be made only once."""
+        self._analysis = Analysis()
+        kept = None
+        if folder is not None and len(catalogue.products) > SMALL:
+            kept = folder / f"search-{_FORM}-{catalogue.fingerprint[:16]}.npz"
+        index = _read(kept) if kept else None
+        if index is None:
+            index = self._index(catalogue.products)
+            if kept:
+                _write(kept, index)
+        self._scores, self._places, self._starts = (index[name] for name in _ARRAYS)
+        self._numbers = {stem: number for number, stem in enumerate(index["stems"].tobytes().decode().split("\n"))}
         self._rank = np.argsort(np.argsort(np.array(list(catalogue.positions)), kind="stable"))
 
     def search(self, query: str) -> list[int]:
@@ -49,8 +65,17 @@ class ProductSearch:
         order = np.lexsort((self._rank[found], -total[found]))
         return found[order[:TOP]].tolist()
 
-    def _numbered(self, text: str) -> list[int]:
-        return [self._numbers.setdefault(stem, len(self._numbers)) for stem in self._analysis(text)]
+    def _index(self, products: Iterable[Product]) -> Mapping[str, np.ndarray]:
+        numbers = dict[str, int]()
+        texts = [
+            array("i", [numbers.setdefault(stem, len(numbers)) for stem in self._analysis(searched_text(product))])
+            for product in products
+        ]
+        scores = bm25s.BM25(k1=0.9, b=0.4, method="lucene").build_index_from_ids(
+            list(numbers.values()), texts, show_progress=False
+        )
+        stems = np.frombuffer("\n".join(numbers).encode(), dtype=np.uint8)
+        return {**{name: scores[name] for name in _ARRAYS}, "stems": stems}
 
 
 class Analysis(dict[str, str]):
@@ -74,3 +99,20 @@ def searched_text(product: Product) -> str:
     """Return the text of a product that searches look at."""
     options = (f"{name}: {', '.join(values)}" for name, values in product.options.items())
     return " ".join((product.title, product.description, *product.bullet_points[:1], *options))
+
+
+def _read(file: Path) -> Mapping[str, np.ndarray] | None:
+    """Return a kept index, None if it is not there or damaged."""
+    try:
+        with np.load(file) as arrays:
+            return {name: arrays[name] for name in (*_ARRAYS, "stems")}
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return None
+
+
+def _write(file: Path, index: Mapping[str, np.ndarray]) -> None:
+    try:
+        with writing_atomic(file) as out:
+            np.savez(out, data=index["data"], indices=index["indices"], indptr=index["indptr"], stems=index["stems"])
+    except OSError:
+        return  # a folder that is read only: the next run makes the index again
