@@ -17,7 +17,7 @@ class Hop:
     """One thing to find out on the way to an answer."""
 
     title: str
-    """Of the article to search, exactly; not needed again where the hop before had the same one."""
+    """Of the article to search, exactly."""
     keyword: str | None
     """To look up, as the fact is not in the first five sentences; the first result has it. None: `search` shows it."""
     fact: str
