@@ -15,6 +15,7 @@ from functools import partial
 from xmodel2.eval.agents.environment import Turn
 from xmodel2.eval.agents.options import PageStyle
 from xmodel2.eval.agents.products import Product
+from xmodel2.eval.agents.shop_goals import Goal
 from xmodel2.eval.agents.shop_pages import (
     BACK,
     BUY,
@@ -34,8 +35,8 @@ from xmodel2.eval.agents.shop_pages import (
     sub_page,
 )
 
-Search = Callable[[str], Sequence[Product]]
-"""What is found, best first."""
+Search = Callable[[str], Sequence[int]]
+"""Places in the catalogue of what is found, best first."""
 Judge = Callable[[Product, Mapping[str, str]], float]
 """Reward, 0 to 1, for a product bought with options."""
 
@@ -43,9 +44,9 @@ Judge = Callable[[Product, Mapping[str, str]], float]
 class ShopEnvironment:
     """One episode."""
 
-    def __init__(self, instruction: str, search: Search, judge: Judge, style: PageStyle) -> None:
-        self.instruction = instruction
-        self._search, self._judge, self._style = search, judge, style
+    def __init__(self, goal: Goal, products: Sequence[Product], search: Search, judge: Judge, style: PageStyle) -> None:
+        self.goal = goal
+        self._products, self._search, self._judge, self._style = products, search, judge, style
         self.reset()
 
     def reset(self) -> str:
@@ -117,12 +118,12 @@ class ShopEnvironment:
 
     def _home(self) -> str:
         self._query, self._sub = "", ""
-        self._found: Sequence[Product] = ()
+        self._found: Sequence[int] = ()
         self._product: Product | None = None
         self._number = 1
         self._options: dict[str, str] = {}
         self._visited: set[str] = set()
-        return self._see(search_page(self.instruction))
+        return self._see(search_page(self.goal.instruction))
 
     def _find(self, query: str) -> str:
         self._query, self._found = query, self._search(query)
@@ -130,10 +131,11 @@ class ShopEnvironment:
 
     def _turn(self, number: int) -> str:
         self._number, self._product, self._sub, self._options = number, None, "", {}
-        return self._see(results_page(self.instruction, self._on_page(), number, len(self._found)))
+        return self._see(results_page(self.goal.instruction, self._on_page(), number, len(self._found)))
 
     def _on_page(self) -> Sequence[Product]:
-        return self._found[(self._number - 1) * PER_PAGE : self._number * PER_PAGE]
+        places = self._found[(self._number - 1) * PER_PAGE : self._number * PER_PAGE]
+        return [self._products[place] for place in places]
 
     def _open(self, product: Product) -> str:
         self._product = product
@@ -143,12 +145,12 @@ class ShopEnvironment:
     def _item(self) -> str:
         assert self._product is not None
         self._sub = ""
-        return self._see(item_page(self.instruction, self._product))
+        return self._see(item_page(self.goal.instruction, self._product))
 
     def _more(self, name: str) -> str:
         assert self._product is not None
         self._sub = name
-        return self._see(sub_page(self.instruction, self._product, name))
+        return self._see(sub_page(self.goal.instruction, self._product, name))
 
     def _choose(self, option: str, value: str) -> str:
         self._options[option] = value
