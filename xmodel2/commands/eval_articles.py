@@ -11,7 +11,7 @@ from xmodel2.output import print_json, progress_bars
 
 
 def eval_articles(
-    files: tyro.conf.Positional[list[Path]], out: Path, overwrite: Flag = False, json: Flag = False
+    files: tyro.conf.Positional[tuple[Path, ...]], out: Path, overwrite: Flag = False, json: Flag = False
 ) -> None:
     """Index articles in one file, which HotpotQA and FEVER search when it is given as --articles.
 
@@ -29,6 +29,8 @@ def eval_articles(
     from xmodel2.eval.agents.open_articles import source_name
 
     start = time.perf_counter()
+    if not files:
+        raise XmodelError("eval articles: name the files of articles, or their folder")
     if out.exists():
         if not out.is_file() or not is_store(out):
             raise XmodelError(

@@ -70,7 +70,7 @@ def test_a_store_is_made_by_the_command_and_opened_by_its_name(
     agents: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "articles.sqlite"
-    eval_articles([agents / "hotpotqa" / "dev-distractor.jsonl.gz"], out, json=True)
+    eval_articles((agents / "hotpotqa" / "dev-distractor.jsonl.gz",), out, json=True)
     record = json.loads(capsys.readouterr().out)
     assert record["articles"] == 2
     assert record["bytes"] == os.path.getsize(out)
@@ -79,9 +79,9 @@ def test_a_store_is_made_by_the_command_and_opened_by_its_name(
     assert opened is not None
     assert opened.fingerprint == record["fingerprint"]
     with pytest.raises(XmodelError, match="already exists; choose another --out, or give --overwrite"):
-        eval_articles([agents / "hotpotqa" / "dev-distractor.jsonl.gz"], out)
+        eval_articles((agents / "hotpotqa" / "dev-distractor.jsonl.gz",), out)
     (tmp_path / "one.jsonl").write_text('{"title": "C", "text": "C is."}\n')
-    eval_articles([tmp_path / "one.jsonl"], out, overwrite=True)
+    eval_articles((tmp_path / "one.jsonl",), out, overwrite=True)
     assert "1 articles" in capsys.readouterr().out
     assert ArticleStore(out).has("C")
     out.rename(agents / "articles.sqlite")
@@ -95,10 +95,12 @@ def test_the_command_overwrites_nothing_else(agents: Path, tmp_path: Path) -> No
     mine.write_text("keep")
     for out in (mine, tmp_path):
         with pytest.raises(XmodelError, match="was not made by `xmodel2 eval articles`"):
-            eval_articles([agents / "hotpotqa" / "dev-distractor.jsonl.gz"], out, overwrite=True)
+            eval_articles((agents / "hotpotqa" / "dev-distractor.jsonl.gz",), out, overwrite=True)
     assert mine.read_text() == "keep"
+    with pytest.raises(XmodelError, match="name the files"):
+        eval_articles((), tmp_path / "new.sqlite")
     with pytest.raises(XmodelError, match="line 1: no article"):
-        eval_articles([agents / "hotpotqa" / "dev-simplified.jsonl"], tmp_path / "new.sqlite")
+        eval_articles((agents / "hotpotqa" / "dev-simplified.jsonl",), tmp_path / "new.sqlite")
     assert not (tmp_path / "new.sqlite").exists()
 
 

@@ -8,6 +8,7 @@ hold all words of what was asked, then those that hold its rarest, best first by
 """
 
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -35,15 +36,15 @@ _MEANINGS = re.compile(r"\bmay (?:also )?refer to\s?:")
 _OPENING = 400
 """Characters at the beginning of an article where that is looked for."""
 _COMMON = 50
-"""Articles that hold a word whose number is kept; of larger stores a thousandth."""
-_ALL_WORDS_ROWS, _ANY_WORD_ROWS = 100_000, 1_000
-"""Articles holding its words that a query may go through; words that are too common are left out, the rarest never."""
+"""A word that so many articles hold is kept with their number."""
+_ALL_WORDS_ROWS, _ANY_WORD_ROWS = 10_000, 1_000
+"""Articles holding its words that a query goes through; common words beyond that are left out, the rarest never."""
 _TABLES = """
 PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE; PRAGMA cache_size = -65536;
 CREATE TABLE about(name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE articles(id INTEGER PRIMARY KEY, title TEXT UNIQUE, text TEXT);
 CREATE TABLE keys(key TEXT, redirect TEXT, id INTEGER);
-CREATE TABLE common(word TEXT, articles INTEGER);
+CREATE TABLE common(word TEXT PRIMARY KEY, articles INTEGER) WITHOUT ROWID;
 CREATE VIRTUAL TABLE words USING fts5(title, text, content='', tokenize='unicode61 remove_diacritics 2');
 CREATE VIRTUAL TABLE counts USING fts5vocab(words, row);
 INSERT INTO words(words, rank) VALUES('rank', 'bm25(10.0, 1.0)');
@@ -104,7 +105,6 @@ class ArticleStore:
             self.sources: list[str] = json.loads(about["sources"])
             if about["format"] != str(FORMAT):
                 raise XmodelError(f"{path}: was made by another version; make it again with `xmodel2 eval articles`")
-            self._counts = dict(self._connection.execute("SELECT word, articles FROM common").fetchall())
         except (sqlite3.Error, KeyError, ValueError):
             what = "is no article store, or a damaged one" if path.is_file() else "no such article store"
             raise XmodelError(f"{path}: {what}; `xmodel2 eval articles FILE ... --out {path}` makes one") from None
@@ -161,31 +161,24 @@ class ArticleStore:
         return (min(rows)[3], min(rows)[2]) if rows else None
 
     def _similar(self, entity: str, without: int | None) -> tuple[str, ...]:
-        words = sorted(query_words(entity), key=lambda word: self._counts.get(word, 0))
+        words = query_words(entity)
+        sql = f"SELECT word, articles FROM common WHERE word IN ({', '.join('?' * len(words))})"
+        counts = dict(self._connection.execute(sql, words).fetchall())
+        words.sort(key=lambda word: counts.get(word, 0))
         found: dict[int, None] = {}
-        for together, most in ((" ", _ALL_WORDS_ROWS), (" OR ", _ANY_WORD_ROWS)):
+        for together, most in ((" ", max(_ALL_WORDS_ROWS, self.articles // 50)), (" OR ", _ANY_WORD_ROWS)):
             if words and len(found) < SIMILAR:
-                query = together.join(f'"{word}"' for word in self._affordable(words, most))
-                rows = self._connection.execute(
-                    "SELECT rowid FROM words WHERE words MATCH ? AND rowid IS NOT ? ORDER BY rank, rowid LIMIT ?",
-                    (query, without, SIMILAR),
-                )
-                found.update((number, None) for (number,) in rows)
-        numbers = list(found)[:SIMILAR]
+                rows = itertools.accumulate(counts.get(word, _COMMON) for word in words)
+                kept = words[: max(1, sum(row <= most for row in rows))]
+                found.update(self._matches(together.join(f'"{word}"' for word in kept), without))
         return tuple(
             self._connection.execute("SELECT title FROM articles WHERE id = ?", (number,)).fetchone()[0]
-            for number in numbers
+            for number in list(found)[:SIMILAR]
         )
 
-    def _affordable(self, words: Sequence[str], most: int) -> list[str]:
-        """Return the rarest words that no more than so many articles hold together, at least one."""
-        kept, rows = list[str](), 0
-        for word in words:
-            rows += self._counts.get(word, _COMMON)
-            if kept and rows > most:
-                break
-            kept.append(word)
-        return kept
+    def _matches(self, query: str, without: int | None) -> list[tuple[int, None]]:
+        sql = "SELECT rowid, NULL FROM words WHERE words MATCH ? AND rowid IS NOT ? ORDER BY rank, rowid LIMIT ?"
+        return self._connection.execute(sql, (query, without, SIMILAR)).fetchall()
 
 
 def memory_store(articles: Iterable[Article], name: str) -> ArticleStore:
@@ -248,8 +241,7 @@ def _fill(connection: sqlite3.Connection, articles: Iterable[Article], sources: 
         raise XmodelError(f"{', '.join(sources)}: no articles")
     connection.execute("CREATE INDEX keys_by_key ON keys(key)")
     connection.execute("INSERT INTO words(words) VALUES('optimize')")
-    least = max(_COMMON, count // 1000)
-    connection.execute("INSERT INTO common SELECT term, doc FROM counts WHERE doc >= ?", (least,))
+    connection.execute("INSERT INTO common SELECT term, doc FROM counts WHERE doc >= ?", (_COMMON,))
     about = {
         "format": FORMAT,
         "articles": count,
