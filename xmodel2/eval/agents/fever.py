@@ -7,7 +7,8 @@ whose title the claim names.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,8 @@ def fever_benchmark(options: AgentOptions, articles: Articles | None = None) -> 
     for number, row in enumerate(rows, 1):
         _check(f"{file}, claim {number}", row)
     articles = articles or needed_articles(options)
-    pages = [_pages(row, articles) for row in rows]
+    has = cache(articles.has)
+    pages = [_pages(row, articles, has) for row in rows]
     order = react_order(len(rows)) if len(rows) == _OFFICIAL else range(len(rows))
     cases = [_case(rows[number], pages[number], number) for number in order if options.uncovered or pages[number]]
     if not cases:
@@ -68,12 +70,12 @@ def _case(row: Mapping[str, Any], pages: Sequence[str], number: int) -> Case:
     return make_case(task, str(number), row["label"])
 
 
-def _pages(row: Mapping[str, Any], articles: Articles) -> list[str]:
+def _pages(row: Mapping[str, Any], articles: Articles, has: Callable[[str], bool]) -> list[str]:
     """Return the titles by which a claim is judged, the fewest that are there and enough; none if they are not there."""
     if row["label"] == "NOT ENOUGH INFO":
         return sorted(articles.titles_in(row["claim"]), key=len)[-1:]
     sets = [list(dict.fromkeys(unescape_title(part[2]) for part in evidence)) for evidence in row["evidence"]]
-    return next((pages for pages in sorted(sets, key=len) if all(articles.has(page) for page in pages)), [])
+    return next((pages for pages in sorted(sets, key=len) if all(map(has, pages))), [])
 
 
 def _check(place: str, row: Mapping[str, Any]) -> None:

@@ -117,4 +117,4 @@ def sentences(text: str) -> Iterator[str]:
 
 
 def _quoted(text: str) -> str:
-    return shorten(" ".join(text.splitlines()))
+    return shorten(" ".join(text.encode("utf-8", "replace").decode().splitlines()))

@@ -21,19 +21,20 @@ _CONCLUSIONS = {
     "NOT ENOUGH INFO": "I cannot tell whether the claim is true.",
 }
 _CAPITAL = r"[A-ZÀ-ÖØ-ÞĀŁŚŠŽ][\w'’.&-]*\w"
-_NAME = re.compile(
-    rf"{_CAPITAL}(?:,? (?:(?:of|the|and|for|in|on|to|a|de|von|van|la|le) ){{0,2}}(?:{_CAPITAL}|\d+))*(?: \([^)]*\))?"
-)
+_NAME = re.compile(rf"{_CAPITAL}(?:,? (?:(?:of|the|for|de|von|van|la|le) ){{0,2}}(?:{_CAPITAL}|\d+))*")
 _YEAR = re.compile(r"\b(?:1[0-9]|20)[0-9]{2}\b")
 _NUMBER = re.compile(r"\b\d[\d,.]*\b")
 _CHOICE = re.compile(r"([^,:?]+?),? or ([^,:?]+)\?")
 _NO_NAME = (
-    "A|Also|An|And|Are|As|At|Before|Between|Both|But|By|Did|Do|Does|During|For|From|Has|Have|He|Her|His|How|In|Is|It|Its|Of|On|She"
+    "A|Also|An|And|Are|As|At|Before|Between|Both|But|By|Did|Do|Does|During|Every|For|From|Has|Have|He|Her|His|How|In|Is|It|Its|Of|On|She"
     "|That|The|There|They|This|To|Was|Were|What|When|Where|Which|Who|Whom|Whose|With"
 )
 """Words with a capital only where a sentence begins."""
 _BEGINNING = re.compile(rf"(?:^|(?<=[.?!] ))(?:{_NO_NAME})\b")
 _EMPTY_WORDS = frozenset(f"{_NO_NAME}|be|been|not|only|or".lower().split("|"))
+_YES_OR_NO = re.compile(r"(?:Are|Were|Is|Was|Do|Does|Did|Has|Have)\b")
+_ASKS_YEAR = re.compile(r"\b(?:year|when)\b")
+_ASKS_NUMBER = re.compile(r"\bhow (?:many|much|long|old|tall|high)\b")
 _NEGATIONS = frozenset(("not", "never", "no", "only", "isn't", "wasn't"))
 
 
@@ -111,21 +112,25 @@ def random_searcher(environment: SearchEnvironment, rng: random.Random) -> Plann
 
 
 def question_rule(environment: SearchEnvironment, rng: random.Random) -> Planned:
-    """Return who searches a question's longest name, looks its other words up, and takes what fits of the best sentence."""
+    """Return who searches the longest name, then a name from the sentence that is most like the question, and takes one there."""
 
     def plan(observation: str) -> Plan:
         question = observation.partition(": ")[2]
-        names = _names(question)
-        name = max(names, key=len, default=question)
+        name = max(_names(question), key=len, default=question)
         text = yield from _search(name)
+        wanted = sorted((word for word in _words(question) if word not in name.lower()), key=len, reverse=True)
         if choice := _CHOICE.search(question):
             answer = max(_names(choice[1]), key=len, default=choice[1].strip())
-        elif re.match(r"(?:Are|Were|Is|Was|Do|Does|Did|Has|Have)\b", question):
+        elif _YES_OR_NO.match(question):
             answer = "yes"
         else:
-            wanted = [word for word in _words(question) if word not in name.lower()]
-            text += yield from _look_up(sorted(wanted, key=len, reverse=True)[:2], text)
-            answer = _fitting(question, _closest(set(wanted), text)) or _fitting(question, text) or name
+            text += yield from _look_up(wanted[:1], text)
+            answer = _fitting(question, _closest(wanted, text)) or _fitting(question, text)
+            if between := _new_name(question, _closest(wanted, text)) or _new_name(question, text):
+                left = [word for word in wanted if word not in text.lower()]
+                more = yield from _search(between)
+                more += yield from _look_up(left[:1], more)
+                answer = _fitting(question, _closest(left, more)) or answer
         yield Move(f"The answer may be {answer}.", f"Finish[{answer}]")
 
     return Planned(plan)
@@ -178,18 +183,25 @@ def _words(text: str) -> list[str]:
     return [word for word in re.findall(r"[\w'’-]{2,}", text.lower()) if word not in _EMPTY_WORDS]
 
 
-def _closest(words: set[str], text: str) -> str:
-    """Return the sentence with most of the words."""
-    return max(sentences(text), key=lambda sentence: sum(word in sentence.lower() for word in words), default="")
+def _closest(words: list[str], text: str) -> str:
+    """Return the sentence with most letters of the words."""
+    return max(
+        sentences(text), key=lambda sentence: sum(len(word) for word in words if word in sentence.lower()), default=""
+    )
 
 
 def _fitting(question: str, text: str) -> str:
     """Return a year, a number or a name that is not in the question, "" if there is none."""
     asked = question.lower()
-    if re.search(r"\b(?:year|when)\b", asked):
-        found = _YEAR.findall(text)
-    elif re.search(r"\bhow (?:many|much|long|old|tall|high)\b", asked):
-        found = _NUMBER.findall(text)
-    else:
-        found = _names(text)
-    return next((name for name in found if name.lower() not in asked), "")
+    if _ASKS_YEAR.search(asked):
+        return next((year for year in _YEAR.findall(text) if year not in asked), "")
+    if _ASKS_NUMBER.search(asked):
+        return next((number for number in _NUMBER.findall(text) if number not in asked), "")
+    return _new_name(question, text)
+
+
+def _new_name(question: str, text: str) -> str:
+    """Return the last name that has a word which the question does not have."""
+    asked = question.lower()
+    new = [name for name in _names(text) if any(word not in asked for word in _words(name))]
+    return new[-1] if new else ""
