@@ -9,7 +9,7 @@ from xmodel2.eval.agents.made_claims import claims
 from xmodel2.eval.agents.made_names import Names
 from xmodel2.eval.agents.made_prose import Page, disambiguation, read_words, write_page
 from xmodel2.eval.agents.made_questions import bridge_questions, comparison_questions
-from xmodel2.eval.agents.made_tasks import MadeArticle, MadeEncyclopedia
+from xmodel2.eval.agents.made_tasks import MadeArticle, MadeEncyclopedia, MadeQuestion
 from xmodel2.eval.agents.made_world import Region, Thing
 
 
@@ -29,12 +29,22 @@ def made_encyclopedia(seed: int = 0) -> MadeEncyclopedia:
         articles=_articles(pages | examples),
         questions=tuple(questions),
         claims=tuple(claims(pages, rng, 80)),
-        example_questions=tuple(bridge_questions(examples, rng, 4, 2) + comparison_questions(examples, rng, 1, 1)),
+        example_questions=_examples(examples, rng),
         example_claims=tuple(claims(examples, rng, 2)),
         fingerprint="",
     )
     text = json.dumps(asdict(made), sort_keys=True)
     return replace(made, fingerprint=hashlib.sha256(text.encode()).hexdigest()[:16])
+
+
+def _examples(pages: dict[Thing, Page], rng: random.Random) -> tuple[MadeQuestion, ...]:
+    """Return eight questions that show all that is to be done: three go by a look-up, and three compare."""
+    bridge = bridge_questions(pages, rng, 9, 6)
+    looked = [question for question in bridge if any(hop.keyword for hop in question.hops)]
+    plain = [question for question in bridge if question not in looked]
+    questions = looked[:3] + plain[:2] + comparison_questions(pages, rng, 1, 2)
+    rng.shuffle(questions)
+    return tuple(questions)
 
 
 def _articles(pages: dict[Thing, Page]) -> tuple[MadeArticle, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 from xmodel2.eval.agents.made_prose import Page, called, relations, say
 from xmodel2.eval.agents.made_questions import Pages, actions, paths
 from xmodel2.eval.agents.made_tasks import Hop, MadeClaim
-from xmodel2.eval.agents.made_world import Thing
+from xmodel2.eval.agents.made_world import LAST_YEAR, Thing
 
 LABELS = ("SUPPORTS", "REFUTES", "NOT ENOUGH INFO")
 
@@ -66,7 +66,7 @@ def _claim(pages: Pages, rng: random.Random, place: _Place, label: str) -> MadeC
         value = rng.choice(others)
     claim = f"{say(kind, name, words, value)}."
     if label == "NOT ENOUGH INFO":
-        said = f"t{claim[1:]}" if claim.startswith("The ") else claim
+        said = f"{claim[0].lower()}{claim[1:]}" if claim.startswith(("The ", "A ", "At ", "Most ")) else claim
         hop = Hop(hop.title, hop.keyword, f"The article does not say whether {said}", "")
     return MadeClaim(claim, label, (*hops, hop))
 
@@ -83,7 +83,7 @@ def _others(pages: Pages, thing: Thing, name: str) -> Iterator[Any]:
     """Yield false values of a fact that nothing else speaks against: of other things of the kind, years a little later."""
     truth, year = thing.facts[name], thing.facts.get("year", 0)
     if isinstance(truth, int) and 1000 < truth < 2100 and "{v:,}" not in relations(thing.kind)[name]["say"]:
-        yield from range(truth + 1, truth + 6)
+        yield from range(truth + 1, min(truth + 6, LAST_YEAR))
         return
     for other in pages:
         value = other.facts.get(name) if other.kind == thing.kind else None

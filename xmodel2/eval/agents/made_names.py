@@ -1,8 +1,27 @@
 """Names for a made-up world: pronounceable, alike within a country, each given once."""
 
 import random
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
+
+
+def correct(text: str) -> str:
+    """Return a text with "an" where it should be.
+
+    >>> correct("a owl and a heron in a 1834 novel")
+    'an owl and a heron in an 1834 novel'
+    """
+    return re.sub(r"\b([Aa]) (?=[aeiouAEIOU]|8|11\b|18\d)(?!uni|one\b|eu|Eu|Uni)", r"\1n ", text)
+
+
+def plural(noun: str) -> str:
+    """Return more than one of a noun.
+
+    >>> [plural(noun) for noun in ("Ferry", "Compass", "Bell")]
+    ['Ferries', 'Compasses', 'Bells']
+    """
+    return f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}es" if noun.endswith("s") else f"{noun}s"
 
 
 class Names:
@@ -21,11 +40,7 @@ class Names:
 
     def town(self, sound: Mapping[str, Any]) -> str:
         """Return such as "Halvestad"."""
-        return self._new(
-            lambda: (
-                self._begin(sound) + self._one(sound["middle"])[: self._rng.choice((0, 2))] + self._one(sound["town"])
-            )
-        )
+        return self._new(lambda: self._begin(sound) + self._one(sound["middle"]) + self._one(sound["town"]))
 
     def short(self, sound: Mapping[str, Any]) -> str:
         """Return such as "Halve", for a river or a title."""
@@ -43,23 +58,28 @@ class Names:
         """Return the title of a book, a film or an album; ``place`` may be in it."""
 
         def make() -> str:
-            adjective, noun, other = self._choose("adjective"), self._choose("noun"), self._choose("noun")
+            adjective = self._choose("adjective")
+            noun, other = self._rng.sample(self._words["noun"], 2)
             forms = (
                 f"The {adjective} {noun}",
-                f"{adjective} {noun}s",
+                f"The {adjective} {plural(noun)}",
+                f"{adjective} {plural(noun)}",
                 f"The {noun} and the {other}",
+                f"Beyond the {noun}",
+                f"A {noun} Without a {other}",
+                f"Goodbye to the {noun}",
+                f"The Year of the {noun}",
+                f"My {adjective} {noun}",
                 f"A {noun} in {place}",
-                f"{noun}s of {place}",
-                f"The {noun} at {place}",
-                f"No {noun} for {place}",
+                f"The {plural(noun)} of {place}",
             )
-            return self._rng.choice(forms)
+            return correct(self._rng.choice(forms))
 
         return self._new(make)
 
     def band(self) -> str:
         """Return such as "The Copper Herons"."""
-        return self._new(lambda: f"The {self._choose('adjective')} {self._choose('noun')}s")
+        return self._new(lambda: f"The {self._choose('adjective')} {plural(self._choose('noun'))}")
 
     def _new(self, make: Callable[[], str]) -> str:
         while (name := make()) in self._given:

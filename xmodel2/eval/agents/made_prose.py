@@ -1,7 +1,6 @@
 """Articles from the facts of a made-up world: plain sentences, and where each fact stands."""
 
 import random
-import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+from xmodel2.eval.agents.made_names import correct
 from xmodel2.eval.agents.made_tasks import Hop, MadeArticle
 from xmodel2.eval.agents.made_world import Thing
 
@@ -30,6 +30,8 @@ def relations(kind: str) -> Mapping[str, Mapping[str, Any]]:
 
 def called(thing: Thing) -> str:
     """Return what a question calls a thing: "the film Halve"."""
+    if thing.kind == "person" and thing.title != thing.name:
+        return f"the {thing.facts['profession']} {thing.name}"
     return str(read_words("made_articles.toml")[thing.kind]["anchor"]).format(name=thing, **thing.facts)
 
 
@@ -42,15 +44,6 @@ def say(kind: str, relation: str, about: str, value: Any) -> str:
 def written(kind: str, relation: str, value: Any) -> str:
     """Return a value as the article writes it."""
     return f"{value:,}" if "{v:,}" in relations(kind)[relation]["say"] else str(value)
-
-
-def correct(text: str) -> str:
-    """Return a text with "an" where it should be.
-
-    >>> correct("a owl and a heron in a 1834 novel")
-    'an owl and a heron in an 1834 novel'
-    """
-    return re.sub(r"\b([Aa]) (?=[aeiouAEIOU]|8|11\b|18\d)(?!uni|one\b|eu|Eu|Uni)", r"\1n ", text)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import combinations, islice, zip_longest
 from typing import Any
 
-from xmodel2.eval.agents.made_prose import Page, called, correct, relations, written
+from xmodel2.eval.agents.made_names import correct
+from xmodel2.eval.agents.made_prose import Page, called, relations, written
 from xmodel2.eval.agents.made_tasks import Hop, MadeQuestion
 from xmodel2.eval.agents.made_world import Thing
 
@@ -114,7 +115,8 @@ def _comparisons(
         if (a == b) == equal:
             winner = one.thing if form != "same" and (a > b) == (form == "more") else other.thing
             answer = str(winner) if form != "same" else "yes" if equal else "no"
-            question = str(relations(one.thing.kind)[name][form]).format(a=one.thing, b=other.thing)
+            names = [called(page.thing) if page.thing.kind == "person" else page.thing.name for page in (one, other)]
+            question = str(relations(one.thing.kind)[name][form]).format(a=names[0], b=names[1])
             yield MadeQuestion(question, answer, "comparison", (one.hops[name], other.hops[name]))
 
 

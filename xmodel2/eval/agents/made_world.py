@@ -11,7 +11,7 @@ from typing import Any
 from xmodel2.eval.agents.made_names import Names
 
 _NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
-_LAST_YEAR = 2020
+LAST_YEAR = 2020
 
 
 class Small(int):
@@ -60,7 +60,7 @@ class Region:
             self.people[profession] = [self._person(profession, first, last) for _ in range(count * size)]
         self._companies = [self._company() for _ in range(4 * size)]
         self._make(size)
-        self._share_names(2 * size)
+        self._share_names(3 * size)
         for work in [thing for thing in self.things if thing.kind in ("film", "book")]:
             maker = work.facts["director" if work.kind == "film" else "author"]
             maker.facts["known"] = work
@@ -111,10 +111,10 @@ class Region:
             instrument=self._draw("instrument"), hobby=self._draw("hobby"), siblings=self._small(2, 6),
             work=self._pick(work).format(**who))  # fmt: skip
         if dead:
-            facts["died"] = min(born + self._rng.randrange(64, 92), _LAST_YEAR)
-        if born + 40 < _LAST_YEAR:
+            facts["died"] = min(born + self._rng.randrange(64, 92), LAST_YEAR)
+        if born + 40 < LAST_YEAR:
             prize_year = born + self._rng.randrange(38, 62)
-            facts |= {"prize": self._draw("prize"), "prizeyear": min(prize_year, _LAST_YEAR - 1)}
+            facts |= {"prize": self._draw("prize"), "prizeyear": min(prize_year, LAST_YEAR - 1)}
         return self._add("person", self._names.person(self._sounds[country], woman), **facts)
 
     def _company(self) -> Thing:
@@ -140,7 +140,7 @@ class Region:
     def _film(self) -> Thing:
         director, year = self._maker("film director", 26, 58)
         return self._add("film", self._names.title(self._pick(self.towns).name), director=director, year=year,
-            genre=self._draw("genre_film" if year < 1930 else "genre_sound_film"), plot=self._draw("plot_film"),
+            genre=self._draw("genre_film"), plot=self._draw("plot_film"),
             lead=self._grown("actor", year), music=self._grown("composer", year), place=self._pick(self.towns),
             length=self._rng.randrange(62, 190), copies=self._rng.randrange(14, 90),
             colour=self._draw("colour"))  # fmt: skip
@@ -153,7 +153,7 @@ class Region:
         return self._add("band", self._names.band(), were="were", town=town, country=town.facts["country"], year=year,
             nation=town.facts["country"].facts["people"], genre=self._draw("genre_band"), singer=singer,
             members=self._small(3, 9), label=self._pick(labels), named=self._draw("named"), venue=self._draw("venue"),
-            end=end if end < _LAST_YEAR else None, van=self._draw("colour"))  # fmt: skip
+            end=end if end < LAST_YEAR else None, van=self._draw("colour"))  # fmt: skip
 
     def _album(self, band: Thing) -> Thing:
         year = band.facts["year"] + self._rng.randrange(1, 12)
@@ -204,7 +204,7 @@ class Region:
         founder = self._pick(self.people["singer"] + self.people["novelist"])
         name = f"{self._names.short(self._sounds[town.facts['country']])} {self._draw('festival')}"
         return self._add("festival", name, town=town, month=self._draw("month"), subject=self._draw("subject"),
-            year=min(founder.facts["born"] + self._rng.randrange(25, 55), _LAST_YEAR), founder=founder,
+            year=min(founder.facts["born"] + self._rng.randrange(25, 55), LAST_YEAR), founder=founder,
             days=self._small(2, 10), visitors=self._rng.randrange(1_500, 60_000, 100), opening=self._draw("opening"),
             prize=self._draw("reward"))  # fmt: skip
 
@@ -220,11 +220,13 @@ class Region:
         """Let things of different kinds have the same name, so that it does not say which article is meant."""
         for _ in range(count):
             name = self._names.short(self._sounds[self._pick(self.countries)])
-            kinds = self._rng.sample(
-                ("film", "book", "album", "ship", "band", "river", "dance"), self._rng.choice((2, 3))
-            )
-            for kind in kinds:
-                thing = self._pick([t for t in self.things if t.kind == kind and t.title == t.name])
+            free: dict[str, list[Thing]] = {kind: [] for kind in _SHARING}
+            for thing in self.things:
+                if thing.kind in free and thing.title == thing.name:
+                    free[thing.kind].append(thing)
+            kinds = [kind for kind in free if free[kind]]
+            for kind in self._rng.sample(kinds, min(len(kinds), self._rng.choice((2, 3)))):
+                thing = self._pick(free[kind])
                 thing.name, thing.title = name, f"{name} ({kind})"
                 if kind == "band":
                     thing.facts["were"] = "was"
@@ -239,7 +241,7 @@ class Region:
     def _maker(self, profession: str, youngest: int, oldest: int) -> tuple[Thing, int]:
         """Return one of a profession, each in turn, and a year in which they were of an age."""
         person = self._deal(profession, self.people[profession])
-        last = min(oldest, person.facts.get("died", _LAST_YEAR) - person.facts["born"])
+        last = min(oldest, person.facts.get("died", LAST_YEAR) - person.facts["born"])
         return person, person.facts["born"] + self._rng.randrange(youngest, max(youngest + 1, last))
 
     def _grown(self, profession: str, year: int) -> Thing | None:
@@ -259,8 +261,6 @@ class Region:
 
     def _draw(self, word: str) -> Any:
         """Return the next of a shuffled list, so that all are used about as often."""
-        if word == "genre_sound_film":
-            return self._deal(word, [genre for genre in self._words["genre_film"] if genre != "silent"])
         return self._deal(word, self._words[word])
 
     def _deal(self, word: str, values: Sequence[Any]) -> Any:
@@ -283,3 +283,6 @@ _PEOPLE = {
     "botanist": (1780, 1920, 1),
 }
 """By profession: years of birth, and how many a country has."""
+
+_SHARING = ("film", "book", "album", "ship", "band", "river", "dance")
+"""Kinds of things that may have the same name."""
