@@ -135,8 +135,8 @@ def test_the_layout_is_what_the_benchmarks_read(web: StandInWeb, tmp_path: Path)
         **{"title": ["A", "B"], "sentences": [["A is one.", " It is."], ["B is two."]]}
     }
     assert read_rows(agents / "react-prompts/webshop.jsonl.gz") == [
-        {"name": "prompt1", "prompt": "Webshop \nAction: click[Buy Now]\n"},
-        {"name": "prompt1_actonly", "prompt": "b\n"},
+        {"name": "react", "prompt": "Webshop \nAction: click[Buy Now]\n"},
+        {"name": "act", "prompt": "b\n"},
     ]
 
     web.asked.clear()

@@ -86,7 +86,7 @@ def _columns(pairs: list[list[Any]], *names: str) -> dict[str, list[Any]]:
 
 
 def _notebook_prompts(content: bytes) -> list[Row]:
-    """Return the texts that ReAct's notebook of WebShop names; its code is read, not run."""
+    """Return the texts of ReAct's notebook of WebShop; its code is read, not run."""
     prompts = []
     for cell in json.loads(content)["cells"]:
         source = "".join(cell["source"])
@@ -96,7 +96,7 @@ def _notebook_prompts(content: bytes) -> list[Row]:
             match node:
                 case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant(value=str(prompt))):
                     if name in _SHOP_PROMPTS:
-                        prompts.append({"name": name, "prompt": prompt})
+                        prompts.append({"name": _SHOP_PROMPTS[name], "prompt": prompt})
     return prompts
 
 
@@ -113,7 +113,8 @@ def _evidence(value: Any, row: Row) -> str | None:
     return None if isinstance(value, list) else "a list"
 
 
-_SHOP_PROMPTS = ("prompt1", "prompt1_actonly")
+_SHOP_PROMPTS = {"prompt1": "react", "prompt1_actonly": "act"}
+"""What the notebook calls them, and what is made of it."""
 _LABELS = ("SUPPORTS", "REFUTES", "NOT ENOUGH INFO")
 _QUESTION: dict[str, Check] = {"question": filled, "answer": filled, "type": text}
 
