@@ -136,14 +136,17 @@ def test_hostile_commands_do_nothing(games):
 
 
 def test_one_household_after_the_other_needs_few_copies_of_the_library(games, monkeypatch):
-    import fast_downward
+    from fast_downward import interface
 
-    load, loaded = fast_downward.load_lib, []
-    monkeypatch.setattr(fast_downward, "load_lib", lambda: loaded.append(1) or load())
+    load, loaded = interface.load_lib, []
+    monkeypatch.setattr(
+        interface, "load_lib", lambda: loaded.append(Path(interface.DOWNWARD_LIB_PATH).stat().st_size) or load()
+    )
     monkeypatch.setattr(alfworld_engine, "_FREE", [])
     for _ in range(6):
         AlfworldEnvironment(games["examine"]).reset()
     assert 1 <= len(loaded) <= 3  # the engine's parser keeps hold of the last one for a while
+    assert max(loaded) < 4 * 2**20  # each copy lies in the temporary folder as long as it is used
 
 
 def test_the_engine_leaves_the_process_as_it_was(games, monkeypatch):

@@ -6,6 +6,7 @@ command and for every start a second translation for a planner, is left out or r
 
 import os
 import re
+import struct
 import sys
 import tempfile
 import weakref
@@ -13,12 +14,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from xmodel2.errors import XmodelError
 
 _HOME = "ALFWORLD_DATA"
 _ANY_TASK = "ANY TASK"
+_PLAIN = re.compile(r"(?:[\w /]|\{\w+\})+")
+"""A command's template that the grammar would only put names into."""
 _FREE: list[Any] = []
 """Copies of the planner's library that no household has. Its state is global: two open households must not share one."""
 
@@ -43,8 +47,8 @@ class Household:
 
     def __init__(self, domain: str, grammar: str, problem: str, goal: str) -> None:
         """Start a game, whose task is asked for as ``goal`` says. Raises `ValueError` saying what is wrong with it."""
-        downward, states = require("fast_downward"), require("textworld.envs.pddl.logic")
-        library = _FREE.pop() if _FREE else downward.load_lib()
+        states = require("textworld.envs.pddl.logic")
+        library = _FREE.pop() if _FREE else _load_library()
         weakref.finalize(self, _FREE.append, library)
         try:
             self._logic = _logic(domain, grammar.replace(goal, _ANY_TASK))
@@ -83,7 +87,11 @@ class Household:
         used = set(re.findall(r"\w+", action.command_template))
         key = (action.name, *(thing.name for place, thing in action.mapping.items() if place.name in used))
         if key not in self._commands:
-            self._commands[key] = self._say(action.command_template, action.mapping)
+            if _PLAIN.fullmatch(action.command_template):
+                names = {place.name: self._entities[thing.name].name for place, thing in action.mapping.items()}
+                self._commands[key] = action.command_template.format(**names)
+            else:
+                self._commands[key] = self._say(action.command_template, action.mapping)
         return self._commands[key]
 
     def _say(self, rule: str, mapping: Mapping[Any, Any]) -> str:
@@ -95,6 +103,29 @@ class Household:
             "entity_infos": self._entities,
         }
         return str(self._logic.grammar.derive(rule, context))
+
+
+def _load_library() -> Any:
+    """Load a new copy of the planner's library: 1 MiB of its file; the other 31, for debuggers, would fill the temp folder."""
+    interface = require("fast_downward.interface")
+    whole = interface.DOWNWARD_LIB_PATH
+    with tempfile.TemporaryDirectory() as folder:
+        lean = Path(folder) / Path(whole).name
+        lean.write_bytes(_loaded_part(Path(whole).read_bytes()))
+        interface.DOWNWARD_LIB_PATH = str(lean)
+        try:
+            return interface.load_lib()
+        finally:
+            interface.DOWNWARD_LIB_PATH = whole
+
+
+def _loaded_part(library: bytes) -> bytes:
+    """Return a shared library up to the end of its last segment, if it is a 64-bit ELF file, as Linux has."""
+    if library[:5] != b"\x7fELF\x02":
+        return library
+    (table,), (size, number) = struct.unpack_from("<Q", library, 32), struct.unpack_from("<HH", library, 54)
+    segments = [struct.unpack_from("<8xQ16xQ", library, table + size * i) for i in range(number)]
+    return library[: max(offset + length for offset, length in segments)]
 
 
 @lru_cache(maxsize=8)

@@ -18,6 +18,8 @@ from typing import Any
 from xmodel2.errors import XmodelError
 
 GAME_FILE = "game.tw-pddl"
+TASK_FILE = "traj_data.json"
+"""Beside each game; alfworld's own environment reads its ``task_type``."""
 UNSEEN = "valid_unseen"
 OFFICIAL = 134
 """Games of the unseen split (arXiv 2010.03768)."""
@@ -62,9 +64,7 @@ def find_split(folder: Path, split: str = UNSEEN) -> Path:
     with_games = [place for place in places if any(place.glob(f"*/trial_*/{GAME_FILE}"))]
     if with_games:
         return with_games[0]
-    if any(
-        any(place.glob(f"*/trial_*/{name}")) for place in places for name in ("initial_state.pddl", "traj_data.json")
-    ):
+    if any(any(place.glob(f"*/trial_*/{name}")) for place in places for name in ("initial_state.pddl", TASK_FILE)):
         raise XmodelError(
             f"{folder}: has ALFWorld's problems but no {GAME_FILE}, which the engine plays; these are a download of their "
             f"own, {DOWNLOAD} (alfworld-download and `xmodel2 eval fetch --suite agents` get it)"

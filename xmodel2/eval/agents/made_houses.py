@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from xmodel2.eval.agents.alfworld_engine import require
-from xmodel2.eval.agents.alfworld_games import GAME_FILE, KINDS, UNSEEN
+from xmodel2.eval.agents.alfworld_games import GAME_FILE, KINDS, TASK_FILE, UNSEEN
 from xmodel2.eval.agents.made_rooms import ROOMS, ROOMS_OF, Room
 
 _DONE_TO = {"clean": "Cleanable", "heat": "Heatable", "cool": "Coolable"}
@@ -43,9 +43,11 @@ def write_houses(folder: Path, seed: int, each: int, split: str = UNSEEN) -> Non
         for number in range(each):
             rng = random.Random(f"{seed} {split} {kind} {number}")
             house, target, place = _furnish(ROOMS[ROOMS_OF[kind][number % len(ROOMS_OF[kind])]], kind, rng)
-            file = folder / split / f"{task_type}-{target}-None-{place}-{scene}" / f"trial_made_{seed}" / GAME_FILE
-            file.parent.mkdir(parents=True)
-            file.write_text(json.dumps(_game(house, task_type, target, place, rng)), encoding="utf-8")
+            trial = folder / split / f"{task_type}-{target}-None-{place}-{scene}" / f"trial_made_{seed}"
+            trial.mkdir(parents=True)
+            game = _game(house, task_type, target, place, rng)
+            (trial / GAME_FILE).write_text(json.dumps(game), encoding="utf-8")
+            (trial / TASK_FILE).write_text(json.dumps({"task_type": task_type}), encoding="utf-8")
             scene += 1
 
 
