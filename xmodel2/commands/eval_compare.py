@@ -97,9 +97,13 @@ def _p(value: float) -> str:
 
 def _left_out(result: dict[str, Any]) -> list[str]:
     """Return what was not compared, and why."""
+    from xmodel2.eval.compare import why_left_out
+
     lines = []
     for task, row in result["tasks"].items():
-        if other := row["other_question"]:
+        if "worlds" in row:
+            lines.append(f"{task}: left out {len(row['other_question']):,} episodes, {why_left_out(row)}")
+        elif other := row["other_question"]:
             ids = ", ".join(_item(entry) for entry in other[:5])
             dots = ", ..." if len(other) > 5 else ""
             lines.append(f"{task}: left out {len(other):,} items that were asked in other words ({ids}{dots})")
