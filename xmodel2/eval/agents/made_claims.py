@@ -57,7 +57,8 @@ def _claim(pages: Pages, rng: random.Random, place: _Place, label: str) -> MadeC
     words, page, hops, name = place
     kind, value = page.thing.kind, page.thing.facts.get(name)
     hop = page.hops.get(name) if label != "NOT ENOUGH INFO" else _unsaid(page, name)
-    if hop is None or (label == "REFUTES" and relations(kind)[name].get("open")):
+    back = isinstance(value, Thing) and value.title in [hop.title for hop in hops]
+    if hop is None or back or (label == "REFUTES" and relations(kind)[name].get("open")):
         return None
     if label != "SUPPORTS":
         others = list(_others(pages, page.thing, name))

@@ -74,7 +74,7 @@ def bridge_questions(pages: Pages, rng: random.Random, two: int, three: int) -> 
             continue
         question = rng.choice(relations(thing.kind)[name]["ask"]).format(x=path.words)
         answer = written(thing.kind, name, thing.facts[name])
-        if answer not in question:
+        if not any(name in question for name in (answer, *map(str, path.things[1:]))):
             used.update(keys)
             wanted[length] -= 1
             questions.append(MadeQuestion(correct(question), answer, "bridge", (*path.hops, hop)))
