@@ -211,3 +211,19 @@ def test_what_is_no_store_is_told(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(XmodelError, match="another version"):
         ArticleStore(good)
+
+
+def test_a_store_that_is_cut_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.sqlite"
+    articles = [Article(f"T{n}", f"word{n % 50} " * 200) for n in range(500)]
+    build_store(articles, path, ["x"])
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+    def find_all() -> None:
+        store = ArticleStore(path)
+        for article in articles:
+            store.find(article.title)
+
+    with pytest.raises(XmodelError, match=r"a\.sqlite: (damaged|is no article store)"):
+        find_all()

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import quote
 
 from filelock import FileLock
@@ -39,6 +39,13 @@ _COMMON = 50
 """A word that so many articles hold is kept with their number."""
 _ALL_WORDS_ROWS, _ANY_WORD_ROWS = 10_000, 1_000
 """Articles holding its words that a query goes through; common words beyond that are left out, the rarest never."""
+_SPANS = 500
+"""Of a text that are looked up as titles."""
+_RANKED = """
+SELECT title FROM articles JOIN (
+    SELECT rowid AS id, rank AS place FROM words WHERE words MATCH ? AND rowid IS NOT ? ORDER BY rank, rowid LIMIT ?
+) USING (id) ORDER BY place, id
+"""
 _TABLES = """
 PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE; PRAGMA cache_size = -65536;
 CREATE TABLE about(name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
@@ -84,7 +91,7 @@ class Articles(Protocol):
         """Equal ones find the same."""
 
     def find(self, entity: str) -> Found:
-        """Return an article, or similar titles. Raises nothing, whatever a model wrote."""
+        """Return an article, or similar titles, whatever a model wrote. Raises `XmodelError` if they cannot be read."""
 
     def has(self, title: str) -> bool:
         """Tell whether `find` gives an article for a title (of FEVER: `unescape_title` first)."""
@@ -128,13 +135,13 @@ class ArticleStore:
         return connection
 
     def find(self, entity: str) -> Found:
-        """Return an article, or similar titles."""
+        """Return an article, or similar titles. Raises `XmodelError` for a damaged file."""
         entity = clean(entity)
         row = self._resolve(entity)
         if row is None:
             return Found(entity, similar=self._similar(entity, None))
         number, title = row
-        text = self._connection.execute("SELECT text FROM articles WHERE id = ?", (number,)).fetchone()[0]
+        text: str = self._select("SELECT text FROM articles WHERE id = ?", (number,))[0][0]
         if _MEANINGS.search(text, 0, _OPENING):
             return Found(f"[{entity}]", similar=self._similar(entity, number))
         return Found(entity, Article(title, text))
@@ -145,40 +152,42 @@ class ArticleStore:
 
     def titles_in(self, text: str) -> list[str]:
         """Return the titles of at least four letters that stand in a text as written, in their order."""
-        spans = [span for span in title_spans(text) if len(span) >= 4]
-        marks = ", ".join("?" * len(spans[:500]))
-        rows = self._connection.execute(f"SELECT title FROM articles WHERE title IN ({marks})", spans[:500])
+        spans = [span for span in title_spans(text) if len(span) >= 4][:_SPANS]
+        rows = self._select(f"SELECT title FROM articles WHERE title IN ({_marks(spans)})", spans)
         found = {title for (title,) in rows}
         return [span for span in spans if span in found]
 
     def _resolve(self, entity: str) -> tuple[int, str] | None:
         """Return the number and title of the article with a name: as written (the first letter in either case) before alike."""
-        rows = self._connection.execute(
+        rows = self._select(
             "SELECT coalesce(redirect, title) NOT IN (?, ?), redirect IS NOT NULL, title, id FROM keys JOIN articles USING (id)"
             " WHERE key = ?",
             (entity, entity[:1].upper() + entity[1:], title_key(entity)),
-        ).fetchall()
+        )
         return (min(rows)[3], min(rows)[2]) if rows else None
 
     def _similar(self, entity: str, without: int | None) -> tuple[str, ...]:
         words = query_words(entity)
-        sql = f"SELECT word, articles FROM common WHERE word IN ({', '.join('?' * len(words))})"
-        counts = dict(self._connection.execute(sql, words).fetchall())
+        counts = dict(self._select(f"SELECT word, articles FROM common WHERE word IN ({_marks(words)})", words))
         words.sort(key=lambda word: counts.get(word, 0))
-        found: dict[int, None] = {}
+        found: dict[str, None] = {}
         for together, most in ((" ", max(_ALL_WORDS_ROWS, self.articles // 50)), (" OR ", _ANY_WORD_ROWS)):
             if words and len(found) < SIMILAR:
                 rows = itertools.accumulate(counts.get(word, _COMMON) for word in words)
                 kept = words[: max(1, sum(row <= most for row in rows))]
-                found.update(self._matches(together.join(f'"{word}"' for word in kept), without))
-        return tuple(
-            self._connection.execute("SELECT title FROM articles WHERE id = ?", (number,)).fetchone()[0]
-            for number in list(found)[:SIMILAR]
-        )
+                query = together.join(f'"{word}"' for word in kept)
+                found.update((title, None) for (title,) in self._select(_RANKED, (query, without, SIMILAR)))
+        return tuple(found)[:SIMILAR]
 
-    def _matches(self, query: str, without: int | None) -> list[tuple[int, None]]:
-        sql = "SELECT rowid, NULL FROM words WHERE words MATCH ? AND rowid IS NOT ? ORDER BY rank, rowid LIMIT ?"
-        return self._connection.execute(sql, (query, without, SIMILAR)).fetchall()
+    def _select(self, sql: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
+        try:
+            return self._connection.execute(sql, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise XmodelError(f"{self.path}: damaged ({error}); make it again with `xmodel2 eval articles`") from None
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))
 
 
 def memory_store(articles: Iterable[Article], name: str) -> ArticleStore:
