@@ -36,12 +36,9 @@ class Thing:
     def __str__(self) -> str:
         return self.name
 
-    def __repr__(self) -> str:
-        return self.title
-
 
 class Region:
-    """Countries whose things have to do with each other, but with nothing elsewhere; ``size`` 1 is about fifty articles."""
+    """Countries whose things have to do with each other, but with nothing elsewhere; about 65 for each of ``size``."""
 
     def __init__(
         self, rng: random.Random, names: Names, words: Mapping[str, Any], sounds: Sequence[Mapping[str, Any]], size: int
