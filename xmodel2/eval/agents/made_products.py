@@ -214,7 +214,7 @@ def _reviews(known: Sequence[Sequence[str]], chance: random.Random) -> tuple[str
 
 
 def _wish(words: dict[str, Any], kind: dict[str, Any], product: Product, chance: random.Random) -> Instruction:
-    """Return what somebody writes who wants a product: some attributes, rather those that its title does not tell, and most options."""
+    """Return what somebody writes who wants a product: attributes, rather those that its title does not tell, and options."""
     told = product.title.lower()
     hidden_first = sorted(product.attributes, key=lambda attribute: (attribute in told) + chance.random() * 1.5)
     attributes = hidden_first[: chance.choice([1, 2, 2, 3])]
