@@ -18,8 +18,10 @@ from xmodel2.commands.eval_fetch import eval_fetch
 from xmodel2.errors import XmodelError
 from xmodel2.eval.agents import fetch_files
 from xmodel2.eval.agents.agent_files import AGENT_FILES, AgentFile
+from xmodel2.eval.agents.benchmarks import open_benchmark, with_folder
 from xmodel2.eval.agents.fetch_files import fetch_agents
 from xmodel2.eval.agents.file_forms import Same
+from xmodel2.eval.agents.options import MADE_UP
 from xmodel2.eval.mirror import read_rows
 from xmodel2.eval.tasks import AGENTS
 
@@ -167,10 +169,9 @@ def test_one_that_cannot_be_had_does_not_keep_the_others(web: StandInWeb, tmp_pa
         fetch_agents(["hotpotqa", "fever"], tmp_path, web=web, files=FILES)
     downloads = tmp_path / "agents" / "downloads"
     assert str(told.value) == (
-        f"1 of 5 files are missing:\n{tmp_path / 'agents' / DISTRACTOR}: cannot be downloaded ({file.addresses[0]}: the "
-        f"connection ended after 5,000 of {len(CONTENTS[DISTRACTOR]):,} bytes; {file.addresses[1]}: HTTP 404 Not Found). Run "
-        f"this again, or open {file.addresses[0]} in a browser, save the file as "
-        f"{downloads / 'hotpot_dev_distractor_v1.json'}, and run this again"
+        f"1 of 5 files are missing; run this again, or save with a browser what cannot be downloaded in {downloads} first\n"
+        f"{tmp_path / 'agents' / DISTRACTOR}: cannot be downloaded ({file.addresses[0]}: the connection ended after 5,000 of "
+        f"{len(CONTENTS[DISTRACTOR]):,} bytes; {file.addresses[1]}: HTTP 404 Not Found)"
     )
     assert len(json.loads((tmp_path / "MANIFEST.json").read_text())["files"]) == 4
     web.files[file.addresses[0]].cuts.clear()
@@ -191,6 +192,28 @@ def test_what_was_brought_by_hand_is_taken(web: StandInWeb, tmp_path: Path) -> N
     assert origins == ["downloaded by hand", "was in the folder"]
     assert len(web.asked) == 2
     assert not downloads.exists()
+
+
+def test_the_page_of_a_file_of_google_drive_is_told(web: StandInWeb, tmp_path: Path) -> None:
+    web.files.clear()
+    with pytest.raises(
+        XmodelError, match=r"items_human_ins\.json: .*HTTP 404.*; in a browser https://drive\.google\.com/file/d/"
+    ):
+        fetch_agents(["webshop"], tmp_path, web=web, files=FILES)
+    assert not (tmp_path / "agents").exists()  # an empty one would be taken for data
+
+
+def test_the_benchmarks_open_what_was_fetched(web: StandInWeb, tmp_path: Path) -> None:
+    files = [file for file in FILES if file.name.startswith(("hotpotqa", "fever"))]
+    fetch_agents(["hotpotqa", "fever"], tmp_path, web=web, files=files)
+    options = with_folder(MADE_UP, tmp_path)
+    hotpotqa = open_benchmark("hotpotqa", options)
+    assert (len(hotpotqa.cases), hotpotqa.of) == (50, 7405)
+    assert "hotpotqa/dev-distractor.jsonl.gz" in hotpotqa.world
+    environment = hotpotqa.open(hotpotqa.cases[0])
+    environment.reset()
+    assert environment.step("search[B]").observation.startswith("B is two.")
+    assert open_benchmark("fever", options).of == 9999
 
 
 @pytest.mark.parametrize(
@@ -238,7 +261,7 @@ def test_a_wrong_file_is_named_and_nothing_of_it_stays(
         fetch_agents(AGENTS, tmp_path, wiki_pages=True, web=web, files=[file])
     assert tree(tmp_path) <= {".fetch.lock"}
     by_hand = tmp_path / "agents" / "downloads" / file.original_name
-    by_hand.parent.mkdir()
+    by_hand.parent.mkdir(parents=True)
     by_hand.write_bytes(content)
     with pytest.raises(XmodelError, match=rf"downloads/{file.original_name}: .*{told}.*; remove it"):
         fetch_agents(AGENTS, tmp_path, wiki_pages=True, web=web, files=[file])

@@ -41,7 +41,7 @@ class AgentFile:
     original: str = ""
     """Name of the original; "" for the last part of an address."""
     page: str = ""
-    """Where a browser gets it; "" for the first address."""
+    """Where a browser gets it; "" for the addresses."""
     when: Literal["", "wiki_pages", "few_products", "all_products"] = ""
     """Option that it is fetched with; "" for always."""
 
@@ -49,11 +49,6 @@ class AgentFile:
     def original_name(self) -> str:
         """Name that a browser saves it under."""
         return self.original or self.addresses[0].rpartition("/")[2]
-
-    @property
-    def hand(self) -> str:
-        """Address for a browser."""
-        return self.page or self.addresses[0]
 
 
 def _picked(*names: str) -> Callable[[bytes], list[Row]]:

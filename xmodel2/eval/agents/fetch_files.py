@@ -51,8 +51,10 @@ def fetch_agents(
                 missing.append(str(error))
         with suppress(OSError):
             (out / AGENTS_FOLDER / "downloads").rmdir()
+            (out / AGENTS_FOLDER).rmdir()
     if missing:
-        raise XmodelError(f"{len(missing)} of {len(wanted)} files are missing:\n" + "\n".join(missing))
+        way = f"run this again, or save with a browser what cannot be downloaded in {out / AGENTS_FOLDER / 'downloads'} first"
+        raise XmodelError("\n".join([f"{len(missing)} of {len(wanted)} files are missing; {way}", *missing]))
     return records
 
 
@@ -128,7 +130,5 @@ def _download(
     try:
         return web.download(file.addresses, original, on_bytes)
     except UnavailableError as error:
-        raise XmodelError(
-            f"{target}: cannot be downloaded ({error}). Run this again, or open {file.hand} in a browser, save the file as "
-            f"{original}, and run this again"
-        ) from None
+        by_hand = f"; in a browser {file.page}" if file.page else ""
+        raise XmodelError(f"{target}: cannot be downloaded ({error}{by_hand})") from None
