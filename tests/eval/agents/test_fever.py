@@ -32,7 +32,8 @@ REFUTED = {
 BEYOND = {"claim": "Nothing.", "label": "REFUTES", "evidence": [[[1, 2, "Vell", 0], [1, 2, "Gone", 0]]]}
 UNKNOWN = {"claim": "Ostby is pink.", "label": "NOT ENOUGH INFO", "evidence": [[[1, None, None, None]]]}
 NAMELESS = {**UNKNOWN, "claim": "Elsewhere is pink."}
-ROWS = [BEYOND, SUPPORTED, NAMELESS, REFUTED, UNKNOWN]
+LONGER_NAME = {**UNKNOWN, "claim": "The New Ostby is pink, and so is Vell Street."}
+ROWS = [BEYOND, SUPPORTED, NAMELESS, REFUTED, UNKNOWN, LONGER_NAME]
 
 
 def write(folder: Path, rows: list[Any]) -> AgentOptions:
@@ -78,8 +79,8 @@ def test_claims_are_asked_whose_evidence_is_there(tmp_path: Path) -> None:
 def test_every_claim_is_asked_on_demand(tmp_path: Path) -> None:
     write(tmp_path, ROWS)
     benchmark = fever_benchmark(AgentOptions(agents_dir=tmp_path, uncovered=True), ARTICLES)
-    assert [case.id for case in benchmark.cases] == ["0", "1", "2", "3", "4"]
-    assert "5 of 9,999 claims (evidence is there for SUPPORTS 1 of 3,333" in benchmark.world
+    assert [case.id for case in benchmark.cases] == ["0", "1", "2", "3", "4", "5"]
+    assert "6 of 9,999 claims (evidence is there for SUPPORTS 1 of 3,333" in benchmark.world
     assert play(benchmark, "oracle", list(benchmark.cases)) == 1
 
 

@@ -2,7 +2,7 @@
 
 Claims are those of paper_dev, 9,999. Which of them can be judged depends on the articles that are there: a claim is covered if
 all pages of one of its sets of evidence are, or, since one with too little information has no evidence, if an article is there
-whose title the claim names.
+whose title is a whole name in the claim.
 5 steps an episode, as ReAct says (arXiv 2210.03629, section 3.2); its notebook has 7, that of HotpotQA's.
 """
 
@@ -73,9 +73,16 @@ def _case(row: Mapping[str, Any], pages: Sequence[str], number: int) -> Case:
 def _pages(row: Mapping[str, Any], articles: Articles, has: Callable[[str], bool]) -> list[str]:
     """Return the titles by which a claim is judged, the fewest that are there and enough; none if they are not there."""
     if row["label"] == "NOT ENOUGH INFO":
-        return sorted(articles.titles_in(row["claim"]), key=len)[-1:]
+        names = [title for title in articles.titles_in(row["claim"]) if _is_whole(title, row["claim"])]
+        return sorted(names, key=len)[-1:]
     sets = [list(dict.fromkeys(unescape_title(part[2]) for part in evidence)) for evidence in row["evidence"]]
     return next((pages for pages in sorted(sets, key=len) if all(map(has, pages))), [])
+
+
+def _is_whole(title: str, claim: str) -> bool:
+    """Tell whether a title is no part of a longer name, as "Singh" is of "Manmohan Singh"."""
+    before, _, after = claim.partition(title)
+    return not any(word[0].isupper() and word != "The" for word in (*before.split()[-1:], *after.split()[:1]))
 
 
 def _check(place: str, row: Mapping[str, Any]) -> None:
