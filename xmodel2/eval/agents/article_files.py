@@ -12,6 +12,7 @@ JSON lines or one JSON array, as they are or in gzip, bzip2, zstd, tar or zip; a
 
 import bz2
 import gzip
+import hashlib
 import io
 import json
 import re
@@ -27,14 +28,11 @@ import zstandard
 from xmodel2.errors import XmodelError
 from xmodel2.eval.agents.article_store import Article
 from xmodel2.eval.agents.article_titles import unescape_text, unescape_title
+from xmodel2.eval.agents.json_parts import json_parts
 
 _DATA = re.compile(r"wiki_\d+|.+\.(jsonl?|gz|bz2|zst|zip|tar)")
 """Names of files that a folder is searched for."""
-_CHUNK = 1 << 20
-_LONGEST_ELEMENT = 256 << 20
-"""Characters of one element of a JSON array."""
 _LONGEST_TITLE = 300
-_BETWEEN = " \t\r\n,"
 _DAMAGE = (EOFError, OSError, zlib.error, zstandard.ZstdError, zipfile.BadZipFile, tarfile.TarError, UnicodeDecodeError)
 
 
@@ -80,7 +78,7 @@ def read_articles(files: Sequence[Path], progress: Callable[[str, int, int], Non
 def _rows(name: str, raw: IO[bytes]) -> Iterator[tuple[str, Any]]:
     """Yield (place, value) of JSON lines, or of the elements of an array, in a file and in the files in it."""
     for member, stream in _unpacked(name, raw):
-        array = stream.peek(64).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
+        array = stream.peek(64).lstrip().startswith(b"[")
         yield from _elements(member, stream) if array else _lines(member, stream)
 
 
@@ -123,24 +121,8 @@ def _lines(name: str, stream: io.BufferedReader) -> Iterator[tuple[str, Any]]:
 
 
 def _elements(name: str, stream: io.BufferedReader) -> Iterator[tuple[str, Any]]:
-    text, decoder = io.TextIOWrapper(stream, "utf-8-sig"), json.JSONDecoder()
-    part = text.read(_CHUNK).lstrip()
-    at, number = 1, 1
-    while True:
-        while at < len(part) and part[at] in _BETWEEN:
-            at += 1
-        if part.startswith("]", at):
-            return
-        try:
-            value, at = decoder.raw_decode(part, at)
-        except (ValueError, RecursionError) as error:
-            more = text.read(max(_CHUNK, len(part) - at))
-            if not more or len(part) - at > _LONGEST_ELEMENT:
-                raise XmodelError(f"{name}, element {number}: not valid JSON ({error})") from None
-            part, at = part[at:] + more, 0
-            continue
-        yield f"{name}, element {number}", value
-        number += 1
+    for number, part in enumerate(json_parts(stream, Path(name), "[]", hashlib.sha256()), 1):
+        yield f"{name}, entry {number}", part.value
 
 
 def _articles(place: str, row: Any) -> Iterator[Article]:
