@@ -24,8 +24,10 @@ def open_benchmark(name: str, options: AgentOptions) -> Benchmark:
 
         return alfworld_benchmark(options)
     if name == "webshop":
-        from xmodel2.eval.agents.webshop import webshop_benchmark
-
+        try:
+            from xmodel2.eval.agents.webshop import webshop_benchmark
+        except ModuleNotFoundError as error:
+            raise XmodelError(f"webshop: {error.name} is not installed; pip install 'xmodel2[eval]'") from None
         return webshop_benchmark(options)
     raise XmodelError(f"{name}: no agent benchmark")
 
