@@ -82,6 +82,11 @@ class ShopEnvironment:
         """Whether the page has a search bar."""
         return not self._query
 
+    def rank(self, query: str) -> int | None:
+        """Return the place, from 0, that the product wished for would have among the results of a search; None for none."""
+        found = (self._products[place].asin for place in self._search(query))
+        return next((place for place, asin in enumerate(found) if asin == self.goal.asin), None)
+
     def buttons(self) -> dict[str, Callable[[], str]]:
         """Return what can be clicked on the page; each does it and returns what is seen then."""
         react = self._style == "react"

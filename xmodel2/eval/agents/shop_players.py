@@ -1,14 +1,16 @@
 """What plays WebShop without a model: the oracle, which knows the product wished for, a random player, and a simple rule."""
 
-import itertools
 import random
 import re
 
+from bm25s.stopwords import STOPWORDS_EN
+
 from xmodel2.eval.agents.dialogue import Move
+from xmodel2.eval.agents.product_search import TOP
 from xmodel2.eval.agents.search_players import Plan, Planned
 from xmodel2.eval.agents.shop_environment import ShopEnvironment
-from xmodel2.eval.agents.shop_goals import NO_LIMIT
-from xmodel2.eval.agents.shop_pages import BACK, BUY, NEXT, PREV
+from xmodel2.eval.agents.shop_goals import NO_LIMIT, Goal
+from xmodel2.eval.agents.shop_pages import BUY, NEXT, PREV, SHOWN_BY_REACT
 
 _LIMIT = re.compile(r", and price lower than ([\d.]+) dollars")
 _ASIN = re.compile(r"[A-Z0-9]{10}")
@@ -16,38 +18,41 @@ _BRACKETS = re.compile(r"[\[\]]")
 _WORD = re.compile(r"[\w.]+")
 _OPTION_LINE = re.compile(r"(.*?) (\[.*\])")
 _RICH_OPTION = re.compile(r"^  \[(?:clicked )?button\] (.*) \[", re.MULTILINE)
-_PAGES = 5
-"""Of results."""
 
 
 def oracle(environment: ShopEnvironment, rng: random.Random) -> Planned:
-    """Return who searches for the title of the product wished for, chooses the options wished for, and buys it."""
+    """Return who buys the product wished for with the options wished for.
+
+    It searches for words of the wish if they bring the product up, else for its title.
+    """
     goal = environment.goal
-    queries = [goal.title, f"{goal.query} {goal.title} {' '.join(goal.options)}"]
+    ranks = {query: environment.rank(query) for query in (keywords(goal), _BRACKETS.sub(" ", goal.title))}
+    shown = [query for query, rank in ranks.items() if rank is not None and rank < SHOWN_BY_REACT]
+    query = shown[0] if shown else min(ranks, key=lambda query: TOP if (rank := ranks[query]) is None else rank)
 
     def plan(observation: str) -> Plan:
-        limit = "" if goal.price_upper == NO_LIMIT else f" for less than {goal.price_upper:.2f} dollars"
-        thought = f"It should be {', '.join((*goal.attributes, *goal.options))}{limit}. I know one by its name."
-        for query in itertools.cycle(queries):
-            yield Move(thought, f"search[{_BRACKETS.sub(' ', query)}]")
-            for _ in range(_PAGES - 1):
-                if _button(environment, goal.asin) or not _button(environment, NEXT):
-                    break
-                yield Move("It is not on this page.", f"click[{NEXT}]")
-            if _button(environment, goal.asin):
-                break
-            thought = "It is not among the results. I search with more words."
-            yield Move("", f"click[{BACK}]")
-        yield Move(f"{goal.asin} is what I am looking for. I open it.", f"click[{goal.asin}]")
-        thought = "It has all that was asked for."
+        limit = "" if goal.price_upper == NO_LIMIT else f", for less than {goal.price_upper:.2f} dollars"
+        yield Move(f"What counts is: {', '.join((*goal.attributes, *goal.options))}{limit}.", f"search[{query}]")
+        while not _button(environment, goal.asin) and _button(environment, NEXT):
+            yield Move("It is not on this page.", f"click[{NEXT}]")
+        yield Move(f"{goal.asin} looks like what I need. I open it.", f"click[{goal.asin}]")
+        thought = "This is what I need"
         if options := [option for option in goal.options if _button(environment, option)]:
-            thought = f"{thought[:-1]}, and I choose {' and '.join(options)}."
+            thought += f", and it can be had as {' and '.join(options)}"
         for option in options:
-            yield Move(thought, f"click[{option}]")
+            yield Move(f"{thought}." if thought else "", f"click[{option}]")
             thought = ""
-        yield Move(thought, f"click[{BUY}]")
+        while True:
+            yield Move(f"{thought}." if thought else "", f"click[{BUY}]")
 
     return Planned(plan)
+
+
+def keywords(goal: Goal) -> str:
+    """Return the words of a wish that say what is wanted, as somebody would search for it."""
+    counts = {word for text in (goal.title, *goal.attributes, *goal.options) for word in _WORD.findall(text.lower())}
+    wish = _LIMIT.sub("", goal.instruction).lower()
+    return " ".join(dict.fromkeys(word for word in _WORD.findall(wish) if word in counts and word not in STOPWORDS_EN))
 
 
 def random_shopper(environment: ShopEnvironment, rng: random.Random) -> Planned:

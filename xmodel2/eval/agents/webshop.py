@@ -23,7 +23,8 @@ from xmodel2.eval.agents.product_search import ProductSearch
 from xmodel2.eval.agents.products import Catalogue, Product
 from xmodel2.eval.agents.shop_environment import ShopEnvironment
 from xmodel2.eval.agents.shop_goals import TEST_GOALS, Goal, human_goals
-from xmodel2.eval.agents.shop_players import oracle, random_shopper, scripted
+from xmodel2.eval.agents.shop_pages import SHOWN_BY_REACT
+from xmodel2.eval.agents.shop_players import keywords, oracle, random_shopper, scripted
 from xmodel2.eval.agents.shop_reward import reward
 
 STEP_LIMIT = 14
@@ -123,8 +124,8 @@ def _examples(options: AgentOptions) -> Examples:
     if options.pages == "react" and (prompts := react_prompts(options.agents_dir, "webshop", ("react",))):
         return Examples("", (_ended(prompts["react"], options.pages),), "ReAct")
     shop = made_shop()
-    goal = next(goal for goal in shop.goals[TEST_GOALS:] if len(goal.options) > 1 and len(goal.attributes) > 1)
-    environment = shop.open(goal, options.pages)
+    environments = (shop.open(goal, options.pages) for goal in shop.goals[TEST_GOALS:] if len(goal.options) > 1)
+    environment = next(one for one in environments if one.rank(keywords(one.goal)) in range(SHOWN_BY_REACT))
     text = play_example(DIALOGUE, environment, oracle(environment, random.Random(0)), STEP_LIMIT)
     return Examples("", (_ended(text, options.pages),), f"the oracle in the {SOURCE}")
 
