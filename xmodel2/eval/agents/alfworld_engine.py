@@ -38,7 +38,7 @@ def require(module: str) -> Any:
     except ImportError as error:
         raise XmodelError(
             f"alfworld: its engine is not installed ({error}); pip install 'xmodel2[alfworld]', or ask for the other "
-            "three: --tasks hotpotqa fever webshop"
+            "three: --tasks hotpotqa,fever,webshop"
         ) from None
 
 
