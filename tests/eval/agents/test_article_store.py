@@ -134,10 +134,13 @@ def test_the_fingerprint_is_of_the_articles_not_of_their_order_or_place(tmp_path
 def test_words_that_are_everywhere_do_not_make_a_search_slow() -> None:
     rng = random.Random(0)
     words = [f"w{n}" for n in range(300)]
-    articles = [Article(f"T{n}", f"the of in {' '.join(rng.choices(words, k=30))}") for n in range(4_000)]
-    store = memory_store([*articles, Article("Needle", "the of in a haystack")], "made up")
+    articles = [Article(f"T{n}", f"the of in {' '.join(rng.choices(words, k=10))}") for n in range(10_001)]
+    articles += [Article("Needle", "the of in a haystack"), Article("The In Crowd", "the of in a song")]
+    store = memory_store(articles, "made up")
     queries = ["the of in haystack", "the of in w1 w2", *(" ".join(rng.choices(words, k=12)) for _ in range(40))]
     assert store.find(queries[0]).similar[0] == "Needle"
+    assert store.find("in the").similar == ("The In Crowd",)
+    assert store.find("of").similar == ()
     start = time.perf_counter()
     for query in queries:
         assert store.find(query).similar

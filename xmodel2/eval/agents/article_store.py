@@ -4,7 +4,8 @@
 
 A title is found as Wikipedia's search box finds it: as written, else without case, accents and underscores, else as a redirect. A
 page of meanings ("X may refer to:") is no article: as in ReAct, "[X]" is searched then. Similar titles are the articles that
-hold all words of what was asked, then those that hold its rarest, best first by BM25, a word of the title counting tenfold.
+hold all words of what was asked, then those that hold any of its rarest, best first by BM25, a word of the title counting
+tenfold. Words that are too common are left out, so that a search takes as long in a large store as in a small one.
 """
 
 import hashlib
@@ -38,7 +39,9 @@ _OPENING = 400
 _COMMON = 50
 """A word that so many articles hold is kept with their number."""
 _ALL_WORDS_ROWS, _ANY_WORD_ROWS = 10_000, 1_000
-"""Articles holding its words that a query goes through; common words beyond that are left out, the rarest never."""
+"""Articles holding its words that a query goes through: for all of its words, and for any; what is beyond is left out."""
+_TITLE_WORDS = 3
+"""Looked for in titles alone where every word is too common."""
 _SPANS = 500
 """Of a text that are looked up as titles."""
 _RANKED = """
@@ -173,9 +176,7 @@ class ArticleStore:
         found: dict[str, None] = {}
         for together, most in ((" ", max(_ALL_WORDS_ROWS, self.articles // 50)), (" OR ", _ANY_WORD_ROWS)):
             if words and len(found) < SIMILAR:
-                rows = itertools.accumulate(counts.get(word, _COMMON) for word in words)
-                kept = words[: max(1, sum(row <= most for row in rows))]
-                query = together.join(f'"{word}"' for word in kept)
+                query = _query(words, [counts.get(word, _COMMON) for word in words], together, most)
                 found.update((title, None) for (title,) in self._select(_RANKED, (query, without, SIMILAR)))
         return tuple(found)[:SIMILAR]
 
@@ -184,6 +185,13 @@ class ArticleStore:
             return self._connection.execute(sql, values).fetchall()
         except sqlite3.DatabaseError as error:
             raise XmodelError(f"{self.path}: damaged ({error}); make it again with `xmodel2 eval articles`") from None
+
+
+def _query(words: Sequence[str], counts: Sequence[int], together: str, most: int) -> str:
+    """Return a query of the words, rarest first, that no more than so many articles hold; if even one is too many, of titles."""
+    kept = sum(rows <= most for rows in itertools.accumulate(counts))
+    query = together.join(f'"{word}"' for word in words[: kept or _TITLE_WORDS])
+    return query if kept else f"title : ({query})"
 
 
 def _marks(values: Sequence[object]) -> str:
