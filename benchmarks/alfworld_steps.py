@@ -39,8 +39,9 @@ def main() -> None:
             write_houses(Path(made), seed=0, each=1 if options.quick else 2)
         split = find_split(options.games or Path(made))
         games = read_games(split)[:12]
+        AlfworldEnvironment(games[0]).reset()  # imports the engine
         scripts = {game.file: _commands(game, steps) for game in games}
-        starts: dict[str, list[float]] = {"ours": [], "AlfredTWEnv": []}
+        starts: dict[str, list[float]] = {"ours": [seconds for _, seconds in scripts.values()], "AlfredTWEnv": []}
         stepped: dict[str, list[float]] = {"ours": [], "AlfredTWEnv": []}
         theirs = _alfred(split)
         by_file = {game.file: game for game in games}
@@ -50,10 +51,8 @@ def main() -> None:
             starts["AlfredTWEnv"].append(time.perf_counter() - begin)
             file = Path(info["extra.gamefile"][0])
             environment = AlfworldEnvironment(by_file[file])
-            begin = time.perf_counter()
             environment.reset()
-            starts["ours"].append(time.perf_counter() - begin)
-            for command in scripts[file]:
+            for command in scripts[file][0]:
                 own, seconds = _timed(theirs.step, [command])
                 stepped["AlfredTWEnv"].append(seconds)
                 turn, seconds = _timed(environment.step, command)
@@ -85,15 +84,16 @@ def _timed(call: Callable[[Any], Any], argument: Any) -> tuple[Any, float]:
     return call(argument), time.perf_counter() - begin
 
 
-def _commands(game: Game, steps: int) -> list[str]:
+def _commands(game: Game, steps: int) -> tuple[list[str], float]:
+    """Return commands for a game, and the seconds of its first start: the next finds its problem translated."""
     environment, chance = AlfworldEnvironment(game), random.Random(game.id)
-    environment.reset()
+    _, seconds = _timed(lambda _: environment.reset(), None)
     commands: list[str] = []
     while len(commands) < steps:
         commands.append(chance.choice(environment.commands()))
         if environment.step(commands[-1]).done:
             break
-    return commands
+    return commands, seconds
 
 
 def _alfred(split: Path) -> Any:

@@ -117,6 +117,19 @@ def test_putting_is_understood_in_either_form_and_answered_in_reacts(games):
     assert turn.observation.startswith("You move the")
 
 
+def test_games_of_the_older_release_say_it_as_react_does(games):
+    newer = games["put"].content["grammar"]
+    older = newer.replace("move {o} to {r}", "put {o} in/on {r}").replace(
+        "You arrive at {r.name}", "You arrive at {lend.name}"
+    )
+    older = older.replace("You move the {o.name} to the {r.name}", "You put the {o.name} in/on the {r.name}")
+    assert len({newer, older}) == 2
+    first = AlfworldEnvironment(games["put"])
+    second = AlfworldEnvironment(Game(**{**vars(games["put"]), "content": {**games["put"].content, "grammar": older}}))
+    assert play(first, Oracle(first, random.Random(0))) == play(second, Oracle(second, random.Random(0)))
+    assert second.scores() == {"success_rate": 1.0}
+
+
 HOSTILE = [
     *("", " ", "go to", "put", "put  in/on ", "{o}", "#intro#", "think: hm", "go to cabinet 1\nlook", "\x1b[2J"),
     *("x" * 10_000, "put " * 3000, "put a in/on " * 2000, "GO TO FRIDGE 1", "go to fridge", "🦙" * 100, "\0"),
