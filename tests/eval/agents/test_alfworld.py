@@ -177,6 +177,26 @@ def test_a_game_that_the_engine_cannot_play_is_named(games):
     assert AlfworldEnvironment(games["put"]).reset()
 
 
+@pytest.mark.parametrize(
+    ("text", "harm"),
+    [
+        ("You close the {r.name}.", "You close {open(chr(97), chr(119))}."),
+        ("You close the {r.name}.", r"\u007bexec(r.name)\u007d"),
+        ("{o.indefinite + ' ' + o.name | holds", "{exec(o.name) | holds"),
+        ("take {o} from {r}", "take {o} {exec(1)} {r}"),
+    ],
+)
+def test_a_game_whose_grammar_would_run_code_is_refused(games, text, harm):
+    """The engine evaluates what stands in braces."""
+    grammar = games["put"].content["grammar"]
+    assert text in grammar
+    content = {**games["put"].content, "grammar": grammar.replace(text, harm)}
+    with pytest.raises(
+        XmodelError, match=r"game\.tw-pddl: the engine can't play it \(its grammar would run '.*more than names"
+    ):
+        AlfworldEnvironment(Game(**{**vars(games["put"]), "content": content})).reset()
+
+
 def test_without_the_extra_it_is_said_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "fast_downward", None)
     with pytest.raises(XmodelError, match=r"pip install 'xmodel2\[alfworld\]', or ask for the other three"):

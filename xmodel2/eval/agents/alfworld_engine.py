@@ -18,9 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from xmodel2.errors import XmodelError
+from xmodel2.eval.agents.dialogue import shorten
 
 _HOME = "ALFWORLD_DATA"
 _ANY_TASK = "ANY TASK"
+_NAMES = re.compile(r"[\w.]+(?: or [\w.]+| \+ (?:[\w.]+|'[^']*'))*")
+"""An expression that the released grammars have, such as ``o.indefinite + ' ' + o.name``."""
 _PLAIN = re.compile(r"(?:[\w /]|\{\w+\})+")
 """A command's template that the grammar would only put names into."""
 _FREE: list[Any] = []
@@ -130,8 +133,28 @@ def _loaded_part(library: bytes) -> bytes:
 
 @lru_cache(maxsize=8)
 def _logic(domain: str, grammar: str) -> Any:
-    """To read a grammar takes a third of a start, and games differ in the task alone."""
-    return require("textworld.envs.pddl.logic").GameLogic(domain, grammar)
+    """To read a grammar takes a third of a start, and games differ in the task alone.
+
+    Raises `ValueError` for an expression other than names: the engine evaluates them as Python, and a game is a download.
+    """
+    logic = require("textworld.envs.pddl.logic").GameLogic(domain, grammar)
+    read = require("textworld.envs.pddl.textgen")._parse_and_convert
+    said = [rule.rhs for rules in logic.grammar._rules.values() for rule in rules]
+    said += [read(text, rule_name="symbols") for a in logic.actions.values() for text in (a.template, a.feedback_rule)]
+    for expression in (found for symbols in said for symbol in symbols for found in _evaluated(symbol)):
+        if not _NAMES.fullmatch(expression.strip()):
+            raise ValueError(f"its grammar would run {shorten(expression, 60)!r}, which is more than names")
+    return logic
+
+
+def _evaluated(symbol: Any) -> Iterator[str]:
+    """Yield the expressions in a symbol of a grammar: {x}, {x | condition}, [{x | condition}]."""
+    for part in (getattr(symbol, name, None) for name in ("expression", "symbol")):
+        if isinstance(part, str):
+            if hasattr(symbol, "expression") and not hasattr(symbol, "given"):
+                yield part
+        elif part is not None:
+            yield from _evaluated(part)
 
 
 def _entities(state: Any) -> dict[str, Any]:
