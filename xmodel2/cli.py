@@ -17,6 +17,7 @@ from xmodel2.commands.check import check
 from xmodel2.commands.data import data_inspect, data_prepare, data_starter, data_verify
 from xmodel2.commands.demo import demo
 from xmodel2.commands.eval import evaluate
+from xmodel2.commands.eval_articles import eval_articles
 from xmodel2.commands.eval_compare import eval_compare
 from xmodel2.commands.eval_fetch import eval_fetch
 from xmodel2.commands.law import law
@@ -48,6 +49,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "eval": evaluate,
     "rivals": rivals,
     "eval fetch": eval_fetch,
+    "eval articles": eval_articles,
     "eval compare": eval_compare,
     "calibrate": calibrate,
     "scaling": scaling,

@@ -79,6 +79,7 @@ def test_thoughts_of_commands_are_steps_that_no_world_sees(tmp_path: Path) -> No
         (" Hm.\nAction {n}: open[9]", "environment error", 1),
         (" Hm.\nAction {n}: " + "open[" * 2000, "malformed actions", 4),
         ("", "malformed actions", 4),
+        (" Hm.\nAction {n}: \ud800\x00\x1b[31m<script>", "malformed actions", 4),
     ],
 )
 def test_how_an_episode_ended_is_told(tmp_path: Path, said: str, outcome: str, steps: int) -> None:

@@ -119,7 +119,7 @@ class Commands:
         line = text.strip()
         begin, end = self.think
         if line.startswith(begin.rstrip()):
-            return Move(line.removeprefix(begin.rstrip()).removesuffix(end).strip(), "")
+            return Move(line.removeprefix(begin.rstrip()).removesuffix(end).strip() or "...", "")
         return Move("", line)
 
     def reread(self, number: int, question: Question, text: str) -> Move:

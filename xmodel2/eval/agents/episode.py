@@ -51,7 +51,8 @@ class Episode:
     def take(self, text: str) -> None:
         """Do what an answer says, or ask again where there is no action in it."""
         dialogue, number = self._benchmark.dialogue, len(self.steps) + 1
-        self.output = text
+        # A server's JSON can hold half a character, which no prompt or file can.
+        self.output = text = text.encode("utf-8", "replace").decode()
         read = dialogue.reread(number, self._second, text) if self._second else dialogue.read(number, text)
         if isinstance(read, Question):
             self._second = read
