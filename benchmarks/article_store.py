@@ -16,6 +16,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import bm25s
@@ -37,7 +38,7 @@ def made(count: int) -> Iterator[Article]:
     words = [_word(number) for number in range(_WORDS)]
     weights = list(itertools.accumulate(1 / rank for rank in range(1, _WORDS + 1)))
     for number in range(count):
-        title = f"{words[number % _WORDS]} {words[number // 7 % _WORDS]} {number // _WORDS}".title()
+        title = f"{choose.choice(words)} {choose.choice(words)} {number}".title()
         yield Article(title, " ".join(choose.choices(words, cum_weights=weights, k=_LENGTH)))
 
 
@@ -156,9 +157,11 @@ def main() -> None:
     source = options.data or (10_000 if options.quick else options.made)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        # The first of a pool, so that each starts with the same imports and nothing else.
-        with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-            builds = {which.__name__: pool.apply(which, (source, folder)) for which in (build_ours, build_bm25s)}
+        # Each in a new process, so that both start with the same imports and nothing else.
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
+            builds = {
+                which.__name__: pool.submit(which, source, folder).result() for which in (build_ours, build_bm25s)
+            }
         store = ArticleStore(folder / "articles.sqlite")
         sql = "SELECT title, text FROM articles ORDER BY id"
         articles = sqlite3.connect(store.path).execute(sql).fetchall()
