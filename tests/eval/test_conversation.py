@@ -1,6 +1,6 @@
 """Conversations get the answers that each of their prompts gets alone, from much less computation."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.eval.rival_models import NATIVE, tiny_rival
+from xmodel2.eval import shared_attention
 from xmodel2.eval.backend import Prompt
 from xmodel2.eval.conversation import converse_in_waves
 from xmodel2.eval.engine import Engine
@@ -20,14 +21,14 @@ EXAMPLES = ["Question: how many legs has a cat? Answer: four.\n" * 4, "> go to d
 class Talk:
     """Conversations of ``turns`` turns, about two things, that keep every prompt and its answer."""
 
-    def __init__(self, count: int, turns: int, temperature: float = 0.0) -> None:
-        self.count, self.turns, self.temperature = count, turns, temperature
+    def __init__(self, count: int, turns: int, temperature: float = 0.0, examples: Sequence[str] = EXAMPLES) -> None:
+        self.count, self.turns, self.temperature, self.examples = count, turns, temperature, examples
         self.asked: list[list[Prompt]] = [[] for _ in range(count)]
         self.answered: list[list[str]] = [[] for _ in range(count)]
 
     def begin(self) -> Iterator[tuple[int, Prompt]]:
         for index in range(self.count):
-            yield index, self._ask(index, f"{EXAMPLES[index % 2]}Task {index}:")
+            yield index, self._ask(index, f"{self.examples[index % len(self.examples)]}Task {index}:")
 
     def reply(self, index: int, text: str) -> Prompt | None:
         self.answered[index].append(text)
@@ -59,11 +60,45 @@ def test_answers_are_those_of_each_prompt_alone(tmp_path: Path, slots: int, temp
     assert talk.answered == talk.alone(engine)
 
 
-@pytest.mark.parametrize("number", range(len(NATIVE)), ids=[str(name) for name in NATIVE])
-def test_every_native_rival_converses(tmp_path: Path, number: int) -> None:
-    engine, talk = open_tiny(tmp_path, number, slots=3), Talk(5, turns=3)
+@pytest.mark.parametrize("number", range(len(NATIVE)), ids=[rival.name for rival in NATIVE])
+def test_every_native_rival_converses_after_examples_read_once(
+    tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, talk = open_tiny(tmp_path, number, slots=5), Talk(7, turns=3, examples=[EXAMPLES[0] * 4])
+    wanted, shared = list[int](), shared_attention._LEAST_COLUMNS
+
+    def noted(config: Any, beginning: shared_attention.Beginning, rows: int) -> Any:
+        wanted.append(beginning.count if rows >= 4 else 0)
+        return shared_attention.sharing(config, beginning, rows)
+
+    monkeypatch.setattr("xmodel2.eval.conversation.sharing", noted)
     engine.converse(talk.begin(), talk.reply)
+    assert max(wanted) > shared
     assert talk.answered == talk.alone(engine)
+
+
+def test_a_beginning_read_once_gives_plain_attentions_result(tmp_path: Path) -> None:
+    engine = open_tiny(tmp_path)
+    prompts = [Prompt(f"{EXAMPLES[0] * 4}Task {number}:", (), 8) for number in range(6)]
+    seen, attend = list[float](), shared_attention.sdpa_attention_forward
+    used = shared_attention._attend
+
+    def compared(module: Any, query: Any, key: Any, value: Any, mask: Any, **others: Any) -> Any:
+        found, wanted = (
+            used(module, query, key, value, mask, **others),
+            attend(module, query, key, value, mask, **others),
+        )
+        seen.append((found[0] - wanted[0]).abs().max().item() / wanted[0].abs().max().item())
+        return found
+
+    shared_attention.AttentionInterface.register(shared_attention._NAME, compared)
+    try:
+        together = dict(engine.generate(prompts))
+    finally:
+        shared_attention.AttentionInterface.register(shared_attention._NAME, used)
+    assert len(seen) >= 7 * engine.network.config.num_hidden_layers
+    assert max(seen) < 1e-5
+    assert [together[index] for index in range(6)] == [dict(engine.generate([prompt]))[0] for prompt in prompts]
 
 
 def test_prompts_longer_than_the_context_are_cut_as_alone(tmp_path: Path) -> None:

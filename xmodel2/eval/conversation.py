@@ -17,6 +17,7 @@ from xmodel2.eval.backend import Backend, Prompt
 from xmodel2.eval.decoding import Answer, Decoder
 from xmodel2.eval.network import Network
 from xmodel2.eval.prefix_tree import common_length
+from xmodel2.eval.shared_attention import Beginning, beginning, sharing
 from xmodel2.eval.slots import SlotCache
 from xmodel2.eval.text import TextTokenizer
 
@@ -56,6 +57,7 @@ class Converser:
         self._slots: list[_Slot] = []
         self._cache = SlotCache(0, 0, network.device)
         self._tokens = torch.zeros(0, dtype=torch.long)
+        self._alike: tuple[list[int], Beginning] = [], Beginning(0, 0)
 
     @torch.inference_mode()
     def run(self, conversations: Iterator[tuple[int, Prompt]], reply: Reply) -> None:
@@ -127,6 +129,7 @@ class Converser:
         positions = self._cache.columns.clamp(max=self._max_length - 1)  # of padding
         logits = self._network.logits(ids, last, positions, seen, self._cache)
         self._cache.after_extending([len(self._ids(number)) for number in batch])
+        self._alike = [], Beginning(0, 0)
         for number in batch:
             self._slots[number].held = list(self._ids(number))
             self._slots[number].waiting = False
@@ -139,7 +142,8 @@ class Converser:
         every = torch.arange(len(self._slots), device=self._network.device)
         places = (every, torch.zeros_like(every))
         positions = self._cache.columns.clamp(max=self._max_length - 1)
-        logits = self._network.logits(self._tokens[:, None], places, positions, seen, self._cache)
+        with sharing(self._network.config, self._beginning(running), len(self._slots)):
+            logits = self._network.logits(self._tokens[:, None], places, positions, seen, self._cache)
         where = torch.tensor(running, device=self._network.device)
         lengths[where] += 1
         self._cache.lengths = lengths
@@ -148,6 +152,12 @@ class Converser:
             self._slots[number].held.append(tokens[number])
         self._accept(running, logits[where], conversations, reply)
 
+    def _beginning(self, running: list[int]) -> Beginning:
+        """Return with what all running slots begin; found anew when others run, or hold something else."""
+        if running != self._alike[0]:
+            self._alike = list(running), beginning({number: self._slots[number].held for number in running})
+        return self._alike[1]
+
     def _shrink(self) -> None:
         """Drop the slots of ended conversations once half of them are: none is begun anew by then."""
         kept = [number for number, slot in enumerate(self._slots) if slot.answer]
@@ -155,6 +165,7 @@ class Converser:
             self._cache.keep(kept)
             self._slots = [self._slots[number] for number in kept]
             self._tokens = self._tokens[torch.tensor(kept, device=self._tokens.device)]
+            self._alike = [], Beginning(0, 0)
 
     def _accept(
         self,

@@ -16,6 +16,7 @@ from xmodel2.eval.backend import Prompt
 from xmodel2.eval.decoding import Answer, Decoder
 from xmodel2.eval.network import Network
 from xmodel2.eval.prefix_tree import common_length
+from xmodel2.eval.shared_attention import Beginning, beginning, sharing
 from xmodel2.eval.slots import SlotCache
 from xmodel2.eval.text import TextTokenizer
 
@@ -85,6 +86,7 @@ class Generator:
         layers = self._network.config.get_text_config().num_hidden_layers
         cache = SlotCache(len(active), layers, self._network.device)
         tokens = torch.zeros(len(active), dtype=torch.long, device=self._network.device)
+        alike: tuple[list[tuple[int, int]], Beginning] = [], Beginning(0, 0)
         while groups or any(active):
             free = [slot for slot, answer in enumerate(active) if answer is None]
             # A prefill of its own for every ended answer would leave the slots waiting for it: a few at a time.
@@ -108,7 +110,11 @@ class Generator:
             if not running:
                 continue
             longest = max(len(answer.ids) + len(answer.new) - 1 for _, answer in running)
-            logits = self._step(cache, tokens, longest, len(active))
+            numbers = [(slot, answer.index) for slot, answer in running]
+            if numbers != alike[0]:
+                alike = numbers, beginning({slot: answer.ids for slot, answer in running})
+            with sharing(self._network.config, alike[1], len(active)):
+                logits = self._step(cache, tokens, longest, len(active))
             chosen = self._decoder.choose(logits, active)
             tokens = torch.tensor(chosen, device=self._network.device)
             for slot, answer in running:
