@@ -218,13 +218,15 @@ def agent_summary(benchmark: Benchmark, items: Items, cut: int) -> dict[str, Any
         "items": len(items),
         "of": benchmark.of,
         "world": benchmark.world,
-        "made_up": benchmark.of is None,
+        "made_up": benchmark.made_up,
         "data_fingerprint": benchmark.fingerprint[:16],
         "num_fewshot": len(examples.trajectories),
         "examples": examples.source,
         "version": None,
         "cut": cut,
-        "metrics": {name: _mean(items, name) for name in items[0]["scores"]},
+        "metrics": {
+            name: _mean(items, name) for name in dict.fromkeys(name for item in items for name in item["scores"])
+        },
         "mean_steps": float(np.mean([len(item["steps"]) for item in items])),
         "outcomes": {kind: count for kind in OUTCOMES if (count := sum(item["outcome"] == kind for item in items))},
     }

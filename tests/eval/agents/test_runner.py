@@ -69,6 +69,28 @@ def test_thoughts_of_commands_are_steps_that_no_world_sees(tmp_path: Path) -> No
     ]
 
 
+@pytest.mark.parametrize("said", ["think:where?", "think: where? ", "think:", "think"])
+def test_a_line_stands_in_the_history_as_it_was_written(tmp_path: Path, said: str) -> None:
+    voice = Voice(lambda text: f" {said}" if text.endswith("says 1.\n>") else " open[1]")
+    play(doors(1, COMMANDS), voice, tmp_path)
+    assert voice.asked[1].text.endswith(
+        f"says 1.\n> {said.strip()}\n{'Say open[NUMBER].' if said == 'think' else 'OK.'}\n>"
+    )
+
+
+def test_a_world_that_cannot_be_opened_ends_its_episode_only(tmp_path: Path) -> None:
+    benchmark = doors(3)
+
+    def open_case(case: Any) -> Any:
+        if case.id == "house-1":
+            raise XmodelError("house-1.json: damaged")
+        return benchmark.open(case)
+
+    items = play(Benchmark(**{**vars(benchmark), "open": open_case}), Voice(reader), tmp_path)
+    assert [item["outcome"] for item in items] == ["solved", "environment error", "solved"]
+    assert items[1]["error"] == "house-1.json: damaged"
+
+
 @pytest.mark.parametrize(
     ("said", "outcome", "steps"),
     [

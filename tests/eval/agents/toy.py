@@ -67,7 +67,8 @@ def doors(
         "fingerprint-of-doors",
         lambda case: shown,
         lambda case: Doors(case.id, int(case.target), fault),
-        {
+        made_up=True,
+        players={
             "oracle": lambda doors, chance: Opener(lambda: doors.coin),
             "random": lambda doors, chance: Opener(lambda: chance.randint(1, 8)),
         },

@@ -21,6 +21,8 @@ class Move:
 
     thought: str
     action: str
+    said: str = ""
+    """The line as a model wrote it, where that is more than these two."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ class Commands:
         line = text.strip()
         begin, end = self.think
         if line.startswith(begin.rstrip()):
-            return Move(line.removeprefix(begin.rstrip()).removesuffix(end).strip() or "...", "")
+            return Move(line.removeprefix(begin.rstrip()).removesuffix(end).strip() or "...", "", line)
         return Move("", line)
 
     def reread(self, number: int, question: Question, text: str) -> Move:
@@ -137,7 +139,7 @@ class Commands:
 
     def _line(self, move: Move) -> str:
         begin, end = self.think
-        return move.action or f"{begin}{move.thought}{end}"
+        return move.said or move.action or f"{begin}{move.thought}{end}"
 
 
 THOUGHT_SEEN = "OK."

@@ -91,12 +91,14 @@ class Benchmark:
     dialogue: Dialogue
     cases: Sequence[Case]
     of: int | None
-    """Tasks of the official set; None if these are no part of it."""
+    """Tasks of the official set; None if these are not known to be part of it."""
     world: str
     """Article store, catalogue or games, and what part of the tasks they cover: stands beside every score."""
     fingerprint: str
     """Of tasks, world and examples: equal ones give equal scores."""
     examples: Callable[[Case], Examples]
     open: Callable[[Case], Environment]
+    made_up: bool = False
+    """Whether tasks and world are invented here, so that no score compares with another's."""
     players: Mapping[str, Callable[[Any, random.Random], Player]] = field(default_factory=dict)
     """By name of `PLAYERS`; each gets the open environment before its reset."""

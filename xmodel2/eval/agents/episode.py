@@ -29,11 +29,7 @@ class Episode:
         try:
             self.environment = benchmark.open(case)
             self.observation = self.environment.reset()
-        except XmodelError:
-            raise
-        except (
-            Exception
-        ) as error:  # a world of another project that breaks is told in the results, and the others go on
+        except Exception as error:  # one game that is damaged is told in the results, and the others go on
             self._error = _named(error)
         self.task = benchmark.dialogue.begin(self.observation)
 
@@ -58,7 +54,7 @@ class Episode:
             self._second = read
             return
         self._second = None
-        move = Move(read.thought[:_LONGEST], read.action[:_LONGEST])
+        move = Move(read.thought[:_LONGEST], read.action[:_LONGEST], read.said[:_LONGEST])
         turn = self._step(move)
         self.observation = turn.observation
         self.history.append(dialogue.write(number, move, turn.observation))
@@ -101,4 +97,5 @@ class Episode:
 
 
 def _named(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip()[:200]}"
+    said = str(error).strip()[:300]
+    return said if isinstance(error, XmodelError) else f"{type(error).__name__}: {said}"

@@ -89,6 +89,7 @@ class SearchKind:
             fingerprint=hashlib.sha256(everything.encode()).hexdigest(),
             examples=lambda case: examples,
             open=open_case,
+            made_up=world.of is None,
             players={"oracle": oracle, "random": random_searcher, "scripted": self.rule},
         )
 
