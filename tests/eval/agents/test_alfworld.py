@@ -1,17 +1,19 @@
 """ALFWorld in its own engine: whole episodes, several at once, and what its own environment says to the same commands."""
 
+import json
 import random
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from tests.eval.agents.few_households import changed, few_games, older, play, released
 from xmodel2.errors import XmodelError
-from xmodel2.eval.agents import alfworld_engine
+from xmodel2.eval.agents import alfworld, alfworld_engine
 from xmodel2.eval.agents.alfworld import AlfworldEnvironment, alfworld_benchmark
-from xmodel2.eval.agents.alfworld_games import KINDS, Game, find_split, read_games
+from xmodel2.eval.agents.alfworld_games import KINDS, Game
 from xmodel2.eval.agents.alfworld_players import Oracle, Random, Scripted
-from xmodel2.eval.agents.made_houses import write_houses
 from xmodel2.eval.agents.options import AgentOptions
 
 SHARED = Path(__file__).parents[4] / "shared" / "data" / "agents"
@@ -19,23 +21,7 @@ SHARED = Path(__file__).parents[4] / "shared" / "data" / "agents"
 
 @pytest.fixture(scope="module")
 def games(tmp_path_factory) -> dict[str, Game]:
-    """A made-up game of each kind."""
-    folder = tmp_path_factory.mktemp("alfworld")
-    write_houses(folder, seed=1, each=1)
-    return {game.kind: game for game in read_games(find_split(folder))}
-
-
-def play(environment, player, most=49) -> list[tuple[str, str]]:
-    """Play an episode without thoughts; return commands and observations."""
-    observation, told = environment.reset(), []
-    for _ in range(most):
-        move = player.move(observation)
-        turn = environment.step(move.action)
-        observation = turn.observation
-        told.append((move.action, observation))
-        if turn.done:
-            break
-    return told
+    return few_games(tmp_path_factory.mktemp("alfworld"))
 
 
 @pytest.mark.parametrize("kind", KINDS.values())
@@ -108,24 +94,23 @@ def test_putting_is_understood_in_either_form_and_answered_in_reacts(games):
     put, seen = told[-1]
     assert " in/on " in put
     assert seen == f"You put the {put.removeprefix('put ').replace(' in/on ', ' in/on the ')}."
-    second.reset()
-    for command, _ in told[:-1]:
-        second.step(command)
-    turn = second.step(put.replace("put", "move").replace("in/on", "to"))
-    assert turn.done
-    assert turn.reward == 1.0
-    assert turn.observation.startswith("You move the")
+    moved = put.replace("put", "move").replace("in/on", "to")
+    for environment in (second, changed(games["put"], grammar=older(games["put"].content["grammar"]))):
+        environment.reset()
+        for command, _ in told[:-1]:
+            environment.step(command)
+        for other in (" in ", " on ", " to ", " into "):
+            assert environment.step(put.replace(" in/on ", other)).observation == "Nothing happens."
+        assert environment.step(moved.replace(" to ", " in/on ")).observation == "Nothing happens."
+        turn = environment.step(moved)
+        assert (turn.done, turn.reward) == (True, 1.0)
+        assert turn.observation == f"You move the {moved.removeprefix('move ').replace(' to ', ' to the ')}."
 
 
 def test_games_of_the_older_release_say_it_as_react_does(games):
     newer = games["put"].content["grammar"]
-    older = newer.replace("move {o} to {r}", "put {o} in/on {r}").replace(
-        "You arrive at {r.name}", "You arrive at {lend.name}"
-    )
-    older = older.replace("You move the {o.name} to the {r.name}", "You put the {o.name} in/on the {r.name}")
-    assert len({newer, older}) == 2
-    first = AlfworldEnvironment(games["put"])
-    second = AlfworldEnvironment(Game(**{**vars(games["put"]), "content": {**games["put"].content, "grammar": older}}))
+    first, second = AlfworldEnvironment(games["put"]), changed(games["put"], grammar=older(newer))
+    assert [first.game.puts, second.game.puts] == ["move X to Y", "put X in/on Y"]
     assert play(first, Oracle(first, random.Random(0))) == play(second, Oracle(second, random.Random(0)))
     assert second.scores() == {"success_rate": 1.0}
 
@@ -170,44 +155,104 @@ def test_the_engine_leaves_the_process_as_it_was(games, monkeypatch):
     assert "ALFWORLD_DATA" not in alfworld_engine.os.environ
 
 
-def test_a_game_that_the_engine_cannot_play_is_named(games):
-    broken = {**games["put"].content, "problem": "(define (problem made) (:domain alfred) (:objects"}
-    with pytest.raises(XmodelError, match=r"game\.tw-pddl: the engine can't play it .*fetch it again"):
-        AlfworldEnvironment(Game(**{**vars(games["put"]), "content": broken})).reset()
-    assert AlfworldEnvironment(games["put"]).reset()
-
-
-@pytest.mark.parametrize(
-    ("text", "harm"),
-    [
-        ("You close the {r.name}.", "You close {open(chr(97), chr(119))}."),
-        ("You close the {r.name}.", r"\u007bexec(r.name)\u007d"),
-        ("{o.indefinite + ' ' + o.name | holds", "{exec(o.name) | holds"),
-        ("take {o} from {r}", "take {o} {exec(1)} {r}"),
-    ],
-)
-def test_a_game_whose_grammar_would_run_code_is_refused(games, text, harm):
-    """The engine evaluates what stands in braces."""
-    grammar = games["put"].content["grammar"]
-    assert text in grammar
-    content = {**games["put"].content, "grammar": grammar.replace(text, harm)}
-    with pytest.raises(
-        XmodelError, match=r"game\.tw-pddl: the engine can't play it \(its grammar would run '.*more than names"
-    ):
-        AlfworldEnvironment(Game(**{**vars(games["put"]), "content": content})).reset()
-
-
 def test_without_the_extra_it_is_said_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "fast_downward", None)
     with pytest.raises(XmodelError, match=r"pip install 'xmodel2\[alfworld\]', or ask for the other three"):
         alfworld_benchmark(AgentOptions())
 
 
+def test_newer_pythons_are_refused(monkeypatch):
+    monkeypatch.setattr(sys, "version_info", (3, 13, 0))
+    with pytest.raises(XmodelError, match=r"TextWorld, needs Python 3\.12 or older.*--tasks hotpotqa"):
+        alfworld_benchmark(AgentOptions())
+
+
+def test_a_temporary_folder_without_room_is_named(games, tmp_path, monkeypatch):
+    monkeypatch.setattr(alfworld_engine, "_FREE", [])
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(XmodelError, match=r"temporary folder can't be used .*gone.*set TMPDIR") as caught:
+        AlfworldEnvironment(games["put"]).reset()
+    assert "fetch" not in str(caught.value)
+
+
+def test_a_variable_that_points_nowhere_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALFWORLD_DATA", str(tmp_path / "gone"))
+    with pytest.raises(XmodelError, match=r"\$ALFWORLD_DATA: .*gone: no games.*unset it to play made-up households"):
+        alfworld_benchmark(AgentOptions())
+
+
+def test_a_variable_with_games_is_followed(games, tmp_path, monkeypatch):
+    released(tmp_path / "json_2.1.1" / "valid_unseen", games)
+    monkeypatch.setenv("ALFWORLD_DATA", str(tmp_path))
+    assert alfworld_benchmark(AgentOptions()).of == 134
+
+
+def test_a_score_says_which_games_it_is_of(games, tmp_path):
+    unseen, seen = tmp_path / "json_2.1.1" / "valid_unseen", tmp_path / "json_2.1.3" / "valid_seen"
+    rest = {"put": games["put"]}
+    told = {
+        released(unseen, games): ('ALFWorld valid_unseen (json_2.1.1, "move X to Y"), 6 of 134 games', 134, False),
+        released(seen, games): (
+            'folder valid_seen (json_2.1.3, "move X to Y"): 6 games in alfworld\'s engine',
+            None,
+            False,
+        ),
+        released(tmp_path / "mine", rest): ('folder mine ("move X to Y"): 1 games in alfworld\'s engine', None, False),
+        released(tmp_path / "houses", games, "trial_made_7"): (
+            "made-up households of folder houses: 6 games in alfworld's engine",
+            None,
+            True,
+        ),
+        released(released(tmp_path / "a" / "valid_unseen", games), games, "trial_made_1"): (
+            'folder valid_unseen ("move X to Y"): 12 games in alfworld\'s engine, 6 made up',
+            None,
+            False,
+        ),
+    }
+    for folder, expected in told.items():
+        benchmark = alfworld_benchmark(AgentOptions(games=folder))
+        assert (benchmark.world, benchmark.of, benchmark.made_up) == expected
+
+
+def test_more_games_than_the_split_has_are_not_the_split(games, tmp_path):
+    folder = tmp_path / "valid_unseen"
+    for number in range(135):
+        released(folder, {"put": games["put"]}, f"trial_T{number}")
+    assert alfworld_benchmark(AgentOptions(games=folder)).of is None
+
+
+def test_a_fingerprint_has_all_that_a_score_hangs_on(games, tmp_path, monkeypatch):
+    folder = released(tmp_path / "valid_unseen", games)
+    file = next(folder.glob("pick_and*/*/game.tw-pddl"))
+    whole = json.loads(file.read_text())
+
+    def fingerprint() -> str:
+        return alfworld_benchmark(AgentOptions(games=folder)).fingerprint
+
+    first = fingerprint()
+    assert first == fingerprint()
+    found = {first}
+    for part in ("pddl_domain", "pddl_problem", "grammar"):
+        file.write_text(json.dumps({**whole, part: whole[part] + "\n"}))
+        found.add(fingerprint())
+    file.write_text(json.dumps(whole))
+    for name, value in (("STEP_LIMIT", 50), ("_INSTRUCTION", "Do it.\n"), ("_example_games", list)):
+        with monkeypatch.context() as patch:
+            patch.setattr(alfworld, name, value)
+            found.add(fingerprint())
+    for module in ("alfworld.info", "textworld"):
+        with monkeypatch.context() as patch:
+            patch.setattr(sys.modules[module], "__version__", "9")
+            found.add(fingerprint())
+    assert len(found) == 9
+    assert fingerprint() == first
+
+
 def test_without_games_the_households_are_made_up(monkeypatch):
     monkeypatch.delenv("ALFWORLD_DATA", raising=False)
     benchmark = alfworld_benchmark(AgentOptions())
     assert benchmark.world == "made-up households, seed 0: 24 games in alfworld's engine"
-    assert benchmark.of is None
+    assert (benchmark.of, benchmark.made_up) == (None, True)
     assert benchmark.step_limit == 49
     assert [case.part for case in benchmark.cases[:6]] == list(KINDS.values())
     assert len({case.id for case in benchmark.cases}) == 24
@@ -227,12 +272,10 @@ def test_reacts_prompts_are_used_where_they_are(tmp_path, games):
     (tmp_path / "react-prompts").mkdir()
     (tmp_path / "react-prompts" / "alfworld_3prompts.jsonl").write_text("\n".join(lines))
     benchmark = alfworld_benchmark(AgentOptions(agents_dir=tmp_path, games=games["put"].file.parents[3]))
-    assert benchmark.world == "ALFWorld valid_unseen, 6 of 134 games"
-    assert benchmark.of == 134
     case = next(case for case in benchmark.cases if case.part == "heat")
     examples = benchmark.examples(case)
     assert examples.trajectories == ("heat 1\n", "heat 0\n\nHere is the task.\n")
-    assert examples.source == "ReAct"
+    assert examples.source == "ReAct, with an instruction of ours"
 
 
 def test_reacts_real_prompts_are_continued_as_its_notebook_does(games):

@@ -90,8 +90,10 @@ def test_problems_without_games_say_which_download_is_missing(tmp_path, file):
     ("content", "complaint"),
     [
         ("{", "damaged .*fetch it again"),
+        ("[" * 100_000, "damaged .*recursion.*fetch it again"),
         ("[]", "no text pddl_domain, grammar, pddl_problem"),
         ({**GOOD, "grammar": None}, r"damaged \(no text grammar\)"),
+        ({**GOOD, "pddl_problem": "\ud800"}, r"damaged \(no text pddl_problem\)"),
         ({key: text for key, text in GOOD.items() if key != "pddl_problem"}, "no text pddl_problem"),
         ({**GOOD, "grammar": "nothing"}, "names no task"),
     ],

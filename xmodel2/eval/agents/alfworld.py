@@ -4,23 +4,26 @@
     The cabinet 1 is closed.            "Nothing happens." after what can't be done
     > open cabinet 1                    success: the engine's ``won`` within 49 commands, thoughts among them
     ...
-    > put mug 1 in/on cabinet 1         ReAct's form; newer games say "move mug 1 to cabinet 1": both are understood
+    > put mug 1 in/on cabinet 1         ReAct's form, which games of alfworld 0.4 or newer call "move mug 1 to cabinet 1":
+                                        both are understood in either, and no other
 
 Source: ALFWorld (arXiv 2010.03768), ReAct (arXiv 2210.03629) and its alfworld.ipynb.
 """
 
 import hashlib
+import inspect
 import json
 import os
 import random
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from xmodel2.errors import XmodelError
-from xmodel2.eval.agents.alfworld_engine import Fact, Household, require
+from xmodel2.eval.agents import alfworld_plan
+from xmodel2.eval.agents.alfworld_engine import Fact, Household, require, temporary_folder
 from xmodel2.eval.agents.alfworld_games import KINDS, OFFICIAL, UNSEEN, Game, find_split, read_games
 from xmodel2.eval.agents.alfworld_players import Oracle, Random, Scripted
 from xmodel2.eval.agents.dialogue import Commands
@@ -40,9 +43,8 @@ _EXAMPLES = 2
 _INSTRUCTION = "Do a task in a household, one command after the other. Examples come first.\n"
 _HERE = "\nHere is the task.\n"
 _DATA = "ALFWORLD_DATA"
-_PUT = re.compile(r"put (.+?) (?:in/on|in|on) (.+)")
+_PUT = re.compile(r"put (.+?) in/on (.+)")
 _MOVE = re.compile(r"move (.+?) to (.+)")
-_MOVED = re.compile(r"You move the (.+) to the (.+)\.")
 _DONE = {"put": "", "puttwo": "two ", "clean": "clean ", "heat": "hot ", "cool": "cool "}
 
 
@@ -58,7 +60,7 @@ class AlfworldEnvironment:
     def reset(self) -> str:
         """Start the engine, and return the room and the task, without its welcome.
 
-        Raises `XmodelError` naming the file if the engine can't play it.
+        Raises `XmodelError` naming the file if the engine can't play it, or saying what the engine lacks here.
         """
         self._household, self._won, self._answer = None, False, ""  # its library is free for the next
         try:
@@ -68,18 +70,22 @@ class AlfworldEnvironment:
         return "\n".join(self._household.intro.split("\n\n")[1:])
 
     def step(self, action: str) -> Turn:
-        """Do a command."""
+        """Do a command. Raises `RuntimeError` naming the file if the engine then fails: its grammar is read as it is used."""
         if self._household is None or self._won:
             return Turn(NOTHING, float(self._won), self._won, valid=False)
         commands = self._household.commands()
         command = action if action in commands else _other_form(action)
         if command not in commands:
             return Turn(NOTHING, valid=False)
-        seen = self._household.do(commands[command])
+        try:
+            seen = self._household.do(commands[command])
+            self._household.commands()
+        except Exception as error:
+            raise RuntimeError(f"{self.game.file}: damaged ({error!r}); fetch it again") from None
         if seen.startswith("You arrive at "):
             seen = seen.partition(". ")[2]
-        elif command != action or action.startswith("put "):
-            seen = _MOVED.sub(r"You put the \1 in/on the \2.", seen)
+        elif command != action:
+            seen = _told(action)
         self._answer, self._won = action, self._household.won
         return Turn(seen, float(self._won), self._won)
 
@@ -116,21 +122,35 @@ def _other_form(action: str) -> str:
     return action
 
 
+def _told(action: str) -> str:
+    """Return what the release that has this way to put something answers.
+
+    >>> _told("put mug 1 in/on desk 1")
+    'You put the mug 1 in/on the desk 1.'
+    >>> _told("move mug 1 to desk 1")
+    'You move the mug 1 to the desk 1.'
+    """
+    put, move = _PUT.fullmatch(action), _MOVE.fullmatch(action)
+    if put:
+        return f"You put the {put[1]} in/on the {put[2]}."
+    return f"You move the {move[1]} to the {move[2]}." if move else NOTHING
+
+
 def alfworld_benchmark(options: AgentOptions) -> Benchmark:
     """Return the released games of the unseen split where they are there, else households made by us.
 
     Raises `XmodelError` if the engine is not installed, or games that were asked for are not there.
     """
     require("fast_downward")
-    folder = _folder(options)
     require("alfworld.agents.utils.misc")
-    if folder:
-        split = find_split(folder)
+    split = _split(options)
+    if split:
         games = read_games(split)
-        world = f"ALFWorld {split.name}, {len(games)} of {OFFICIAL} games"
+        world = _world(split, games)
     else:
         games = _made(UNSEEN, _GAMES_OF_A_KIND)
         world = f"made-up households, seed {_SEED}: {len(games)} games in alfworld's engine"
+    made_up = all(game.made for game in games)
     names = tuple(f"react_{kind}_{number}" for kind in KINDS.values() for number in (1, 0))
     prompts = react_prompts(options.agents_dir, "alfworld_3prompts", names)
     return Benchmark(
@@ -139,29 +159,52 @@ def alfworld_benchmark(options: AgentOptions) -> Benchmark:
         step_limit=STEP_LIMIT,
         dialogue=DIALOGUE,
         cases=[Case(game.id, game.goal, _target(game), game.kind, game) for game in games],
-        of=OFFICIAL if folder else None,
+        of=OFFICIAL if split and _official(split, games) else None,
         world=world,
         fingerprint=_fingerprint(games, prompts),
         examples=lambda case: _examples(case.data.kind, prompts),
         open=lambda case: AlfworldEnvironment(case.data),
+        made_up=made_up,
         players={"oracle": Oracle, "random": Random, "scripted": Scripted},
     )
 
 
-def _folder(options: AgentOptions) -> Path | None:
-    """Return where games are looked for, None for nowhere."""
+def _split(options: AgentOptions) -> Path | None:
+    """Return the folder of the games, None if no folder was named. Raises `XmodelError` if there are none where they should be."""
     if options.games:
-        return options.games
+        return find_split(options.games)
     if options.agents_dir and (options.agents_dir / "alfworld").is_dir():
-        return options.agents_dir / "alfworld"
-    return Path(os.environ[_DATA]) if os.environ.get(_DATA) else None
+        return find_split(options.agents_dir / "alfworld")
+    if not (named := os.environ.get(_DATA)):
+        return None
+    try:
+        return find_split(Path(named))
+    except XmodelError as error:  # who set it has games somewhere: made-up households instead would be a surprise
+        raise XmodelError(f"${_DATA}: {error}; unset it to play made-up households") from None
+
+
+def _official(split: Path, games: Sequence[Game]) -> bool:
+    """Return whether games are those of the unseen split, as far as their folders tell."""
+    return split.resolve().name == UNSEEN and len(games) <= OFFICIAL and not any(game.made for game in games)
+
+
+def _world(split: Path, games: Sequence[Game]) -> str:
+    """Return what a folder has, by name; releases differ in their wording, and the newer ones keep the older folder's name."""
+    name, made = split.resolve().name, sum(game.made for game in games)
+    if made == len(games):
+        return f"made-up households of folder {name}: {made} games in alfworld's engine"
+    release = [parent.name for parent in split.resolve().parents if parent.name.startswith("json_")][:1]
+    told = ", ".join([*release, " and ".join(f'"{form}"' for form in sorted({game.puts for game in games}))])
+    if _official(split, games):
+        return f"ALFWorld {name} ({told}), {len(games)} of {OFFICIAL} games"
+    return f"folder {name} ({told}): {len(games)} games in alfworld's engine" + (f", {made} made up" if made else "")
 
 
 @cache
-def _made(split: str, each: int) -> list[Game]:
-    with tempfile.TemporaryDirectory() as folder:
-        write_houses(Path(folder), _SEED, each, split)
-        return read_games(find_split(Path(folder), split))
+def _made(split: str, each: int, small: bool = False) -> list[Game]:
+    with temporary_folder() as folder:
+        write_houses(folder, _SEED, each, split, small)
+        return read_games(find_split(folder, split))
 
 
 def _target(game: Game) -> str:
@@ -173,22 +216,30 @@ def _target(game: Game) -> str:
 def _examples(kind: str, prompts: Mapping[str, str] | None) -> Examples:
     if prompts:
         first, second = prompts[f"react_{kind}_1"], prompts[f"react_{kind}_0"]
-        return Examples(_INSTRUCTION, (first, second + _HERE), "ReAct")
+        return Examples(_INSTRUCTION, (first, second + _HERE), "ReAct, with an instruction of ours")
     return Examples(_INSTRUCTION, _played(kind), "the oracle in made-up households")
 
 
 @cache
 def _played(kind: str) -> tuple[str, ...]:
-    games = [game for game in _made("train", _EXAMPLES) if game.kind == kind]
+    games = [game for game in _example_games() if game.kind == kind]
     environments = [AlfworldEnvironment(game) for game in games]
     chance = random.Random(0)
     texts = [play_example(DIALOGUE, each, Oracle(each, chance), STEP_LIMIT) + "\n" for each in environments]
     return (*texts[:-1], texts[-1] + _HERE)
 
 
+def _example_games() -> list[Game]:
+    return _made("train", _EXAMPLES, small=True)
+
+
 def _fingerprint(games: Sequence[Game], prompts: Mapping[str, str] | None) -> str:
-    digest = hashlib.sha256()
-    for game in games:
-        digest.update(f"{game.id}\n{game.goal}\n{game.content['problem']}\n{game.content['grammar']}\n".encode())
-    digest.update(json.dumps(dict(prompts) if prompts else _SEED, sort_keys=True).encode())
-    return digest.hexdigest()
+    """Examples of ours count by the games and the plan that they are played with: to play them takes seconds."""
+    examples = dict(prompts) if prompts else [inspect.getsource(alfworld_plan), _told_of(_example_games())]
+    engine = [require("alfworld.info").__version__, require("textworld").__version__]
+    everything = [_told_of(games), STEP_LIMIT, _INSTRUCTION, _HERE, examples, engine]
+    return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
+
+
+def _told_of(games: Sequence[Game]) -> list[Any]:
+    return [[game.id, game.goal, dict(game.content)] for game in games]

@@ -1,7 +1,8 @@
 """A household in TextWorld's PDDL engine, with alfworld's names: the optional extra of the agent benchmarks.
 
 State, text and goal are the engine's own. What alfworld's environment works out besides, for every step the text of every
-command and for every start a second translation for a planner, is left out or remembered, which makes it several times faster.
+command and for every start a second translation for a planner, is left out, and what it reads again at every step, the queries of
+its grammar, is remembered, which makes it many times faster.
 """
 
 import os
@@ -12,6 +13,7 @@ import tempfile
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -26,6 +28,10 @@ _NAMES = re.compile(r"[\w.]+(?: or [\w.]+| \+ (?:[\w.]+|'[^']*'))*")
 """An expression that the released grammars have, such as ``o.indefinite + ' ' + o.name``."""
 _PLAIN = re.compile(r"(?:[\w /]|\{\w+\})+")
 """A command's template that the grammar would only put names into."""
+_TOO_NEW = (3, 13)
+"""The engine's grammar writes into ``locals()``, which Python 3.13 made a copy."""
+_UNREADABLE = re.compile(r"[^\n -~]|[^\n]{1000}|begin_goal\n0")
+"""What the planner ends the process for, or has no space for; its names have 1024 bytes."""
 _FREE: list[Any] = []
 """Copies of the planner's library that no household has. Its state is global: two open households must not share one."""
 
@@ -34,14 +40,29 @@ Fact = tuple[str, ...]
 
 
 def require(module: str) -> Any:
-    """Return a module of alfworld or textworld. Raises `XmodelError` saying how to install it."""
+    """Return a module of alfworld or textworld. Raises `XmodelError` saying how to install it, or that it can't run here."""
+    others = "or ask for the other three: --tasks hotpotqa,fever,webshop"
+    if sys.version_info >= _TOO_NEW:
+        raise XmodelError(f"alfworld: its engine, TextWorld, needs Python 3.12 or older; use one of these, {others}")
     try:
         with _home_left_alone():
             return import_module(module)
     except ImportError as error:
         raise XmodelError(
-            f"alfworld: its engine is not installed ({error}); pip install 'xmodel2[alfworld]', or ask for the other "
-            "three: --tasks hotpotqa,fever,webshop"
+            f"alfworld: its engine is not installed ({error}); pip install 'xmodel2[alfworld]', {others}"
+        ) from None
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Give a folder for a while. Raises `XmodelError` naming TMPDIR if there is no room, or what lies there can't be run."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise XmodelError(
+            f"alfworld: the temporary folder can't be used ({error}); set TMPDIR to one that has room for 1 MiB a household, "
+            "and lets its files be run"
         ) from None
 
 
@@ -49,7 +70,10 @@ class Household:
     """One game, from its start. Each has its own state, also beside others in one process."""
 
     def __init__(self, domain: str, grammar: str, problem: str, goal: str) -> None:
-        """Start a game, whose task is asked for as ``goal`` says. Raises `ValueError` saying what is wrong with it."""
+        """Start a game, whose task is asked for as ``goal`` says.
+
+        Raises `ValueError` saying what is wrong with it, `XmodelError` if none can be started here.
+        """
         states = require("textworld.envs.pddl.logic")
         library = _FREE.pop() if _FREE else _load_library()
         weakref.finalize(self, _FREE.append, library)
@@ -59,9 +83,14 @@ class Household:
                 self._state = states.PddlState(library, problem, self._logic)
             self._entities = _entities(self._state)
             self.intro = self._say("#intro#", {}).replace(_ANY_TASK, goal)
+            self._texts: dict[tuple[str, ...], str] = {}
+            self._now: dict[str, Any] = {}
+            if not self.commands():
+                raise ValueError("nothing can be done in it")
+        except (XmodelError, MemoryError):
+            raise
         except (Exception, SystemExit) as error:
-            raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
-        self._commands: dict[tuple[str, ...], str] = {}
+            raise ValueError(" ".join(str(error).split())[:200] or type(error).__name__) from None
 
     @property
     def won(self) -> bool:
@@ -70,13 +99,16 @@ class Household:
 
     def commands(self) -> dict[str, Any]:
         """Return what can be done now, with the engine's actions."""
-        actions: dict[str, Any] = {}
-        for action in self._state.all_applicable_actions():
-            actions.setdefault(self._command(action), action)
-        return dict(sorted(actions.items()))
+        if not self._now:
+            actions: dict[str, Any] = {}
+            for action in self._state.all_applicable_actions():
+                actions.setdefault(self._command(action), action)
+            self._now = dict(sorted(actions.items()))
+        return self._now
 
     def do(self, action: Any) -> str:
         """Do one of the actions of `commands`, and return what is seen."""
+        self._now = {}
         self._state.apply(action)
         return self._say(action.feedback_rule, action.mapping)
 
@@ -87,33 +119,46 @@ class Household:
 
     def _command(self, action: Any) -> str:
         """The text of a command depends on what its template names alone, so it is derived once for each."""
-        used = set(re.findall(r"\w+", action.command_template))
+        used = _words(action.command_template)
         key = (action.name, *(thing.name for place, thing in action.mapping.items() if place.name in used))
-        if key not in self._commands:
+        if key not in self._texts:
             if _PLAIN.fullmatch(action.command_template):
                 names = {place.name: self._entities[thing.name].name for place, thing in action.mapping.items()}
-                self._commands[key] = action.command_template.format(**names)
+                self._texts[key] = action.command_template.format(**names)
             else:
-                self._commands[key] = self._say(action.command_template, action.mapping)
-        return self._commands[key]
+                self._texts[key] = self._say(action.command_template, action.mapping)
+        return self._texts[key]
 
     def _say(self, rule: str, mapping: Mapping[Any, Any]) -> str:
         context = {
             "state": self._state,
             "facts": list(self._state.facts),
-            "variables": {place.name: self._entities[thing.name] for place, thing in mapping.items()},
-            "mapping": mapping,
+            "variables": _Bound({place.name: self._entities[thing.name] for place, thing in mapping.items()}),
+            "mapping": _Bound(mapping),
             "entity_infos": self._entities,
         }
-        return str(self._logic.grammar.derive(rule, context))
+        with _read_once():
+            return str(self._logic.grammar.derive(rule, context))
+
+
+class _Bound(dict[Any, Any]):
+    """Names and what they stand for: the grammar copies it deeply for every symbol, and changes nothing in what is inside."""
+
+    def __deepcopy__(self, memo: Any) -> "_Bound":
+        return _Bound(self)
+
+
+@lru_cache(maxsize=256)
+def _words(template: str) -> frozenset[str]:
+    return frozenset(re.findall(r"\w+", template))
 
 
 def _load_library() -> Any:
     """Load a new copy of the planner's library: 1 MiB of its file; the other 31, for debuggers, would fill the temp folder."""
     interface = require("fast_downward.interface")
     whole = interface.DOWNWARD_LIB_PATH
-    with tempfile.TemporaryDirectory() as folder:
-        lean = Path(folder) / Path(whole).name
+    with temporary_folder() as folder:
+        lean = folder / Path(whole).name
         lean.write_bytes(_loaded_part(Path(whole).read_bytes()))
         interface.DOWNWARD_LIB_PATH = str(lean)
         try:
@@ -170,7 +215,11 @@ def _entities(state: Any) -> dict[str, Any]:
 
 @lru_cache(maxsize=8)
 def _translate(domain: str, problem: str) -> Any:
-    return require("fast_downward.interface").pddl2sas(domain, problem)
+    """Raises `ValueError` for what would end the process: the planner is C++, and calls ``exit`` where it can't read on."""
+    task, sas = require("fast_downward.interface").pddl2sas(domain, problem)
+    if found := _UNREADABLE.search(sas):
+        raise ValueError(f"its problem has {shorten(found[0], 20)!r}, which the planner can't read")
+    return task, sas
 
 
 @contextmanager
@@ -186,10 +235,38 @@ def _translated_once() -> Iterator[None]:
 
 
 @contextmanager
+def _read_once() -> Iterator[None]:
+    """The engine's grammar parses its queries, and what it starts from, anew for every sentence."""
+    textgen = require("textworld.envs.pddl.textgen")
+    rule, parse = textgen.Rule, textgen._parse_and_convert
+    textgen.Rule, textgen._parse_and_convert = _Queries, lambda text, **_: deepcopy(_symbols(text))
+    try:
+        yield
+    finally:
+        textgen.Rule, textgen._parse_and_convert = rule, parse
+
+
+class _Queries:
+    """Stands for textworld's Rule."""
+
+    @staticmethod
+    @lru_cache(maxsize=1024)
+    def parse_conjunctive_query(text: str) -> Any:
+        """Return a rule, which nobody changes."""
+        return require("textworld.logic").Rule.parse_conjunctive_query(text)
+
+
+@lru_cache(maxsize=1024)
+def _symbols(text: str) -> Any:
+    textgen = require("textworld.envs.pddl.textgen")
+    return textgen._Converter().walk(textgen._PARSER.parse(text, rule_name="symbols"))
+
+
+@contextmanager
 def _home_left_alone() -> Iterator[None]:
     """To import alfworld makes the folder $ALFWORLD_DATA, ~/.cache/alfworld by default, and sets the variable."""
     before = os.environ.get(_HOME)
-    os.environ[_HOME] = tempfile.gettempdir()
+    os.environ[_HOME] = str(Path(__file__).parent)
     try:
         yield
     finally:

@@ -36,6 +36,9 @@ KINDS: Mapping[str, str] = MappingProxyType(
 """What ReAct calls each of ALFWorld's task types."""
 DOWNLOAD = "https://github.com/alfworld/alfworld/releases/download/0.4.0/json_2.1.2_tw-pddl.zip"
 _PARTS = ("pddl_domain", "grammar", "pddl_problem")
+MADE = "trial_made_"
+"""Begins the name of a trial that we made ourselves."""
+_HALF = re.compile(r"[\ud800-\udfff]")
 _GOAL = re.compile(r"Your task is to: ([^\"\\]*[^\"\\.])\.?")
 
 
@@ -56,6 +59,16 @@ class Game:
     file: Path
     content: Mapping[str, str]
     """``domain``, ``grammar`` and ``problem``, for the engine."""
+
+    @property
+    def made(self) -> bool:
+        """Whether it is a household made by us."""
+        return self.file.parent.name.startswith(MADE)
+
+    @property
+    def puts(self) -> str:
+        """How the engine wants to hear that something is put somewhere: alfworld changed it with its version 0.4."""
+        return "move X to Y" if "move {o} to {r}" in self.content["grammar"] else "put X in/on Y"
 
 
 def find_split(folder: Path, split: str = UNSEEN) -> Path:
@@ -110,7 +123,7 @@ def _game(file: Path, kind: str, content: Mapping[str, Any]) -> Game:
 def _content(file: Path) -> Mapping[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise XmodelError(f"{file}: damaged ({error}); fetch it again") from None
     missing = _missing(content)
     if missing:
@@ -119,4 +132,8 @@ def _content(file: Path) -> Mapping[str, Any]:
 
 
 def _missing(content: Any) -> Sequence[str]:
-    return [part for part in _PARTS if not isinstance(content, dict) or not isinstance(content.get(part), str)]
+    return [part for part in _PARTS if not isinstance(content, dict) or not _is_text(content.get(part))]
+
+
+def _is_text(part: Any) -> bool:
+    return isinstance(part, str) and not _HALF.search(part)  # half a character can't be written to any file

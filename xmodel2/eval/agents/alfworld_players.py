@@ -47,7 +47,10 @@ class Oracle:
     def move(self, observation: str) -> Move:
         """Return the next step of its plan."""
         if self._moves is None:
-            self._moves = iter(plan(self._environment.facts(), self._environment.game))
+            try:
+                self._moves = iter(plan(self._environment.facts(), self._environment.game))
+            except (LookupError, ValueError):  # a damaged game may lack what its task is about
+                self._moves = iter(())
         return next(self._moves, Move("", _WAIT))
 
 
@@ -59,7 +62,7 @@ class Random:
 
     def move(self, observation: str) -> Move:
         """Return any command."""
-        return Move("", self._chance.choice(self._environment.commands()))
+        return Move("", self._chance.choice(self._environment.commands() or [_WAIT]))
 
 
 class Scripted:
