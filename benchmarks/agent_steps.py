@@ -135,8 +135,7 @@ def open_original(checkout: Path, folder: Path, shop: Shop) -> Callable[[PageSty
     wishes = [{"instruction_text": goal.instruction, "weight": 1, "goal": goal} for goal in shop.goals]
 
     def judge(product: Mapping[str, Any], wish: Mapping[str, Any], price: float, options: Any, **_: Any) -> Any:
-        bought = shop.catalogue.find(product["asin"])
-        assert bought is not None
+        bought = shop.catalogue.products[shop.catalogue.positions[product["asin"]]]
         return reward(bought, wish["goal"], options, shop.nouns).total, {}
 
     for name, file in (("ATTR", "items_ins_v2_1000"), ("FILE", "items_shuffle_1000"), ("REVIEW", "reviews")):

@@ -42,7 +42,7 @@ def main() -> None:
     asked = random.Random(1).sample(queries, 100 if options.quick else 1_000)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
-    ours = ProductSearch(catalogue_of("drawn", products, {}, {}))
+    ours = ProductSearch(catalogue_of("drawn", products, {}))
     seconds = time.perf_counter() - start
     memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     texts = [searched_text(product) for product in products]

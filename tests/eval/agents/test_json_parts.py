@@ -51,10 +51,11 @@ def test_parts_are_those_of_the_whole_wherever_chunks_end(chunk: int, monkeypatc
         assert {part.key: part.value for part in found} == named
 
 
-def test_the_digest_is_of_the_whole_file() -> None:
-    content = b'[{"a": 1}]' + b" " * 3_000_000 + b"\n"
+@pytest.mark.parametrize("written", [b'[{"a": 1}]', b"[]"])
+def test_the_digest_is_of_the_whole_file(written: bytes) -> None:
+    content = written + b" " * 3_000_000 + b"\n"
     digest = hashlib.sha256()
-    assert len(list(json_parts.json_parts(io.BytesIO(content), FILE, "[]", digest))) == 1
+    assert len(list(json_parts.json_parts(io.BytesIO(content), FILE, "[]", digest))) == len(json.loads(content))
     assert digest.hexdigest() == hashlib.sha256(content).hexdigest()
 
 
@@ -68,7 +69,13 @@ def test_the_digest_is_of_the_whole_file() -> None:
         (b'[{"a": 1}, {"b": 2}', "[]", "entry 2 is not followed by ',' or ']'"),
         (b'[{"a": 1} {"b": 2}]', "[]", "entry 1 is not followed by"),
         (b'[{"a": 1}, {"b": oops, "c": "and so on for a while"}]', "[]", "entry 2 is not valid JSON"),
-        (b'[{"a": "\xff\xfe"}]', "[]", "is not UTF-8"),
+        (b'[{"a": "\xff\xfe"}]', "[]", "entry 1 is not UTF-8"),
+        (b"\xff\xfe[\0", "[]", "entry 1 is not UTF-8"),
+        (b'[{"a": "\xc3\xa9"}, {"a": "\xc3"}]', "[]", "entry 2 is not UTF-8"),
+        (b'[{"a": 1}, {"b": "\xc3', "[]", "entry 2 is cut off"),
+        (b'[{"a": 1}]\n[{"b": 2}]', "[]", "goes on after its last ']'"),
+        (b'[{"a": 1}]\xff', "[]", "is not UTF-8"),
+        (b"{} x", "{}", "goes on after its last '}'"),
         (b"[" + b"[" * 100_000, "[]", "entry 1 is not valid JSON"),
         (b'[{"a": ' + b"9" * 5000 + b"}]", "[]", "entry 1 is not valid JSON"),
         (b'{"a": {}, 5: {}}', "{}", "entry 2 is not a name and a value"),

@@ -30,7 +30,7 @@ def drawn(count: int) -> Catalogue:
 
     products = [product(f"B{number:04d}", text(5), text(20), text(5), size=(text(2), "xl")) for number in range(count)]
     draw.shuffle(products)
-    return catalogue_of("drawn", products, {}, {})
+    return catalogue_of("drawn", products, {})
 
 
 CATALOGUE = drawn(150)
@@ -79,7 +79,7 @@ def test_ranking_is_bm25_with_ties_by_asin() -> None:
 
 def test_equal_products_come_by_asin() -> None:
     products = [product(f"B{number:03d}", "a soft sofa") for number in (*range(90, 30, -1), 7)]
-    found = ProductSearch(catalogue_of("equal", products, {}, {})).search("sofas")
+    found = ProductSearch(catalogue_of("equal", products, {})).search("sofas")
     asins = [products[place].asin for place in found]
     assert len(asins) == TOP
     assert asins == sorted(one.asin for one in products)[:TOP]
@@ -111,7 +111,7 @@ def test_odd_queries_are_answered(query: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:invalid value")
 def test_products_without_a_word_are_never_found() -> None:
-    search = ProductSearch(catalogue_of("empty", [Product("B1", "", "", "", "", "", (), (), {}, (1.0,), 1.0)], {}, {}))
+    search = ProductSearch(catalogue_of("empty", [Product("B1", "", "", "", "", "", (), (), {}, (1.0,), 1.0)], {}))
     assert search.search("sofa") == []
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from xmodel2.eval.agents.products import Catalogue, Instruction, Product, catalogue_of
-from xmodel2.eval.agents.shop_goals import NO_LIMIT, draw_limit, human_goals, make_goal, synthetic_goals
+from xmodel2.eval.agents.shop_goals import NO_LIMIT, draw_limit, human_goals, make_goal
 
 OPTIONS = {"size": ("5 | 7", "8"), "color": ("red", "blue", "green")}
 
@@ -21,8 +21,7 @@ def shop(count: int = 40) -> Catalogue:
     human = {
         one.asin: [Instruction(f"a rug {one.asin}..", ("soft",), ("red",)), Instruction("none", ())] for one in products
     }
-    synthetic = {one.asin: Instruction("find a rug", ("soft",)) for one in products[::4]}
-    return catalogue_of("made", products, {**human, "gone": [Instruction("x", ("y",))]}, synthetic)
+    return catalogue_of("made", products, {**human, "gone": [Instruction("x", ("y",))]})
 
 
 @pytest.mark.parametrize("price", [0.0, 9.99, 10.0, 455.5, 949.99])
@@ -57,18 +56,3 @@ def test_the_order_is_shuffled_and_fixed() -> None:
     random.seed(233)  # as the original does it
     random.shuffle(order)
     assert asins == [f"B{number:03d}" for number in order]
-
-
-def test_a_template_asks_for_every_combination_of_options_at_one_price() -> None:
-    goals = synthetic_goals(shop())
-    assert len(goals) == 10 * 6
-    asked = {goal.options for goal in goals if goal.asin == "B004"}
-    assert asked == {(color, size) for color in OPTIONS["color"] for size in OPTIONS["size"]}
-    assert len({goal.price_upper for goal in goals if goal.asin == "B004"}) == 1
-    [goal] = [goal for goal in goals if goal.asin == "B004" and goal.options == ("blue", "5 | 7")]
-    assert goal.instruction.startswith("find a rug with color: blue, and size: 5 | 7, and price lower than ")
-
-
-def test_a_product_without_values_of_an_option_is_not_asked_for() -> None:
-    catalogue = catalogue_of("made", [product(1, options={"size": ()})], {}, {"B001": Instruction("find", ("soft",))})
-    assert synthetic_goals(catalogue) == []

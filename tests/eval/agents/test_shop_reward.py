@@ -18,7 +18,7 @@ from xmodel2.eval.agents.shop_reward import COLORS, alike, base_color, reward
 # d149d0d, thefuzz 0.22.1, normalize.py as AgentBench keeps it) makes of them; nouns of the titles are TextBlob's, in the place
 # of spaCy's. And 605 pairs of texts with whether thefuzz's `token_set_ratio` is above 85.
 RECORDED = json.loads(gzip.decompress((Path(__file__).parent / "webshop_rewards.json.gz").read_bytes()))
-NOUNS = Nouns("as recorded", RECORDED["nouns"].__getitem__)
+NOUNS = Nouns("as recorded", lambda: RECORDED["nouns"].__getitem__)
 
 
 def product_of(case: dict[str, Any]) -> Product:

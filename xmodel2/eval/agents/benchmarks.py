@@ -13,7 +13,16 @@ AGENTS_FOLDER = "agents"
 
 def open_benchmark(name: str, options: AgentOptions) -> Benchmark:
     """Return a benchmark. Raises `XmodelError` if data that was asked for, or a package, is missing, saying how to get it."""
-    # Each in its own time: ALFWorld's engine and the tagger of WebShop take seconds to import.
+    try:
+        return _opened(name, options)
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.startswith("xmodel2"):
+            raise
+        raise XmodelError(f"{name}: {error.name} is not installed; pip install 'xmodel2[eval]'") from None
+
+
+def _opened(name: str, options: AgentOptions) -> Benchmark:
+    # Each in its own time: ALFWorld's engine takes seconds to import.
     if name in ("hotpotqa", "fever"):
         from xmodel2.eval.agents.fever import fever_benchmark
         from xmodel2.eval.agents.hotpotqa import hotpotqa_benchmark
@@ -24,10 +33,8 @@ def open_benchmark(name: str, options: AgentOptions) -> Benchmark:
 
         return alfworld_benchmark(options)
     if name == "webshop":
-        try:
-            from xmodel2.eval.agents.webshop import webshop_benchmark
-        except ModuleNotFoundError as error:
-            raise XmodelError(f"webshop: {error.name} is not installed; pip install 'xmodel2[eval]'") from None
+        from xmodel2.eval.agents.webshop import webshop_benchmark
+
         return webshop_benchmark(options)
     raise XmodelError(f"{name}: no agent benchmark")
 

@@ -15,6 +15,7 @@ _LONGEST = 1 << 26
 _SPACE = re.compile(r"[ \t\n\r]*")
 _CUT = re.compile(r"Unterminated string|Invalid (\\u|control character|\\escape)")
 """What a decoder may say of a string that goes on in the next chunk, wherever the string began."""
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 _decode = json.JSONDecoder().raw_decode
 
 
@@ -38,10 +39,8 @@ def json_parts(file: BinaryIO, path: Path, of: str, digest: Any) -> Iterator[Par
     if text.peek() != of[0]:
         raise XmodelError(f"{path}: must be a JSON {'array' if of == '[]' else 'object'}; fetch it again")
     text.skip()
-    if text.peek() == of[1]:
-        return
-    while True:
-        text.number += 1
+    more = text.peek() != of[1]
+    while more:
         key = ""
         if of == "{}":
             key = text.value().value
@@ -49,12 +48,21 @@ def json_parts(file: BinaryIO, path: Path, of: str, digest: Any) -> Iterator[Par
                 raise text.damaged("is not a name and a value")
             text.skip()
         yield text.value()._replace(key=key)
-        if (mark := text.peek()) == of[1]:
-            text.finish()
-            return
-        if mark != ",":
+        if (mark := text.peek()) not in (",", of[1]):
             raise text.damaged(f"is not followed by ',' or '{of[1]}'")
-        text.skip()
+        if more := mark == ",":
+            text.skip()
+            text.number += 1
+    text.skip()
+    if text.peek():
+        raise XmodelError(f"{path}: goes on after its last '{of[1]}'; fetch it again")
+
+
+def whole(value: Any, written: str) -> Any:
+    """Return a value that JSON was read as, with "?" for half characters, which no file or page can hold."""
+    if not _HALF.search(written):
+        return value
+    return json.loads(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
 
 
 class _Text:
@@ -63,8 +71,9 @@ class _Text:
     def __init__(self, file: BinaryIO, path: Path, digest: Any) -> None:
         self._file, self._path, self._digest = file, path, digest
         self._decoder = codecs.getincrementaldecoder("utf-8")()
-        self._text, self._at, self._byte, self._ended = "", 0, 0, False
-        self.number = 0
+        self._text, self._at, self._byte = "", 0, 0
+        self._ended, self._broken = False, False
+        self.number = 1
         """Of the part that is read."""
 
     def peek(self) -> str:
@@ -98,15 +107,9 @@ class _Text:
                 self._more()
             except (ValueError, RecursionError) as error:
                 raise self.damaged(f"is not valid JSON ({error})") from None
-        begin = self._byte
+        begin, value = self._byte, whole(value, self._text[self._at : end])
         self._move(end)
         return Part("", value, begin, self._byte - begin)
-
-    def finish(self) -> None:
-        """Read what is left, for the digest."""
-        while not self._ended:
-            self._text, self._at = "", 0
-            self._more()
 
     def damaged(self, what: str) -> XmodelError:
         """Return an error that names the part."""
@@ -118,11 +121,13 @@ class _Text:
         self._at = to
 
     def _more(self) -> None:
+        if self._broken:
+            raise self.damaged("is not UTF-8")
         chunk = self._file.read(max(_CHUNK, len(self._text) - self._at))
         self._digest.update(chunk)
         self._ended = not chunk
         try:
             more = self._decoder.decode(chunk, final=self._ended)
-        except UnicodeDecodeError:
-            raise self.damaged("is not UTF-8") from None
+        except UnicodeDecodeError as error:  # what is before it is read first, so that the right part is named
+            more, self._broken = error.object[: error.start].decode(), True
         self._text, self._at = self._text[self._at :] + more, 0

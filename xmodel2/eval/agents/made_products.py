@@ -40,7 +40,7 @@ _LETTERS = "0123456789ABCDEFGHJKLMNPQRSTUVWXYZ"
 
 @cache
 def made_catalogue(seed: int = 0) -> Catalogue:
-    """Return the catalogue of a seed: 1,056 products, 620 wishes in people's words, one in a template's for each product."""
+    """Return the catalogue of a seed: 1,056 products, 620 wishes in people's words."""
     words = tomllib.loads(files(__package__).joinpath("made_products.toml").read_text(encoding="utf-8"))
     chance = random.Random(f"{SOURCE} {seed}")
     asins = set[str]()
@@ -52,22 +52,12 @@ def made_catalogue(seed: int = 0) -> Catalogue:
         product.asin: [_wish(words, kind, product, chance)]
         for kind, product in sorted(chance.sample(pairs, _WISHES), key=lambda pair: pair[1].asin)
     }
-    synthetic = {product.asin: _template(product, chance) for _, product in pairs}
-    return catalogue_of(f"{SOURCE}, seed {seed}", [product for _, product in pairs], human, synthetic)
+    return catalogue_of(f"{SOURCE}, seed {seed}", [product for _, product in pairs], human)
 
 
 def write_released(catalogue: Catalogue, folder: Path) -> None:
-    """Write a catalogue as WebShop's authors release theirs of 1,000 products, for `products.load_products` or their code."""
+    """Write a catalogue as WebShop's authors release theirs of 1,000 products, for `load_products` or their own code."""
     products = list(catalogue.products)
-    attributes = {
-        product.asin: {"attributes": product.attributes}
-        | (
-            {"instruction": wish.text, "instruction_attributes": wish.attributes}
-            if (wish := catalogue.synthetic.get(product.asin))
-            else {}
-        )
-        for product in products
-    }
     human = {
         asin: [
             {
@@ -91,7 +81,7 @@ def write_released(catalogue: Catalogue, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     contents: dict[str, Any] = {
         "items_shuffle_1000": [_released(product) for product in products],
-        "items_ins_v2_1000": attributes,
+        "items_ins_v2_1000": {product.asin: {"attributes": product.attributes} for product in products},
         "items_human_ins": human,
         "reviews": reviews,
     }
@@ -244,8 +234,3 @@ def _option(name: str, value: str, chance: random.Random) -> str:
     if name == "color":
         return chance.choice([f"in {value}", f"{value} colored", f"the color should be {value}"])
     return chance.choice([f"{name} {value}", f"the {name} should be {value}", f"in {name} {value}"])
-
-
-def _template(product: Product, chance: random.Random) -> Instruction:
-    attributes = tuple(chance.sample(product.attributes, 2))
-    return Instruction(f"Find me {', '.join(attributes)} {product.query}", attributes)

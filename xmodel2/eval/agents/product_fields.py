@@ -1,7 +1,7 @@
 """From the fields of WebShop's released files to products and instructions, checked and cleaned as its authors do it."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from sys import intern
 from typing import Any
 
@@ -97,15 +97,9 @@ def read_product(
     )
 
 
-def read_attributes(entry: Entry) -> tuple[tuple[str, ...] | None, Instruction | None]:
-    """Return a product's attributes, and the instruction that a template wrote for it; None for none of them."""
-    attributes = _shared(entry.texts("attributes")) if entry.get("attributes") is not None else None
-    if entry.get("instruction") is None:
-        return attributes, None
-    wanted = _shared(entry.texts("instruction_attributes"))
-    if not wanted:
-        raise entry.error("instruction_attributes", "must have attributes, since there is an instruction")
-    return attributes, Instruction(entry.text("instruction"), wanted)
+def read_attributes(entry: Entry) -> tuple[str, ...] | None:
+    """Return a product's attributes, None for none: a million products have a few hundred different ones, each kept once."""
+    return None if entry.get("attributes") is None else tuple(map(intern, entry.texts("attributes")))
 
 
 def read_instruction(entry: Entry) -> Instruction:
@@ -130,11 +124,6 @@ def read_reviews(entry: Entry) -> tuple[str, tuple[Review, ...]]:
 def _shown(entry: Entry, field: str) -> str:
     value = entry.get(field)
     return "" if value is None else str(value)
-
-
-def _shared(texts: Sequence[str]) -> tuple[str, ...]:
-    """A million products have a few hundred different attributes."""
-    return tuple(map(intern, texts))
 
 
 def _pricing(entry: Entry) -> tuple[float, ...]:

@@ -1,7 +1,7 @@
 """WebShop's product files as its authors release them.
 
     FOLDER/items_shuffle.json     or items_shuffle_1000.json    products as scraped, an array (5 GB, 1.18 million)
-    FOLDER/items_ins_v2.json      or items_ins_v2_1000.json     attributes and template-written instructions by asin
+    FOLDER/items_ins_v2.json      or items_ins_v2_1000.json     attributes by asin
     FOLDER/items_human_ins.json                                 what people asked for, by asin
     FOLDER/reviews.json                                         optional, as in the authors' own loader
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, overload
 
 from xmodel2.errors import XmodelError
-from xmodel2.eval.agents.json_parts import json_parts
+from xmodel2.eval.agents.json_parts import json_parts, whole
 from xmodel2.eval.agents.product_fields import (
     Entry,
     read_attributes,
@@ -91,7 +91,8 @@ class ProductFile(Sequence[Product]):
     def _read(self, file: BinaryIO, place: int) -> Product:
         file.seek(self._begins[place])
         try:
-            value = json.loads(file.read(self._lengths[place]))
+            written = file.read(self._lengths[place]).decode()
+            value = whole(json.loads(written), written)
         except ValueError:
             raise XmodelError(f"{self._path}: was changed while it was in use; start again") from None
         return read_product(self._entry(self._numbers[place], value), self._attributes, self._reviews)
@@ -112,12 +113,12 @@ def load_products(folder: Path) -> Catalogue:
             raise XmodelError(f"{file}: no such file; with a network, `xmodel2 eval fetch --suite agents` gets it")
     products_file, attributes_file, human_file = files
     digest = hashlib.sha256()
-    attributes, synthetic = _attributes(attributes_file, digest)
+    attributes = _attributes(attributes_file, digest)
     human = _human(human_file, digest)
     reviews_file = folder / "reviews.json"
     reviews = _reviews(reviews_file, digest) if reviews_file.exists() else {}
     products = ProductFile(products_file, attributes, reviews, digest)
-    return Catalogue(products_file.name, products, products.positions, human, synthetic, digest.hexdigest())
+    return Catalogue(products_file.name, products, products.positions, human, digest.hexdigest())
 
 
 def _entries(path: Path, of: str, name: str, digest: Any) -> Iterator[tuple[str, Any, str]]:
@@ -127,15 +128,11 @@ def _entries(path: Path, of: str, name: str, digest: Any) -> Iterator[tuple[str,
             yield part.key, part.value, f"{path}, {name} {part.key or number}"
 
 
-def _attributes(path: Path, digest: Any) -> tuple[dict[str, tuple[str, ...]], dict[str, Instruction]]:
-    attributes, instructions = dict[str, tuple[str, ...]](), dict[str, Instruction]()
-    for asin, value, where in _entries(path, "{}", "product", digest):
-        own, instruction = read_attributes(Entry(where, value))
-        if own is not None:
-            attributes[asin] = own
-        if instruction is not None:
-            instructions[asin] = instruction
-    return attributes, instructions
+def _attributes(path: Path, digest: Any) -> dict[str, tuple[str, ...]]:
+    read = (
+        (asin, read_attributes(Entry(where, value))) for asin, value, where in _entries(path, "{}", "product", digest)
+    )
+    return {asin: attributes for asin, attributes in read if attributes is not None}
 
 
 def _human(path: Path, digest: Any) -> dict[str, list[Instruction]]:

@@ -112,7 +112,8 @@ def _read(file: Path) -> Mapping[str, np.ndarray] | None:
 
 def _write(file: Path, index: Mapping[str, np.ndarray]) -> None:
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         with writing_atomic(file) as out:
             np.savez(out, data=index["data"], indices=index["indices"], indptr=index["indptr"], stems=index["stems"])
     except OSError:
-        return  # a folder that is read only: the next run makes the index again
+        return  # a folder that cannot be written: the next run makes the index again

@@ -4,9 +4,11 @@ Source: WebShop (arXiv 2207.01206), `web_agent_site/engine/engine.py`.
 """
 
 import hashlib
+import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 NO_ATTRIBUTES = ("DUMMY_ATTR",)
 """What a product without attributes of its own has."""
@@ -80,27 +82,23 @@ class Catalogue:
     """Place of each asin in `products`."""
     human: Mapping[str, Sequence[Instruction]]
     """What people wrote, by asin; also of products that are not there."""
-    synthetic: Mapping[str, Instruction]
-    """What a template wrote, by asin; without options: each combination of them becomes a goal."""
     fingerprint: str
-    """Of all that is above: equal ones give equal pages and rewards."""
-
-    def find(self, asin: str) -> Product | None:
-        """Return a product by its asin, None for none."""
-        place = self.positions.get(asin)
-        return None if place is None else self.products[place]
+    """Of products and wishes: equal ones give equal pages and rewards."""
 
 
-def catalogue_of(
-    source: str,
-    products: Sequence[Product],
-    human: Mapping[str, Sequence[Instruction]],
-    synthetic: Mapping[str, Instruction],
-) -> Catalogue:
+def catalogue_of(source: str, products: Sequence[Product], human: Mapping[str, Sequence[Instruction]]) -> Catalogue:
     """Return products that are all in memory as a catalogue."""
     positions = {product.asin: place for place, product in enumerate(products)}
-    digest = hashlib.sha256(repr((source, list(products), human, synthetic)).encode())
-    return Catalogue(source, products, positions, human, synthetic, digest.hexdigest())
+    return Catalogue(source, products, positions, human, fingerprint([products, human]))
+
+
+def fingerprint(content: Any) -> str:
+    """Return a digest of JSON values and dataclasses, whatever those are called."""
+
+    def values(one: Any) -> list[Any]:
+        return [getattr(one, field.name) for field in fields(one)]
+
+    return hashlib.sha256(json.dumps(content, default=values).encode()).hexdigest()
 
 
 def own_random(name: str) -> random.Random:

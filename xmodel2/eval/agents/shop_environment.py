@@ -88,7 +88,10 @@ class ShopEnvironment:
         return next((place for place, asin in enumerate(found) if asin == self.goal.asin), None)
 
     def buttons(self) -> dict[str, Callable[[], str]]:
-        """Return what can be clicked on the page; each does it and returns what is seen then."""
+        """Return what can be clicked on the page; each does it and returns what is seen then.
+
+        The originals go by the name: an option that is called as a button cannot be chosen.
+        """
         react = self._style == "react"
         if not self._query:
             return {}

@@ -3,9 +3,8 @@
 Source: WebShop, `web_agent_site/engine/goal.py` and `app.py`.
 """
 
-import itertools
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from xmodel2.eval.agents.products import Catalogue, Instruction, Product, own_random
@@ -49,22 +48,14 @@ def human_goals(catalogue: Catalogue, draw: Callable[[str], random.Random] = _of
     ``draw`` gives the random numbers for an asin. Instructions without attributes, or for a product that is not there, are
     left out.
     """
+    there = [(catalogue.positions[asin], asin) for asin in catalogue.human if asin in catalogue.positions]
     goals = [
         goal
-        for asin, place in _in_order(catalogue, catalogue.human)
+        for place, asin in sorted(there)
         for goal in _human(catalogue.products[place], catalogue.human[asin], draw(asin))
     ]
-    return _shuffled(goals)
-
-
-def synthetic_goals(catalogue: Catalogue, draw: Callable[[str], random.Random] = _of_goals) -> list[Goal]:
-    """Return what a template asks for: every combination of a product's options, in the order of the original."""
-    goals = [
-        goal
-        for asin, place in _in_order(catalogue, catalogue.synthetic)
-        for goal in combinations(catalogue.products[place], catalogue.synthetic[asin], draw(asin))
-    ]
-    return _shuffled(goals)
+    random.Random(_ORDER).shuffle(goals)
+    return goals
 
 
 def make_goal(product: Product, instruction: Instruction, limit: float | None) -> Goal:
@@ -83,16 +74,6 @@ def make_goal(product: Product, instruction: Instruction, limit: float | None) -
     )
 
 
-def combinations(product: Product, instruction: Instruction, draw: random.Random) -> Iterator[Goal]:
-    """Yield a goal for every combination of a product's options, named in its instruction; all with one limit."""
-    limit = draw_limit(product.price, draw)
-    names = sorted(product.options)
-    for values in itertools.product(*(product.options[name] for name in names)):
-        wanted = ", and ".join(f"{name}: {value}" for name, value in zip(names, values, strict=True))
-        text = f"{instruction.text} with {wanted}" if wanted else instruction.text
-        yield make_goal(product, Instruction(text, instruction.attributes, values), limit)
-
-
 def draw_limit(price: float, draw: random.Random) -> float | None:
     """Return a highest price, in dollars: the larger of two of the next four tens above a price, below 1,000.
 
@@ -108,14 +89,3 @@ def _human(product: Product, instructions: Sequence[Instruction], draw: random.R
             text = instruction.text.strip(".")
             limit = draw_limit(product.price, draw)
             yield make_goal(product, Instruction(text, instruction.attributes, instruction.options), limit)
-
-
-def _in_order(catalogue: Catalogue, asins: Iterable[str]) -> list[tuple[str, int]]:
-    """Return those that are there with their places, in the order of the products."""
-    there = [(asin, catalogue.positions[asin]) for asin in asins if asin in catalogue.positions]
-    return sorted(there, key=lambda entry: entry[1])
-
-
-def _shuffled(goals: list[Goal]) -> list[Goal]:
-    random.Random(_ORDER).shuffle(goals)
-    return goals

@@ -2,6 +2,7 @@
 
 import random
 import re
+from itertools import pairwise
 
 from bm25s.stopwords import STOPWORDS_EN
 
@@ -12,7 +13,8 @@ from xmodel2.eval.agents.shop_environment import ShopEnvironment
 from xmodel2.eval.agents.shop_goals import NO_LIMIT, Goal
 from xmodel2.eval.agents.shop_pages import BUY, NEXT, PREV, SHOWN_BY_REACT
 
-_LIMIT = re.compile(r", and price lower than ([\d.]+) dollars")
+_LIMIT = re.compile(r", and price lower than (\d+(?:\.\d+)?) dollars")
+_PRICE = re.compile(r"\$(?:[\d.]+ to \$)?(\d+(?:\.\d+)?)")
 _ASIN = re.compile(r"[A-Z0-9]{10}")
 _BRACKETS = re.compile(r"[\[\]]")
 _WORD = re.compile(r"[\w.]+")
@@ -59,7 +61,7 @@ def random_shopper(environment: ShopEnvironment, rng: random.Random) -> Planned:
     """Return who searches for a word of the wish and clicks on anything that can be clicked."""
 
     def plan(observation: str) -> Plan:
-        words = _WORD.findall(environment.goal.instruction)
+        words = _WORD.findall(environment.goal.instruction) or [environment.goal.asin]
         while True:
             buttons = list(environment.buttons())
             yield Move("", f"click[{rng.choice(buttons)}]" if buttons else f"search[{rng.choice(words)}]")
@@ -72,16 +74,16 @@ def scripted(environment: ShopEnvironment, rng: random.Random) -> Planned:
 
     def plan(observation: str) -> Plan:
         pieces = _read(observation)
-        wish = pieces[next(place for place, piece in enumerate(pieces) if piece.startswith("Instruction:")) + 1]
+        wish = next((after for piece, after in pairwise(pieces) if piece.startswith("Instruction:")), observation)
         found = _LIMIT.search(wish)
         limit = float(found[1]) if found else NO_LIMIT
         wish = _BRACKETS.sub(" ", _LIMIT.sub("", wish))
         observation = yield Move("", f"search[{wish}]")
         pieces = _read(observation)
         products = [
-            (asin, float(price.split("$")[-1]))
-            for asin, _, price in zip(pieces, pieces[1:], pieces[2:], strict=False)
-            if _ASIN.fullmatch(asin) and price.startswith("$")
+            (asin, float(price[1]))
+            for asin, _, tag in zip(pieces, pieces[1:], pieces[2:], strict=False)
+            if _ASIN.fullmatch(asin) and (price := _PRICE.fullmatch(tag))
         ]
         if products:
             asin = next((asin for asin, price in products if price <= limit), products[0][0])
