@@ -92,7 +92,7 @@ def test_endings_are_counted_and_lead_to_the_episodes(evaluation: Evaluation, ep
     tasks = played(read_results(folder))
     head, rows = outcome_table(tasks)
     assert head == ["task", "episodes", "solved", "wrong", "out of steps", "repeats itself", "mean steps"]
-    assert rows == [["hotpotqa", "4", "1", "1", "2", "0", "2.0"], ["fever", "1", "0", "0", "0", "1", "2.0"]]
+    assert rows == [["HotpotQA", "4", "1", "1", "2", "0", "2.0"], ["FEVER", "1", "0", "0", "0", "1", "2.0"]]
     page = write_result_page(folder).read_text(encoding="utf-8")
     assert '<td><a href="items.html#task=hotpotqa&amp;outcome=out+of+steps">2</a></td>' in page
     assert "<td>0</td>" in page

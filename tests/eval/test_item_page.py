@@ -83,13 +83,17 @@ def seen_in_a_browser(page: Path, wanted: str, tmp_path: Path) -> str | None:
 def test_it_opens_in_a_browser(evaluation: Evaluation, option_items: Items, tmp_path: Path) -> None:
     page = write_item_page(hostile_folder(evaluation, option_items))
     assert page.exists()
-    seen = seen_in_a_browser(page, "task=gsm8k&show=wrong", tmp_path)
+    seen = seen_in_a_browser(page, "task=gsm8k&show=wrong&order=surest", tmp_path)
     if seen is None:  # what can be seen without one is in the tests above
         return
     assert "1 of 2 items, 0 correct" in seen
     assert seen.count("<article") == 1
     assert "&lt;img src=x onerror=" in seen
     assert "owned</title>" not in seen
+    assert re.search(r'<label for="order" hidden', seen)  # nothing tells how sure a text was
+    seen = seen_in_a_browser(page, "task=mmlu&order=surest", tmp_path) or ""
+    assert '<label for="order">' in seen
+    assert re.search(r'<label for="outcome" hidden', seen)
 
 
 def test_episodes_are_transcripts_to_filter_by_how_they_ended(
@@ -97,6 +101,7 @@ def test_episodes_are_transcripts_to_filter_by_how_they_ended(
 ) -> None:
     hostile = f"{HOSTILE}\x1b[2J\u202e\ud800{'x' * 10_000}"
     items = [*episodes(["solved", "malformed actions"]), *episodes(["wrong"], hostile), *episodes(["out of steps"])]
+    items[1]["steps"][0]["reward"] = None
     items[3]["steps"] = [{**items[3]["steps"][0], "step": number} for number in range(1, 51)]
     for number, item in enumerate(items):
         item |= {"id": number, "part": ("bridge", "comparison")[number % 2]}
@@ -118,4 +123,6 @@ def test_episodes_are_transcripts_to_filter_by_how_they_ended(
     seen = seen_in_a_browser(page, "task=hotpotqa&show=wrong&part=comparison", tmp_path) or ""
     assert "2 of 4 items" in seen
     assert seen.count('<span class="verdict wrong">invalid</span>') == 1
+    assert seen.count("<span>reward 0</span>") == 51  # of 52 steps, one has none
+    assert re.search(r'<label for="order" hidden', seen)
     assert "<summary>35 more steps</summary>" in seen

@@ -1,15 +1,12 @@
 """The command that compares two evaluations."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import tyro
 
 from xmodel2.arguments import Flag
 from xmodel2.output import print_json, print_wide
-
-if TYPE_CHECKING:
-    pass
 
 _SHOWN = 40  # characters of an answer
 
@@ -138,6 +135,7 @@ def _print_items(result: dict[str, Any]) -> None:
 
 def _short(answer: Any) -> str:
     """Return an answer on one line, cut; characters that would move a terminal's cursor are written out."""
-    text = " ".join(str(answer).split())
-    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    from xmodel2.eval.agent_tables import printable
+
+    text = printable(" ".join(str(answer).split()))
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"

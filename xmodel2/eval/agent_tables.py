@@ -6,6 +6,7 @@ from textwrap import shorten
 from typing import Any
 
 from xmodel2.eval.agents.outcome import OUTCOMES
+from xmodel2.eval.paper import COLUMNS
 from xmodel2.eval.tasks import AGENTS
 
 _SHORT = 70  # letters of a world beside a number
@@ -40,6 +41,11 @@ def played(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {name: results["tasks"][name] for name in AGENTS if "outcomes" in results["tasks"].get(name, {})}
 
 
+def column_title(name: str) -> str:
+    """Return the head of an agent benchmark's column in Table 4."""
+    return COLUMNS[name].title
+
+
 def origin(task: Mapping[str, Any]) -> str:
     """Return a whole world and who wrote the examples."""
     examples = printable(str(task.get("examples") or ""))
@@ -55,7 +61,7 @@ def outcome_table(tasks: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], li
     for name, task in tasks.items():
         counts = [f"{task['outcomes'].get(kind, 0):,}" for kind in kinds]
         steps = task.get("mean_steps")
-        rows.append([name, f"{task['items']:,}", *counts, "" if steps is None else f"{steps:.1f}"])
+        rows.append([column_title(name), f"{task['items']:,}", *counts, "" if steps is None else f"{steps:.1f}"])
     return head, rows
 
 

@@ -67,6 +67,10 @@ function verdict(item) {
   return { 1: "correct", 0: "wrong" }[item.correct] ?? "neither";
 }
 
+function hasSureness(items) {
+  return items.some((item) => Array.isArray(item.output));
+}
+
 // Each outcome with how many items have it, most first.
 function outcomes(items) {
   const counts = new Map();
@@ -136,7 +140,7 @@ function stepRow(step) {
   const row = element("li", "", step.valid ? "step" : "step invalid");
   const head = element("h3", `step ${step.step}`);
   if (!step.valid) head.append(element("span", "invalid", "verdict wrong"));
-  head.append(element("span", `reward ${Number(step.reward.toFixed(4))}`));
+  if (typeof step.reward === "number") head.append(element("span", `reward ${Number(step.reward.toFixed(4))}`));
   if (step.done) head.append(element("span", "end"));
   row.append(head);
   const said = ["thought", "action", "observation"].filter((name) => step[name] || (name === "action" && !step.thought));
@@ -204,11 +208,12 @@ async function show(page = 0) {
   count.textContent = "unpacking ...";
   const { prefixes, parts, items } = await unpack(task);
   if (call !== shown) return;
-  const { part, outcome } = form.elements;
+  const { part, outcome, order } = form.elements;
   fill(part, parts.map((name) => [name, name]), "all parts");
   fill(outcome, outcomes(items), "all outcomes");
-  outcome.labels[0].hidden = outcome.disabled;
-  const wanted = { part: "", outcome: "", ...Object.fromEntries(new FormData(form)) };
+  order.disabled = !hasSureness(items);
+  for (const choice of [outcome, order]) choice.labels[0].hidden = choice.disabled;
+  const wanted = { part: "", outcome: "", order: "", ...Object.fromEntries(new FormData(form)) };
   const found = select(items, wanted);
   const pages = Math.max(1, Math.ceil(found.length / PER_PAGE));
   page = Math.min(Math.max(page, 0), pages - 1);

@@ -29,8 +29,8 @@ form { display: flex; flex-wrap: wrap; gap: .8rem; align-items: end; position: s
   padding: .6rem 0; border-bottom: 1px solid var(--line); z-index: 1; }
 label { display: block; font-size: .85rem; color: var(--soft); } label[hidden] { display: none; } label[for=q] { flex: 1 1 12rem; }
 select, input, button { font: inherit; display: block; color: var(--ink); background: var(--card); border: 1px solid var(--line);
-  border-radius: 6px; padding: .25rem .5rem; max-width: 22rem; }
-label input { width: 100%; box-sizing: border-box; max-width: none; } #id { width: 6rem; }
+  border-radius: 6px; padding: .25rem .5rem; height: 2.2rem; box-sizing: border-box; max-width: 22rem; }
+label input { width: 100%; max-width: none; } #id { width: 6rem; }
 .pages { display: flex; gap: .8rem; align-items: center; margin: .8rem 0; }
 #list { scroll-margin-top: 6rem; }
 article h2 { font-size: 1.05rem; margin: 0 0 .5rem; border: 0; overflow-wrap: anywhere; } article section { margin: .6rem 0; }

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from xmodel2.eval.agent_tables import origin, outcome_table, played, printable, world_in_short
+from xmodel2.eval.agent_tables import column_title, origin, outcome_table, played, printable, world_in_short
 from xmodel2.eval.item_page import ITEM_PAGE
-from xmodel2.eval.paper import COLUMNS, XMODEL2, PaperRow
+from xmodel2.eval.paper import XMODEL2, PaperRow
 from xmodel2.eval.result_files import ITEMS_FOLDER, read_results
 from xmodel2.eval.result_tables import TITLES, Cell, SuiteTable, measured_part, other_tasks, shown, suite_table
 from xmodel2.eval.rivals import RIVALS
@@ -34,6 +34,7 @@ _STYLE = """<style>
 .paper tr.ours { background: var(--card); font-weight: 700; border-top: 2px solid #d9822b; border-bottom: 2px solid #d9822b; }
 .paper tr.xmodel2 { font-weight: 700; } .paper td.other { background: color-mix(in srgb, #d9822b 20%, transparent); }
 .paper td.other small { white-space: normal; color: var(--ink); overflow-wrap: anywhere; }
+.paper caption span { position: sticky; left: 0; display: inline-block; max-width: min(100%, 100vw - 3.6rem); }
 .agents td.other { min-width: 8rem; } .worlds li { overflow-wrap: anywhere; }
 </style>"""
 
@@ -87,7 +88,7 @@ def markdown_tables(results: Mapping[str, Any]) -> str:
             rows.append([name, *_printed(row), *_extra(found, row)])
         parts += [f"## {found.title}", _plain(_warning_text(found)), _markdown_table(head, rows)]
         if found.suite == "agents":
-            origins = [f"- {_plain(f'{_title(name)}: {origin(task)}')}" for name, task in played(results).items()]
+            origins = [f"- {_plain(f'{column_title(name)}: {origin(task)}')}" for name, task in played(results).items()]
             head, outcomes = outcome_table(played(results))
             parts += ["\n".join(origins), _markdown_table(head, outcomes) if outcomes else ""]
     rows = [[_plain(cell) for cell in _measured(name, task, results)] for name, task in results["tasks"].items()]
@@ -161,14 +162,9 @@ def _suite(found: SuiteTable, items: str | None) -> str:
     source = found.paper[0].source
     caption = f"Percent; ours with 95% intervals. Other rows as printed in {source}; †: the printed average is not the row's mean."
     return (
-        f'<div class="scroll"><table class="paper {found.suite}"><caption>{escape(caption)}</caption>'
+        f'<div class="scroll"><table class="paper {found.suite}"><caption><span>{escape(caption)}</span></caption>'
         f"<thead><tr>{''.join(head)}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
-
-
-def _title(task: str) -> str:
-    """Return the head of an agent benchmark's column."""
-    return COLUMNS[task].title
 
 
 def _worlds(results: Mapping[str, Any], items: str | None) -> str:
@@ -176,21 +172,21 @@ def _worlds(results: Mapping[str, Any], items: str | None) -> str:
     tasks = played(results)
     if not tasks:
         return ""
-    lines = [f"<li><b>{escape(_title(name))}</b>: {escape(origin(task))}</li>" for name, task in tasks.items()]
+    lines = [f"<li><b>{escape(column_title(name))}</b>: {escape(origin(task))}</li>" for name, task in tasks.items()]
     head, rows = outcome_table(tasks)
     top = "".join(f'<th scope="col">{escape(kind)}</th>' for kind in head)
-    body = "".join(f"<tr>{_outcomes(head, row, items)}</tr>" for row in rows)
+    body = "".join(f"<tr>{_outcomes(name, head, row, items)}</tr>" for name, row in zip(tasks, rows, strict=True))
     return (
         f'<ul class="worlds">{"".join(lines)}</ul><div class="scroll"><table><caption>How the episodes ended.</caption>'
         f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
-def _outcomes(head: Sequence[str], row: Sequence[str], items: str | None) -> str:
+def _outcomes(task: str, head: Sequence[str], row: Sequence[str], items: str | None) -> str:
     cells = [escape(cell) for cell in row]
     for i in range(2, len(row) - 1):
         if items and row[i] != "0":
-            address = f"{items}#{urlencode({'task': row[0], 'outcome': head[i]})}"
+            address = f"{items}#{urlencode({'task': task, 'outcome': head[i]})}"
             cells[i] = f'<a href="{escape(address)}">{cells[i]}</a>'
     return "".join(f"<td>{cell}</td>" for cell in cells)
 
