@@ -146,5 +146,12 @@ def test_a_few_conversations_are_open_at_a_time(tmp_path: Path) -> None:
     assert (open_now, most) == (0, 3)
 
 
+def test_memory_that_is_outgrown_is_shared_by_fewer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, talk = open_tiny(tmp_path), Talk(12, turns=4)
+    monkeypatch.setattr(engine, "_cache_tokens", lambda: 700)
+    engine.converse(talk.begin(), talk.reply)
+    assert talk.answered == talk.alone(engine)
+
+
 def test_no_conversation_is_no_work(tmp_path: Path) -> None:
     open_tiny(tmp_path).converse(iter(()), lambda index, text: None)

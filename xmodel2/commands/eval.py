@@ -1,5 +1,6 @@
 """The command that evaluates a model."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +57,14 @@ def evaluate(
     from xmodel2.eval.tasks import AGENTS, SUITES, resolve
     from xmodel2.files import write_json_atomic
 
-    names = _wanted(model, suite, tasks)
+    names = _wanted(model, suite, tasks, options.backend == "baseline")
     if limit is not None and limit < 1:
         raise XmodelError(f"--limit {limit}: must be 1 or more")
     chosen = resolve([name for name in names if name in SUITES], [task for task in tasks.split(",") if task])
     worlds = with_folder(agents, data_dir)
+    if worlds.agents_dir is None and data_dir is not None and set(chosen) & set(AGENTS):
+        print(f"{data_dir}: has no folder agents, so worlds are made up where no option names one", file=sys.stderr)
     with importing_harness("eval"):
-        from xmodel2.eval.evaluation import discard
         from xmodel2.eval.evaluation import evaluate as run_evaluation
         from xmodel2.eval.hub import open_data
         from xmodel2.eval.open_model import default_folder, open_backend
@@ -75,8 +77,6 @@ def evaluate(
 
             extra = evaluate_run(Path(model), own, limit)
     folder = out or default_folder(model)
-    if overwrite:
-        discard(folder)
     transcripts = extra.pop("transcripts", None)
     with progress_bars() as progress:
         results = run_evaluation(
@@ -90,6 +90,7 @@ def evaluate(
             insist=unsafe_code,
             extra=extra,
             agents=worlds,
+            overwrite=overwrite,
         )
     if transcripts:
         write_json_atomic(folder / "transcripts.json", transcripts)
@@ -100,7 +101,7 @@ def evaluate(
     print_evaluation(results, folder)
 
 
-def _wanted(model: str, suite: str, tasks: str) -> list[str]:
+def _wanted(model: str, suite: str, tasks: str, baseline: bool) -> list[str]:
     """Return the suites that are asked for. Raises `XmodelError` for an unknown one."""
     from xmodel2.errors import XmodelError, nearest
     from xmodel2.eval.open_model import RUN_SUITES, is_ours
@@ -114,6 +115,8 @@ def _wanted(model: str, suite: str, tasks: str) -> list[str]:
             raise XmodelError(f"--suite {name}: is made of a run's own data, and {model} is no run of ours")
         if name not in allowed:
             raise XmodelError(f"--suite {name!r}: allowed are {', '.join(allowed)}.{nearest(name, allowed)}")
-    if not names and not tasks:
+    if not names and not tasks and baseline:
+        names = ["agents"]
+    elif not names and not tasks:
         names = list(RUN_SUITES) if ours else [name for name in SUITES if name != "agents"]
     return names

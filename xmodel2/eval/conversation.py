@@ -4,7 +4,8 @@
                  slot 3: [examples, task, answer, observation]      only what is new is computed
 
 A new conversation takes over what it shares with any slot, such as the examples of its benchmark, by copying its keys.
-Greedy answers equal those to each prompt asked alone, up to rounding in ties.
+Greedy answers equal those to each prompt asked alone, up to rounding in ties. (`generation` knows all its prompts beforehand:
+it orders them so that little is padded, and needs no keys after an answer.)
 """
 
 from collections.abc import Callable, Iterator
@@ -41,7 +42,7 @@ class _Slot:
 
 
 class Converser:
-    """Holds conversations on one network, at most ``slots`` at a time and with the keys of ``cache_tokens`` at most."""
+    """Holds conversations on one network, at most ``slots`` at a time; fewer, once the keys of ``cache_tokens`` are outgrown."""
 
     def __init__(
         self,
@@ -122,13 +123,13 @@ class Converser:
         """Compute prompts from their kept beginnings on; return logits after each [batch, vocab]."""
         device = self._network.device
         new = [self._ids(number)[length:] for number, length in zip(batch, kept, strict=True)]
-        longest = max(map(len, new))
-        seen = self._cache.before_extending(batch, kept, longest)
+        longest, ends = max(map(len, new)), [len(self._ids(number)) for number in batch]
+        seen = self._cache.before_extending(batch, kept, ends)
         ids = torch.tensor([row + [0] * (longest - len(row)) for row in new], device=device)
         last = (torch.arange(len(batch), device=device), torch.tensor([len(row) - 1 for row in new], device=device))
         positions = self._cache.columns.clamp(max=self._max_length - 1)  # of padding
         logits = self._network.logits(ids, last, positions, seen, self._cache)
-        self._cache.after_extending([len(self._ids(number)) for number in batch])
+        self._cache.after_extending(ends)
         self._alike = [], Beginning(0, 0)
         for number in batch:
             self._slots[number].held = list(self._ids(number))
@@ -147,9 +148,10 @@ class Converser:
         where = torch.tensor(running, device=self._network.device)
         lengths[where] += 1
         self._cache.lengths = lengths
-        tokens = self._tokens.tolist()
         for number in running:
-            self._slots[number].held.append(tokens[number])
+            answer = self._slots[number].answer
+            assert answer is not None
+            self._slots[number].held.append(answer.new[-1])
         self._accept(running, logits[where], conversations, reply)
 
     def _beginning(self, running: list[int]) -> Beginning:
@@ -187,12 +189,20 @@ class Converser:
             prompt = reply(index, text)
             if prompt is not None:
                 (slot.answer,) = self._decoder.begin([(index, prompt)])
-            elif self._queue:
-                slot.answer = self._queue.pop(0)
             else:
-                start = next(conversations, None)
-                slot.answer = self._decoder.begin([start])[0] if start else None
+                slot.answer = self._another(conversations) if self._has_room() else None
             slot.waiting = slot.answer is not None
+
+    def _another(self, conversations: Iterator[tuple[int, Prompt]]) -> Answer | None:
+        if self._queue:
+            return self._queue.pop(0)
+        start = next(conversations, None)
+        return self._decoder.begin([start])[0] if start else None
+
+    def _has_room(self) -> bool:
+        """Whether a conversation that has ended is followed by another: not while the others have outgrown the memory."""
+        alone = sum(slot.answer is not None for slot in self._slots) == 1
+        return alone or len(self._slots) * self._cache.capacity <= self._cache_tokens
 
 
 def converse_in_waves(

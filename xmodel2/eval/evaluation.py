@@ -50,11 +50,12 @@ def evaluate(
     insist: bool = False,
     extra: dict[str, Any] | None = None,
     agents: AgentOptions = MADE_UP,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Score a model on tasks by our names, write the evaluation's folder, and return results.json.
 
     ``data`` may be None without tasks of the harness; ``extra`` are results of another kind that go beside them; ``agents``
-    are the worlds of the agent benchmarks.
+    are the worlds of the agent benchmarks. ``overwrite`` discards what is in the folder, once data and worlds are there.
     ``seed`` draws few-shot examples (and samples, where a task samples). ``limit`` is of items a task. ``insist`` runs
     generated programs where no isolation can be had.
     Raises `XmodelError` if the folder holds another model's evaluation or is being written, and as tasks, data and model do.
@@ -67,6 +68,8 @@ def evaluate(
         else:
             assert kept is not None
             kept.load(TASKS[name])
+    if overwrite:
+        discard(out)
     with alone_in(out):
         settings = {"limit": limit, "seed": seed, "data": kept.description if kept else None}
         model = backend.description  # once: it may read all weights for their fingerprint
@@ -119,7 +122,7 @@ def _play(
     """Play an agent benchmark; return its items and its entry in results.json."""
     run = AgentRun(benchmark, backend, cache, out, progress)
     items = run.play(limit, seed)
-    return items, agent_summary(benchmark, items, run.cut)
+    return items, {**agent_summary(benchmark, items), "cut": run.cut, "examples_shown": run.examples_shown}
 
 
 def discard(out: Path) -> None:
@@ -206,7 +209,7 @@ def task_summary(built: BuiltTask, ran: Ran) -> dict[str, Any]:
     return summary
 
 
-def agent_summary(benchmark: Benchmark, items: Items, cut: int) -> dict[str, Any]:
+def agent_summary(benchmark: Benchmark, items: Items) -> dict[str, Any]:
     """Return an agent benchmark's entry in results.json: what was played, in which world, and how episodes ended."""
     metric = benchmark.metric
     examples = benchmark.examples(benchmark.cases[0])
@@ -223,7 +226,6 @@ def agent_summary(benchmark: Benchmark, items: Items, cut: int) -> dict[str, Any
         "num_fewshot": len(examples.trajectories),
         "examples": examples.source,
         "version": None,
-        "cut": cut,
         "metrics": {
             name: _mean(items, name) for name in dict.fromkeys(name for item in items for name in item["scores"])
         },

@@ -124,27 +124,29 @@ class SlotCache(Cache):
         Return the mask of what each slot's new token sees [slots, 1, 1, columns].
         """
         self.rows, self.all_rows = torch.arange(len(self.lengths), device=self.lengths.device), True
-        return self._before(self.lengths.clamp(max=longest), 1, longest)  # a free slot counts on and is overwritten
+        return self._before(self.lengths, 1, longest)  # a free slot counts on and is overwritten
 
     def after_step(self) -> None:
         """Count the token that the step has written."""
         self.lengths += 1
 
-    def before_extending(self, slots: list[int], lengths: list[int], count: int) -> torch.Tensor:
-        """Make room for ``count`` tokens in some slots, behind the first ``lengths`` that each keeps.
+    def before_extending(self, slots: list[int], lengths: list[int], ends: list[int]) -> torch.Tensor:
+        """Make room for what some slots hold from ``lengths`` to ``ends``, padded on the right to the longest of them.
 
-        Return the mask of what each new token sees [rows, 1, count, columns].
+        Return the mask of what each new token sees [rows, 1, tokens, columns].
         """
         self.rows, self.all_rows = torch.tensor(slots, device=self.lengths.device), False
-        return self._before(torch.tensor(lengths, device=self.lengths.device), count, max(lengths))
+        count = max(end - length for length, end in zip(lengths, ends, strict=True))
+        # Padding goes behind a row's own end, at the furthest into a column that is nobody's.
+        return self._before(torch.tensor(lengths, device=self.lengths.device), count, max(ends))
 
-    def after_extending(self, lengths: list[int]) -> None:
+    def after_extending(self, ends: list[int]) -> None:
         """Set what each of those slots holds now: what was written behind it is padding."""
-        self.lengths[self.rows] = torch.tensor(lengths, device=self.lengths.device)
+        self.lengths[self.rows] = torch.tensor(ends, device=self.lengths.device)
 
-    def _before(self, at: torch.Tensor, count: int, longest: int) -> torch.Tensor:
-        self.at, self.used = at, longest + count
+    def _before(self, at: torch.Tensor, count: int, last: int) -> torch.Tensor:
+        self.at, self.used = at, last + 1
         self._reserve(self.used)
-        self.columns = at[:, None] + torch.arange(count, device=at.device)
+        self.columns = (at[:, None] + torch.arange(count, device=at.device)).clamp(max=last)
         columns = torch.arange(self.used, device=at.device)
         return (columns <= self.columns[..., None])[:, None]

@@ -101,4 +101,4 @@ class Benchmark:
     made_up: bool = False
     """Whether tasks and world are invented here, so that no score compares with another's."""
     players: Mapping[str, Callable[[Any, random.Random], Player]] = field(default_factory=dict)
-    """By name of `PLAYERS`; each gets the open environment before its reset."""
+    """By name of `PLAYERS`; each gets the open environment of one episode."""

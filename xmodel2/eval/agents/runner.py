@@ -22,6 +22,10 @@ from xmodel2.files import append_json_lines, write_text_atomic
 
 STEPS_FOLDER = "steps"
 _SECONDS = 5.0
+_KEPT = 0.75
+"""Of the room, once early steps are left out."""
+_BYTES = 3
+"""Of a token; English has four and more."""
 Progress = Callable[[str, int, int], None]
 
 
@@ -45,14 +49,21 @@ class AgentRun:
         self._asked: dict[int, Prompt] = {}
         self._items: dict[int, dict[str, Any]] = {}
         self._counts: dict[str, int] = {}
-        self._total = 0
+        self._dropped: dict[int, int] = {}
+        self._shown: list[int] = []
+        self._steps = self._total = 0
         self.cut = 0
         """Prompts that examples or early steps were left out of, to fit the model's context."""
+
+    @property
+    def examples_shown(self) -> float | None:
+        """Examples that stood in a prompt, on average; None if nothing was asked."""
+        return sum(self._shown) / len(self._shown) if self._shown else None
 
     def play(self, limit: int | None = None, seed: int = 0) -> list[dict[str, Any]]:
         """Play the first ``limit`` cases to their ends and return items in their order. ``seed`` is of baselines' chances."""
         cases = list(enumerate(self._benchmark.cases[:limit]))
-        self._total = len(cases)
+        self._total = len(cases) * self._benchmark.step_limit
         try:
             if isinstance(self._backend, Baseline):
                 for index, case in cases:
@@ -84,8 +95,7 @@ class AgentRun:
         """Return the next prompt that is to be asked, after all whose answers are known; None at the end."""
         episode = self._episodes[index]
         while not episode.done:
-            prompt, cut = self._prompt(episode)
-            self._asked[index], self.cut = prompt, self.cut + cut
+            prompt = self._asked[index] = self._prompt(index)
             known = self._cache.known("turn", _question(prompt))
             if known is None:
                 return prompt
@@ -110,36 +120,51 @@ class AgentRun:
         for step in episode.steps[before:]:
             told = {"episode": index, "doc_id": episode.case.id, "prompt": _digest(asked.text) if asked else None}
             self._log.add({**told, **step})
+        self._show(len(episode.steps) - before)
 
     def _end(self, index: int) -> None:
-        self._items[index] = self._episodes.pop(index).record()
+        episode = self._episodes.pop(index)
+        self._items[index] = episode.record()
         self._asked.pop(index, None)
-        if self._progress:
-            self._progress(self._benchmark.name, len(self._items), self._total)
+        self._dropped.pop(index, None)
+        self._show(self._benchmark.step_limit - len(episode.steps))
 
-    def _prompt(self, episode: Episode) -> tuple[Prompt, bool]:
-        """Return what is asked, and whether something was left out to fit: examples, the first first, then early steps."""
+    def _show(self, steps: int) -> None:
+        """Count steps, those that an ended episode did not need too: episodes that are played together end together."""
+        self._steps += steps
+        if self._progress and steps:
+            self._progress(f"{self._benchmark.name}, steps", self._steps, self._total)
+
+    def _prompt(self, index: int) -> Prompt:
+        """Return what is asked now; what does not fit is left out: examples, the first first, then early steps."""
+        episode = self._episodes[index]
         examples, question = self._benchmark.examples(episode.case), episode.question
         needed = [examples.instruction, episode.task, question.ending]
-        dropped = [*examples.trajectories, *episode.history]
+        parts, told = [*examples.trajectories, *episode.history], len(examples.trajectories)
         room = self._backend.max_length - MAX_NEW_TOKENS
-        first = 0
-        if sum(len(text.encode()) for text in (*needed, *dropped)) + 1 > room:  # a token has a byte at least
-            lengths = self._lengths([*needed, *dropped])
-            over = sum(lengths) - room
-            while over > 0 and first < len(dropped):
-                over -= lengths[len(needed) + first]
-                first += 1
-        told = len(examples.trajectories)
-        parts = [examples.instruction, *examples.trajectories[first:], episode.task]
-        parts += [*episode.history[max(0, first - told) :], question.ending]
-        return Prompt("".join(parts), question.until, MAX_NEW_TOKENS), first > 0
+        dropped = self._dropped.get(index, 0)
+        if sum(len(text.encode()) for text in (*needed, *parts[dropped:])) + 1 > room:  # a token has a byte at least
+            lengths = self._lengths([*needed, *parts])
+            kept = sum(lengths[: len(needed)]) + sum(lengths[len(needed) + dropped :])
+            while kept > room and dropped < len(parts):
+                kept -= lengths[len(needed) + dropped]
+                dropped += 1
+                if dropped > told:  # steps are short: many at once, so that the next turns go on with what is computed
+                    room = int(_KEPT * (self._backend.max_length - MAX_NEW_TOKENS))
+            self._dropped[index] = dropped
+        self.cut += dropped > 0
+        self._shown.append(max(0, told - dropped))
+        before, after = parts[dropped:told], parts[max(told, dropped) :]
+        text = "".join([examples.instruction, *before, episode.task, *after, question.ending])
+        return Prompt(text, question.until, MAX_NEW_TOKENS)
 
     def _lengths(self, texts: list[str]) -> list[int]:
-        """Return tokens of each text, 0 where the backend cannot tell; those of one text are never fewer than of its parts."""
+        """Return the tokens of each text, or where the backend cannot tell, about as many as English has."""
         new = [text for text in dict.fromkeys(texts) if text not in self._counts]
         counts = self._backend.token_counts(new) if new else []
-        self._counts |= dict(zip(new, counts if counts is not None else [0] * len(new), strict=True))
+        if counts is None:
+            counts = [len(text.encode()) // _BYTES + 1 for text in new]
+        self._counts |= dict(zip(new, counts, strict=True))
         return [self._counts[text] for text in texts]
 
 
