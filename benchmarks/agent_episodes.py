@@ -1,19 +1,21 @@
 """Episodes/s of the agent benchmarks with a model: all at once in slots that keep their keys, beside one at a time.
 
-    python -m benchmarks.agent_episodes [--quick] [--json] [--tasks hotpotqa webshop] [--agents-dir DIR]
+    python -m benchmarks.agent_episodes [--quick] [--json] [--tasks hotpotqa fever] [--agents-dir DIR]
     python -m benchmarks.agent_episodes --device cuda --preset xl --vocab-size 65280 --dtype bfloat16 --limit 64
 
 The peer is `lm_eval --model hf`, asked each turn's whole prompt as ReAct's notebooks ask their model: one episode after another,
 and all that are open together in batches. A model of random weights seldom stops, so that every answer takes all of its tokens,
-and says nothing that an environment understands: every episode takes all its steps. Transcripts are compared: exits 1 if more
-than one step in fifty differs in fp32 from those of one at a time: where two tokens are level to rounding, either is greedy.
+and says nothing that an environment understands: every episode takes all its steps. What takes one at a time plays the first
+`--alone` episodes, since its rate does not depend on their number. Transcripts are compared: exits 1 if more than one step in
+fifty differs in fp32 from those of one at a time: where two tokens are level to rounding, either is greedy.
 """
 
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -56,50 +58,49 @@ class Peer:
 
 def main() -> None:
     """Measure and print."""
-    parser = argument_parser(__doc__, "4 episodes of HotpotQA, no batches of the peer")
+    parser = argument_parser(__doc__, "8 episodes of FEVER, 2 one at a time, no peer")
     add_arguments(parser)
-    parser.add_argument("--tasks", nargs="+", default=["hotpotqa", "fever", "webshop"])
+    parser.add_argument("--tasks", nargs="+", default=["fever", "hotpotqa"])
     parser.add_argument("--agents-dir", type=Path, help="real data; default: made-up worlds")
+    parser.add_argument("--alone", type=int, default=4, help="episodes of what takes one at a time")
     parser.add_argument("--batch", type=int, default=16, help="batch size of the peer that is asked together")
     options = parser.parse_args()
     options.limit = options.limit or 32
     if options.quick:
-        options.limit, options.tasks, options.repeats = 4, ["hotpotqa"], 1
+        options.limit, options.alone, options.tasks, options.repeats = 8, 2, ["fever"], 1
     with tempfile.TemporaryDirectory() as folder:
         directory = model_directory(Path(folder), options)
         ours, plain = open_ours(directory, options), PlainHarness(directory, options)
         alone = open_ours(directory, options)
         alone._slots = 1
-        arms: dict[str, Any] = {
-            "ours": ours,
-            "ours, one at a time": alone,
-            "lm_eval, one at a time": Peer(plain, ours, 1),
-        }
+        arms: dict[str, Any] = {"ours": ours, "ours, one at a time": alone}
         if not options.quick:
-            arms[f"lm_eval, batch {options.batch}"] = Peer(plain, ours, options.batch)
+            arms |= {"lm_eval, one at a time": Peer(plain, ours, 1)}
+            arms |= {f"lm_eval, batch {options.batch}": Peer(plain, ours, options.batch)}
+        limits = {arm: options.alone if "one at a time" in arm else options.limit for arm in arms}
         worlds = {name: open_benchmark(name, AgentOptions(agents_dir=options.agents_dir)) for name in options.tasks}
-        played = {
-            f"{name} {arm}": _play(world, arms[arm], options.limit) for name, world in worlds.items() for arm in arms
-        }
-        runs: dict[str, Callable[[], float]] = {
-            f"{name} {arm}": partial(_time, worlds[name], arms[arm], options.limit) for name in worlds for arm in arms
-        }
-        seconds = interleaved(runs, options.repeats)
-    episodes = {name: len(played[f"{name} ours"]) for name in worlds}
-    rates = {arm: sum(episodes.values()) / sum(seconds[f"{name} {arm}"] for name in worlds) for arm in arms}
+        pairs = [(name, arm) for name in worlds for arm in arms]
+        played = dict[tuple[str, str], Episodes]()
+
+        def run(name: str, arm: str) -> float:
+            started = time.perf_counter()
+            played[name, arm] = _play(worlds[name], arms[arm], limits[arm])
+            return (time.perf_counter() - started) / len(played[name, arm])
+
+        found = interleaved({f"{name} {arm}": partial(run, name, arm) for name, arm in pairs}, options.repeats)
+        seconds = {(name, arm): found[f"{name} {arm}"] for name, arm in pairs}
+    rates = {arm: len(worlds) / sum(seconds[name, arm] for name in worlds) for arm in arms}
     steps = [
         pair
         for name in worlds
-        for one, other in zip(played[f"{name} ours"], played[f"{name} ours, one at a time"], strict=True)
-        for pair in zip(one["steps"], other["steps"], strict=False)
+        for one, other in zip(played[name, "ours"], played[name, "ours, one at a time"], strict=False)
+        for pair in zip_longest(one["steps"], other["steps"])
     ]
     wrong = sum(one != other for one, other in steps)
     by_task = "; ".join(
-        f"{name} {episodes[name]} episodes of {sum(len(item['steps']) for item in played[f'{name} ours']) / episodes[name]:.1f}"
-        f" steps, {episodes[name] / seconds[f'{name} ours']:.2f} a second ("
-        + ", ".join(
-            f"{seconds[f'{name} {arm}'] / seconds[f'{name} ours']:.2f} times {arm}" for arm in arms if arm != "ours"
-        )
+        f"{name}: {len(played[name, 'ours'])} episodes of {_mean_steps(played[name, 'ours']):.1f} steps,"
+        f" {1 / seconds[name, 'ours']:.3f} a second ("
+        + ", ".join(f"{seconds[name, arm] / seconds[name, 'ours']:.2f} times {arm}" for arm in arms if arm != "ours")
         + ")"
         for name in worlds
     )
@@ -124,10 +125,8 @@ def _play(world: Benchmark, backend: Backend, limit: int) -> Episodes:
         return AgentRun(world, backend, AnswerCache(Path(out)), Path(out)).play(limit)
 
 
-def _time(world: Benchmark, backend: Backend, limit: int) -> float:
-    started = time.perf_counter()
-    _play(world, backend, limit)
-    return time.perf_counter() - started
+def _mean_steps(episodes: Episodes) -> float:
+    return sum(len(episode["steps"]) for episode in episodes) / len(episodes)
 
 
 if __name__ == "__main__":

@@ -119,7 +119,7 @@ _WORLD = 40  # letters of a world in a table; the whole of it stands below
 
 def print_evaluation(results: dict[str, Any], folder: Path) -> None:
     """Print an evaluation's scores by task and suite, with intervals and coverage, and where its pages are."""
-    from xmodel2.eval.agent_tables import endings, origin, played, printable, world_in_short
+    from xmodel2.eval.agent_tables import endings, examples_left_out, origin, played, printable, world_in_short
     from xmodel2.eval.result_tables import is_share
     from xmodel2.eval.tasks import SUITES
 
@@ -130,7 +130,7 @@ def print_evaluation(results: dict[str, Any], folder: Path) -> None:
         few = "" if task.get("num_fewshot") is None else f", {task['num_fewshot']}-shot"
         items = f"{task['items']:,}" if task.get("of") is None else f"{task['items']:,} of {task['of']:,}"
         cut = f"{task['cut']:,} requests cut" if task.get("cut") else ""
-        coverage = "; ".join(filter(None, [items, cut, world_in_short(task, _WORLD)]))
+        coverage = "; ".join(filter(None, [items, cut, examples_left_out(task), world_in_short(task, _WORLD)]))
         rows.append(
             (name, f"{task['metric']}{few}", f"{percent * task['score']:.2f}", f"{low:.2f}..{high:.2f}", coverage)
         )

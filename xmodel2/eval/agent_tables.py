@@ -52,6 +52,16 @@ def origin(task: Mapping[str, Any]) -> str:
     return f"{world(task)}; examples by {examples}" if examples else world(task)
 
 
+def examples_left_out(task: Mapping[str, Any]) -> str:
+    """Return how many examples a prompt held on average, where the context had no room for all; "" where it had.
+
+    >>> examples_left_out({"num_fewshot": 6, "examples_shown": 0.5})
+    '0.5 of 6 examples fitted'
+    """
+    shots, held = task.get("num_fewshot"), task.get("examples_shown")
+    return f"{held:.1f} of {shots} examples fitted" if shots and held is not None and held < shots else ""
+
+
 def outcome_table(tasks: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Return head and rows: a task's episodes by how they ended, and their mean number of steps."""
     seen = {kind for task in tasks.values() for kind, count in task["outcomes"].items() if count}

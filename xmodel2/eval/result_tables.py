@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from xmodel2.eval.agent_tables import printable, world, world_in_short
+from xmodel2.eval.agent_tables import examples_left_out, printable, world, world_in_short
 from xmodel2.eval.intervals import average_interval
 from xmodel2.eval.paper import COLUMNS, PAPER, SUITES, Column, PaperRow, table_tasks
 
@@ -103,7 +103,7 @@ def _cell(column: Column, task: Mapping[str, Any], results: Mapping[str, Any]) -
         notes.append(f"{task['metric']}, the report: {column.metric}")
     if column.num_fewshot not in (None, task.get("num_fewshot")):
         notes.append(f"{task['num_fewshot']}-shot, the report: {column.num_fewshot}-shot")
-    notes.append(world_in_short(task))
+    notes += [examples_left_out(task), world_in_short(task)]
     return Cell(*shown(task), tuple(note for note in notes if note))
 
 
