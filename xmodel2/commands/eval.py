@@ -61,9 +61,10 @@ def evaluate(
     if limit is not None and limit < 1:
         raise XmodelError(f"--limit {limit}: must be 1 or more")
     chosen = resolve([name for name in names if name in SUITES], [task for task in tasks.split(",") if task])
-    worlds = with_folder(agents, data_dir)
-    if worlds.agents_dir is None and data_dir is not None and set(chosen) & set(AGENTS):
-        print(f"{data_dir}: has no folder agents, so worlds are made up where no option names one", file=sys.stderr)
+    if set(chosen) & set(AGENTS):
+        agents = with_folder(agents, data_dir)
+        if agents.agents_dir is None and data_dir is not None:
+            print(f"{data_dir}: has no folder agents, so worlds are made up where no option names one", file=sys.stderr)
     with importing_harness("eval"):
         from xmodel2.eval.evaluation import evaluate as run_evaluation
         from xmodel2.eval.hub import open_data
@@ -89,7 +90,7 @@ def evaluate(
             progress=progress,
             insist=unsafe_code,
             extra=extra,
-            agents=worlds,
+            agents=agents,
             overwrite=overwrite,
         )
     if transcripts:

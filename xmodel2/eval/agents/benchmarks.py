@@ -45,6 +45,7 @@ def with_folder(options: AgentOptions, data_dir: Path | None) -> AgentOptions:
     Raises `XmodelError` for a folder that is given and not there.
     """
     for name, folder in (
+        ("data-dir", data_dir),
         ("agents-dir", options.agents_dir),
         ("games", options.games),
         ("catalogue", options.catalogue),
