@@ -47,7 +47,7 @@ def test_damage_does_not_end_the_process(games, part, text, harm, complaint):
 def test_chance_damage_does_not_end_the_process(games):
     """A few of each kind; what the engine can play all the same, it may."""
     chance, refused = random.Random(0), 0
-    for number in range(12):
+    for number in range(8):
         content = dict(games["put"].content)
         part = ("problem", "domain", "grammar")[number % 3]
         text, at = content[part], chance.randrange(len(content[part]))
@@ -60,7 +60,7 @@ def test_chance_damage_does_not_end_the_process(games):
             continue
         assert environment.commands()
         play(environment, Oracle(environment, random.Random(0)), most=3)
-    assert refused > 4
+    assert refused > 2
 
 
 def test_a_grammar_that_fails_later_is_named(games):

@@ -82,7 +82,7 @@ def test_an_empty_folder_says_what_to_fetch(tmp_path):
 @pytest.mark.parametrize("file", ["initial_state.pddl", "other.json"])
 def test_problems_without_games_say_which_download_is_missing(tmp_path, file):
     release(tmp_path, ["pick_and_place_simple-Mug-None-Desk-308"], file=file)
-    with pytest.raises(XmodelError, match=r"has ALFWorld's problems but no game\.tw-pddl.*json_2\.1\.2_tw-pddl\.zip"):
+    with pytest.raises(XmodelError, match=r"has ALFWorld's problems but no game\.tw-pddl.*json_2\.1\.3_tw-pddl\.zip"):
         find_split(tmp_path)
 
 

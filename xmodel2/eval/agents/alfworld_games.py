@@ -34,7 +34,7 @@ KINDS: Mapping[str, str] = MappingProxyType(
     }
 )
 """What ReAct calls each of ALFWorld's task types."""
-DOWNLOAD = "https://github.com/alfworld/alfworld/releases/download/0.4.0/json_2.1.2_tw-pddl.zip"
+DOWNLOAD = "https://github.com/alfworld/alfworld/releases/download/0.4.2/json_2.1.3_tw-pddl.zip"
 _PARTS = ("pddl_domain", "grammar", "pddl_problem")
 MADE = "trial_made_"
 """Begins the name of a trial that we made ourselves."""
@@ -80,11 +80,11 @@ def find_split(folder: Path, split: str = UNSEEN) -> Path:
     if any(any(place.glob(f"*/trial_*/{name}")) for place in places for name in ("initial_state.pddl", TASK_FILE)):
         raise XmodelError(
             f"{folder}: has ALFWorld's problems but no {GAME_FILE}, which the engine plays; these are a download of their "
-            f"own, {DOWNLOAD} (alfworld-download and `xmodel2 eval fetch --suite agents` get it)"
+            f"own, {DOWNLOAD} (`xmodel2 eval fetch --suite agents` gets it)"
         )
     raise XmodelError(
-        f"{folder}: no games of ALFWorld, {split}/TASK/trial_*/{GAME_FILE}; `xmodel2 eval fetch --suite agents` or "
-        f"alfworld-download gets {DOWNLOAD}"
+        f"{folder}: no games of ALFWorld, {split}/TASK/trial_*/{GAME_FILE}; `xmodel2 eval fetch --suite agents` "
+        f"gets {DOWNLOAD}"
     )
 
 
