@@ -9,7 +9,7 @@ import pytest
 
 from tests.eval.stand_in_web import Published, StandInWeb, stand_in_web
 from xmodel2.errors import XmodelError
-from xmodel2.eval.download import UnavailableError, drive_address, printable
+from xmodel2.eval.download import UnavailableError, drive_address, one_line
 
 HERE, THERE = "https://here.test/rows.json", "https://there.test/rows.json"
 CONTENT = bytes(range(256)) * 20
@@ -152,4 +152,4 @@ def test_a_disk_that_is_too_small_is_told_first(
 
 
 def test_words_of_a_server_are_harmless() -> None:
-    assert printable("a\n\x1b]0;b\x07\u202ec" + "d" * 100) == "a ]0;bc" + "d" * 73 + "..."
+    assert one_line("a\n\x1b]0;b\x07\u202ec" + "d" * 100) == "a ]0;bc" + "d" * 73 + "..."

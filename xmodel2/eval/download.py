@@ -73,13 +73,13 @@ class Web:
                 self._receive(address, part, on_bytes)
                 return
             except HTTPError as error:
-                reason = f"HTTP {error.code} {printable(str(error.reason))}"
+                reason = f"HTTP {error.code} {one_line(str(error.reason))}"
                 if error.code < 500 and error.code not in (408, 416, 429):
                     raise UnavailableError(reason) from None
                 if error.code == 416:  # our part is no beginning of what is there now
                     part.discard()
             except (OSError, http.client.HTTPException) as error:
-                reason = printable(f"{getattr(error, 'reason', error) or type(error).__name__}")
+                reason = one_line(f"{getattr(error, 'reason', error) or type(error).__name__}")
             failures = 1 if part.size > before else failures + 1
             if failures == _FAILURES:
                 raise UnavailableError(reason)
@@ -128,7 +128,7 @@ class Web:
             if not address.startswith(_DRIVE):
                 break
         found = re.search(r"<title[^>]*>(.*?)</title>", page, re.DOTALL | re.IGNORECASE)
-        title = f" ({printable(found[1])})" if found else ""
+        title = f" ({one_line(found[1])})" if found else ""
         raise UnavailableError(f"gives a web page{title} instead of the file")
 
 
@@ -196,10 +196,10 @@ def _form_address(page: str) -> str:
     return f"{form.action}?{urlencode(form.fields)}" if form.action else ""
 
 
-def printable(text: str, longest: int = 80) -> str:
+def one_line(text: str, longest: int = 80) -> str:
     r"""Return a server's words on one line, without what a terminal would obey.
 
-    >>> printable("Quota\n exceeded\x1b[31m")
+    >>> one_line("Quota\n exceeded\x1b[31m")
     'Quota exceeded[31m'
     """
     line = "".join(character for character in " ".join(text.split()) if character.isprintable())

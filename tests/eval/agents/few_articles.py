@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from xmodel2.eval.agents.article_store import Article, Found
 
 
-class FewArticles:
-    """`Articles` of titles and texts; similar is every title that shares a word, or else every title."""
+class Unlisted:
+    """`Articles` of titles and texts that cannot be looked up; similar is every title that shares a word, or else every title."""
 
     description, fingerprint = "few articles", "few"
 
@@ -22,6 +22,10 @@ class FewArticles:
         if "may refer to:" in self._texts[entity]:
             return self.find(f"[{entity}]")
         return Found(entity, Article(entity, self._texts[entity]))
+
+
+class FewArticles(Unlisted):
+    """The same, and `Titles`."""
 
     def has(self, title: str) -> bool:
         """Tell whether it is there."""

@@ -41,14 +41,22 @@ def question(number: int) -> dict[str, Any]:
     }
 
 
-def zipped(names: Sequence[str], content: bytes = GAME, mode: int = 0o644) -> bytes:
+def zipped(names: Sequence[str], content: bytes = GAME, mode: int = 0o644, method: int = zipfile.ZIP_STORED) -> bytes:
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
         for name in names:
             member = zipfile.ZipInfo(name)
-            member.external_attr = mode << 16
+            member.external_attr, member.compress_type = mode << 16, method
             file.writestr(member, content)
     return archive.getvalue()
+
+
+def spoilt(method: int, names: Sequence[str] = ("wiki-pages/wiki-001.jsonl", "wiki-pages/wiki-002.jsonl")) -> bytes:
+    """An archive whose second member's packed content is other bytes."""
+    content = bytearray(zipped(names, method=method))
+    begin = content.index(names[1].encode()) + len(names[1])
+    content[begin + 12 : begin + 24] = b"\xff" * 12
+    return bytes(content)
 
 
 def trials(count: int, split: str = "valid_unseen") -> list[str]:
@@ -250,6 +258,9 @@ def test_the_benchmarks_open_what_was_fetched(web: StandInWeb, tmp_path: Path) -
             CONTENTS["fever/wiki-pages.zip"].replace(b"solvable", b"sol?able", 1),
             "its member 'wiki-pages/wiki-001.jsonl' is damaged",
         ),
+        ("fever/wiki-pages.zip", spoilt(zipfile.ZIP_DEFLATED), "its member 'wiki-pages/wiki-002.jsonl' is damaged"),
+        ("fever/wiki-pages.zip", spoilt(zipfile.ZIP_LZMA), "its member 'wiki-pages/wiki-002.jsonl' is damaged"),
+        (GAMES, spoilt(zipfile.ZIP_DEFLATED, trials(4)), "game.tw-pddl' is damaged, or cannot be unpacked"),
     ],
 )
 def test_a_wrong_file_is_named_and_nothing_of_it_stays(

@@ -120,6 +120,16 @@ def test_of_one_title_the_first_is_kept_and_what_is_empty_is_left_out() -> None:
     assert store.find("A").article == Article("A", "first")
 
 
+def test_a_name_that_is_too_long_is_not_found_by_another() -> None:
+    long = "x" * 600
+    store = memory_store([Article(long, "Long."), Article("A", "Short.", (f"{long}y",))], "made up")
+    assert store.articles == 2
+    assert not store.has(long)
+    assert store.find("y" * 600).article is None
+    assert store.find("\u0301").article is None
+    assert store.has("A")
+
+
 def test_the_fingerprint_is_of_the_articles_not_of_their_order_or_place(tmp_path: Path, store: ArticleStore) -> None:
     built = build_store(reversed(ARTICLES), tmp_path / "a.sqlite", ["a.jsonl", "b.jsonl"])
     assert built.fingerprint == store.fingerprint
@@ -172,7 +182,7 @@ def test_a_build_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     with pytest.raises(XmodelError, match=r"^x: no articles"):
         build_store([], path, ["x"])
     assert ArticleStore(path).fingerprint == before
-    assert {file.name for file in tmp_path.iterdir()} <= {"a.sqlite", ".a.sqlite.lock"}
+    assert [file.name for file in tmp_path.iterdir()] == ["a.sqlite"]
 
 
 def test_what_a_killed_build_left_goes_with_the_next(tmp_path: Path) -> None:
@@ -191,7 +201,21 @@ def test_what_a_killed_build_left_goes_with_the_next(tmp_path: Path) -> None:
     assert not path.exists()
     assert list(tmp_path.glob(".*.tmp"))
     build_store(ARTICLES, path, ["x"])
-    assert not list(tmp_path.glob(".*.tmp"))
+    assert [file.name for file in tmp_path.iterdir()] == ["a.sqlite"]
+
+
+def test_processes_that_want_the_same_store_build_it_once(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from xmodel2.eval.agents.article_store import Article, build_store\n"
+        "def slow():\n"
+        "    print('building', flush=True); time.sleep(0.5); yield Article('A', 'x')\n"
+        "print(build_store(slow(), Path(sys.argv[1]), ['x'], keep=True).articles)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "kept[1].sqlite")]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    said = sorted(process.communicate()[0] for process in processes)
+    assert said == ["1\n", "1\n", "building\n1\n"]
+    assert [file.name for file in tmp_path.iterdir()] == ["kept[1].sqlite"]
 
 
 def test_what_is_no_store_is_told(tmp_path: Path) -> None:

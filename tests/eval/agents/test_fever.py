@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.eval.agents.few_articles import FewArticles
+from tests.eval.agents.few_articles import FewArticles, Unlisted
 from tests.eval.agents.search_games import check_players, play
 from xmodel2.errors import XmodelError
 from xmodel2.eval.agents.fever import LABELS, fever_benchmark
@@ -82,6 +82,29 @@ def test_every_claim_is_asked_on_demand(tmp_path: Path) -> None:
     assert [case.id for case in benchmark.cases] == ["0", "1", "2", "3", "4", "5"]
     assert "6 of 9,999 claims (evidence is there for SUPPORTS 1 of 3,333" in benchmark.world
     assert play(benchmark, "oracle", list(benchmark.cases)) == 1
+
+
+def test_articles_whose_titles_are_not_known_are_asked_every_claim(tmp_path: Path) -> None:
+    benchmark = fever_benchmark(write(tmp_path, ROWS), Unlisted(dict.fromkeys((*NAMES, "Gone"), "x")))
+    assert benchmark.world == "FEVER paper_dev, 6 of 9,999 claims (coverage not checked); few articles"
+    assert [[hop.title for hop in case.data.hops] for case in benchmark.cases[:3]] == [["Vell", "Gone"], ["Gone"], []]
+    assert play(benchmark, "oracle", list(benchmark.cases)) == 1
+
+
+@pytest.mark.parametrize(
+    ("claim", "there"),
+    [
+        ("Ostby is pink.", True),
+        ("The Ostby is pink.", True),
+        ("New Ostby is pink.", False),
+        ("New Ostby is not Ostby.", True),
+        ("The Ostbyer is in  New_Ostby and at Ostby", True),
+        ("Ostbyers went to New Ostby.", False),
+    ],
+)
+def test_a_name_is_looked_for_at_every_place(tmp_path: Path, claim: str, there: bool) -> None:
+    options = write(tmp_path, [SUPPORTED, {**UNKNOWN, "claim": claim}])
+    assert len(fever_benchmark(options, ARTICLES).cases) == 1 + there
 
 
 def test_the_oracle_needs_no_more_than_five_steps(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.eval.agents.few_articles import FewArticles
+from tests.eval.agents.few_articles import FewArticles, Unlisted
 from tests.eval.agents.search_games import check_players, play
 from xmodel2.errors import XmodelError
 from xmodel2.eval.agents.environment import Benchmark
@@ -99,6 +99,23 @@ def test_the_whole_set_is_in_the_order_of_reacts_notebook(tmp_path: Path) -> Non
     assert benchmark.of == len(benchmark.cases) == 7405
 
 
+def test_questions_of_another_file_are_in_their_own_order(tmp_path: Path) -> None:
+    rows = [
+        {"question": f"Where is thing {n}?", "answer": "here", "type": "bridge", "supporting_facts": [], "context": []}
+        for n in range(7405)
+    ]
+    write(tmp_path, {"hotpot_dev_distractor_v1.json": rows})
+    benchmark = hotpotqa_benchmark(AgentOptions(agents_dir=tmp_path, uncovered=True), FewArticles({"A": "It is."}))
+    assert [case.id for case in benchmark.cases[:3]] == ["0", "1", "2"]
+
+
+def test_articles_whose_titles_are_not_known_are_asked_every_question(tmp_path: Path) -> None:
+    write(tmp_path, {"dev-simplified.jsonl": PLAIN, "dev-distractor.jsonl": [DISTRACTOR]})
+    benchmark = hotpotqa_benchmark(AgentOptions(agents_dir=tmp_path), Unlisted({"Thing 2": "x", "Place 2": "y"}))
+    assert benchmark.world == "HotpotQA dev, 4 of 7,405 questions (coverage not checked); few articles"
+    assert play(benchmark, "oracle", list(benchmark.cases)) == 1
+
+
 def test_reacts_prompt_stands_before_a_real_question_as_it_is(tmp_path: Path) -> None:
     options = write(tmp_path, {"dev-distractor.jsonl": [DISTRACTOR]})
     prompt = "\nQuestion: A?\nThought 1: t\nAction 1: Finish[a]\nQuestion: B?\nThought 1: t\nAction 1: Finish[b]\n"
@@ -109,7 +126,7 @@ def test_reacts_prompt_stands_before_a_real_question_as_it_is(tmp_path: Path) ->
     examples = benchmark.examples(benchmark.cases[0])
     assert len(examples.trajectories) == 2
     assert "".join((examples.instruction, *examples.trajectories)).endswith(prompt)
-    assert examples.source == "ReAct"
+    assert examples.source == "ReAct, with an instruction of ours"
     file.write_text(json.dumps({"name": "webthink_simple6", "prompt": "nothing"}))
     with pytest.raises(XmodelError, match="webthink_simple6"):
         hotpotqa_benchmark(options)
@@ -126,14 +143,18 @@ def _without(field: str) -> dict[str, Any]:
         ({"dev-simplified.jsonl": PLAIN}, r"no articles to search.*eval fetch"),
         (
             {"dev-distractor.jsonl": [DISTRACTOR, _without("answer")]},
-            r"dev-distractor.jsonl, question 2: field 'answer'",
+            r"dev-distractor.jsonl, line 2: field 'answer'",
         ),
-        ({"dev-distractor.jsonl": [_without("supporting_facts")]}, r"question 1: field 'supporting_facts'"),
+        ({"dev-distractor.jsonl": [_without("supporting_facts")]}, r"line 1: field 'supporting_facts'"),
+        ({"dev-distractor.jsonl": [{**DISTRACTOR, "supporting_facts": [["A", "x"]]}]}, r"line 1: .*'sent_id' numbers"),
+        ({"dev-distractor.jsonl": [{**DISTRACTOR, "context": [["Thing 2", 5]]}]}, r"line 1: 'sentences' must be lists"),
+        ({"dev-distractor.jsonl": [{**DISTRACTOR, "context": {"title": None}}]}, r"line 1: field 'context'"),
         (
             {"dev-distractor.jsonl": [{**DISTRACTOR, "supporting_facts": [["Gone", 0]]}]},
             r"no question has its articles.*--uncovered",
         ),
-        ({"hotpot_dev_distractor_v1.json": {"a": 1}}, r"hotpot_dev_distractor_v1.json: is not a list of questions"),
+        ({"hotpot_dev_distractor_v1.json": {"a": 1}}, r"hotpot_dev_distractor_v1.json, line 1: field 'question'"),
+        ({"hotpot_dev_distractor_v1.json": [DISTRACTOR, 5]}, r"v1.json, entry 2: not a JSON object"),
     ],
 )
 def test_what_is_missing_is_named(tmp_path: Path, files: dict[str, Any], told: str) -> None:
@@ -157,6 +178,6 @@ def test_players_of_the_real_questions(real: Callable[[], Benchmark] | None) -> 
         return
     benchmark = real()
     assert len(benchmark.cases) == 100
-    assert benchmark.examples(benchmark.cases[0]).source == "ReAct"
+    assert benchmark.examples(benchmark.cases[0]).source == "ReAct, with an instruction of ours"
     assert len(benchmark.examples(benchmark.cases[0]).trajectories) == 6
     check_players(benchmark, list(benchmark.cases))

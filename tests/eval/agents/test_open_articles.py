@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import pytest
 from xmodel2.commands.eval_articles import eval_articles
 from xmodel2.errors import XmodelError
 from xmodel2.eval.agents import open_articles as module
-from xmodel2.eval.agents.article_store import ArticleStore
+from xmodel2.eval.agents.article_store import Articles, ArticleStore, Titles
+from xmodel2.eval.agents.benchmarks import open_benchmark
 from xmodel2.eval.agents.open_articles import cache_folder, open_articles
 from xmodel2.eval.agents.options import MADE_UP, AgentOptions
 
@@ -34,6 +36,12 @@ def agents(tmp_path: Path) -> Path:
     return folder
 
 
+def has(articles: Articles, title: str) -> bool:
+    """Tell whether a title is there."""
+    assert isinstance(articles, Titles)
+    return articles.has(title)
+
+
 def test_without_a_name_the_files_of_the_agent_data_are_read(agents: Path) -> None:
     assert open_articles(MADE_UP) is None
     assert open_articles(AgentOptions(agents_dir=agents / "absent")) is None
@@ -45,7 +53,7 @@ def test_without_a_name_the_files_of_the_agent_data_are_read(agents: Path) -> No
     found = open_articles(AgentOptions(agents_dir=agents))
     assert found is not None
     assert found.description.startswith("3 articles of articles/more.jsonl, hotpotqa/dev-distractor.jsonl.gz")
-    assert found.has("C")
+    assert has(found, "C")
     assert not cache_folder().exists()
 
 
@@ -62,7 +70,7 @@ def test_what_is_large_is_indexed_once_and_kept(agents: Path, monkeypatch: pytes
     (agents / "hotpotqa" / "train-distractor.json").write_text('[{"context": [["D", ["D is."]]]}]')
     third = open_articles(AgentOptions(agents_dir=agents))
     assert third is not None
-    assert third.has("D")
+    assert has(third, "D")
     assert len(list(cache_folder().glob("*.sqlite"))) == 2
 
 
@@ -72,6 +80,7 @@ def test_a_store_is_made_by_the_command_and_opened_by_its_name(
     out = tmp_path / "articles.sqlite"
     eval_articles((agents / "hotpotqa" / "dev-distractor.jsonl.gz",), out, json=True)
     record = json.loads(capsys.readouterr().out)
+    assert {path.name for path in tmp_path.iterdir()} == {"agents", "articles.sqlite"}
     assert record["articles"] == 2
     assert record["bytes"] == os.path.getsize(out)
     assert record["seconds"] < 10
@@ -87,7 +96,7 @@ def test_a_store_is_made_by_the_command_and_opened_by_its_name(
     out.rename(agents / "articles.sqlite")
     opened = open_articles(AgentOptions(agents_dir=agents))
     assert opened is not None
-    assert opened.has("C")
+    assert has(opened, "C")
 
 
 def test_the_command_overwrites_nothing_else(agents: Path, tmp_path: Path) -> None:
@@ -114,6 +123,16 @@ def test_wikipedia_is_opened_without_a_network(tmp_path: Path) -> None:
     assert found is not None
     assert found.description.startswith("the live Wikipedia (https://en.wikipedia.org/w/api.php), pages kept since ")
     assert (cache_folder() / "wikipedia.sqlite").exists()
+
+
+def test_a_package_that_the_live_one_needs_is_told(agents: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "requests", None)
+    for name in ("xmodel2.eval.agents.wikipedia", "xmodel2.eval.endpoint_client"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    (agents / "hotpotqa" / "dev-simplified.jsonl").write_text('{"question": "?", "answer": "yes", "type": "bridge"}\n')
+    (agents / "hotpotqa" / "dev-distractor.jsonl.gz").unlink()
+    with pytest.raises(XmodelError, match=r"requests is not installed; pip install 'xmodel2\[eval\]'"):
+        open_benchmark("hotpotqa", AgentOptions(agents_dir=agents, articles="wikipedia"))
 
 
 def test_real_paragraphs_are_indexed_in_a_moment() -> None:

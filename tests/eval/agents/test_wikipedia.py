@@ -1,6 +1,7 @@
 """The live Wikipedia is asked politely and once; what it answered is kept. A server stands in for it, in MediaWiki's shapes."""
 
 import json
+import sqlite3
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,7 +12,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from xmodel2.errors import XmodelError
-from xmodel2.eval.agents.article_store import Article, Found
+from xmodel2.eval.agents.article_store import Article, Articles, Found, Titles
+from xmodel2.eval.agents.environment import Benchmark
+from xmodel2.eval.agents.hotpotqa import hotpotqa_benchmark
+from xmodel2.eval.agents.options import AgentOptions
 from xmodel2.eval.agents.wikipedia import Wikipedia
 
 PAGES: dict[str, dict[str, Any]] = {
@@ -150,21 +154,62 @@ def test_whatever_is_asked(server: StandIn, tmp_path: Path, entity: str) -> None
     assert all(len(asked.get("gsrsearch", "")) <= 300 and "titles" not in asked for asked in server.asked)
 
 
-def test_coverage_is_not_asked_for(server: StandIn, tmp_path: Path) -> None:
-    wikipedia = Wikipedia(tmp_path / "w.sqlite", server.url)
-    assert wikipedia.has("Ed Wood")
-    assert not wikipedia.has("")
-    assert wikipedia.titles_in("Tilda Swinton is a vegan in New York City.") == ["Tilda Swinton", "New York City"]
+def test_its_titles_are_not_known(server: StandIn, tmp_path: Path) -> None:
+    assert not isinstance(Wikipedia(tmp_path / "w.sqlite", server.url), Titles)
     assert not server.asked
+
+
+def test_pages_are_dated_with_the_first_that_is_kept(server: StandIn, tmp_path: Path) -> None:
+    cache = tmp_path / "w.sqlite"
+    Wikipedia(cache, server.url)
+    assert not sqlite3.connect(cache).execute("SELECT * FROM about").fetchall()
+    wikipedia = Wikipedia(cache, server.url)
+    before = wikipedia.fingerprint
+    wikipedia.find("Ed Wood")
+    assert wikipedia.fingerprint == before == Wikipedia(cache, server.url).fingerprint
+    (begun,) = sqlite3.connect(cache).execute("SELECT value FROM about WHERE name = 'begun'").fetchone()
+    assert f"pages kept since {begun[:10]} in w.sqlite" in wikipedia.description
 
 
 def test_a_cache_that_is_something_else_is_told(server: StandIn, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no database, but long enough to look like one " * 50)
-    with pytest.raises(XmodelError, match="text: cannot keep Wikipedia's pages"):
-        Wikipedia(tmp_path / "text", server.url)
-    Wikipedia(tmp_path / "w.sqlite", server.url)
+    for cache in (tmp_path / "text", tmp_path / "text" / "w.sqlite"):
+        with pytest.raises(XmodelError, match=f"{cache}: cannot keep Wikipedia's pages"):
+            Wikipedia(cache, server.url)
+    Wikipedia(tmp_path / "w.sqlite", server.url).find("Ed Wood")
     with pytest.raises(XmodelError, match=r"w\.sqlite: holds pages of http"):
         Wikipedia(tmp_path / "w.sqlite", "http://localhost/w/api.php")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        ("BEGIN EXCLUSIVE", "database is locked"),
+        ("BEGIN IMMEDIATE", "database is locked"),
+        ("DROP TABLE found", "no such table"),
+        ("INSERT INTO found VALUES ('Ed Wood', '{half')", "Expecting property name"),
+    ],
+)
+def test_a_cache_that_fails_stops_the_run(server: StandIn, tmp_path: Path, spoil: str, told: str) -> None:
+    wikipedia = Wikipedia(tmp_path / "w.sqlite", server.url, lock_s=0.01)
+    benchmark = hotpotqa_of_ed_wood(tmp_path, wikipedia)
+    environment = benchmark.open(benchmark.cases[0])
+    environment.reset()
+    other = sqlite3.connect(tmp_path / "w.sqlite", isolation_level=None)
+    other.execute(spoil)
+    with pytest.raises(XmodelError, match=rf"w\.sqlite: cannot keep Wikipedia's pages \({told}.*start again"):
+        environment.step("search[Ed Wood]")
+    other.close()
+    if "locked" in told:
+        assert environment.step("search[Ed Wood]").observation.startswith("Edward Davis Wood Jr.")
+
+
+def hotpotqa_of_ed_wood(folder: Path, articles: Articles) -> Benchmark:
+    """One question, asked in articles."""
+    (folder / "hotpotqa").mkdir()
+    row = {"question": "Who was Ed Wood?", "answer": "a filmmaker", "type": "bridge"}
+    (folder / "hotpotqa" / "dev-simplified.jsonl").write_text(json.dumps(row))
+    return hotpotqa_benchmark(AgentOptions(agents_dir=folder), articles)
 
 
 def test_threads_share_it(server: StandIn, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ hold all words of what was asked, then those that hold any of its rarest, best f
 tenfold. Words that are too common are left out, so that a search takes as long in a large store as in a small one.
 """
 
+import glob
 import hashlib
 import itertools
 import json
@@ -17,8 +18,9 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 from urllib.parse import quote
 
 from filelock import FileLock
@@ -96,6 +98,11 @@ class Articles(Protocol):
     def find(self, entity: str) -> Found:
         """Return an article, or similar titles, whatever a model wrote. Raises `XmodelError` if they cannot be read."""
 
+
+@runtime_checkable
+class Titles(Protocol):
+    """Articles whose titles can be looked up by the thousand, as those of a live Wikipedia cannot."""
+
     def has(self, title: str) -> bool:
         """Tell whether `find` gives an article for a title (of FEVER: `unescape_title` first)."""
 
@@ -144,14 +151,15 @@ class ArticleStore:
         if row is None:
             return Found(entity, similar=self._similar(entity, None))
         number, title = row
-        text: str = self._select("SELECT text FROM articles WHERE id = ?", (number,))[0][0]
+        text = self._text(number)
         if _MEANINGS.search(text, 0, _OPENING):
             return Found(f"[{entity}]", similar=self._similar(entity, number))
         return Found(entity, Article(title, text))
 
     def has(self, title: str) -> bool:
         """Tell whether `find` gives an article for a title."""
-        return self.find(title).article is not None
+        row = self._resolve(clean(title))
+        return row is not None and not _MEANINGS.search(self._text(row[0]), 0, _OPENING)
 
     def titles_in(self, text: str) -> list[str]:
         """Return the titles of at least four letters that stand in a text as written, in their order."""
@@ -160,12 +168,17 @@ class ArticleStore:
         found = {title for (title,) in rows}
         return [span for span in spans if span in found]
 
+    def _text(self, number: int) -> str:
+        return str(self._select("SELECT text FROM articles WHERE id = ?", (number,))[0][0])
+
     def _resolve(self, entity: str) -> tuple[int, str] | None:
         """Return the number and title of the article with a name: as written (the first letter in either case) before alike."""
+        if not (key := title_key(entity)):
+            return None
         rows = self._select(
             "SELECT coalesce(redirect, title) NOT IN (?, ?), redirect IS NOT NULL, title, id FROM keys JOIN articles USING (id)"
             " WHERE key = ?",
-            (entity, entity[:1].upper() + entity[1:], title_key(entity)),
+            (entity, entity[:1].upper() + entity[1:], key),
         )
         return (min(rows)[3], min(rows)[2]) if rows else None
 
@@ -184,7 +197,9 @@ class ArticleStore:
         try:
             return self._connection.execute(sql, values).fetchall()
         except sqlite3.DatabaseError as error:
-            raise XmodelError(f"{self.path}: damaged ({error}); make it again with `xmodel2 eval articles`") from None
+            raise XmodelError(
+                f"{self.path}: damaged ({error}); remove it, or make it again with `xmodel2 eval articles`"
+            ) from None
 
 
 def _query(words: Sequence[str], counts: Sequence[int], together: str, most: int) -> str:
@@ -205,22 +220,32 @@ def memory_store(articles: Iterable[Article], name: str) -> ArticleStore:
     return ArticleStore(Path(name), connection)
 
 
-def build_store(articles: Iterable[Article], path: Path, sources: Sequence[str]) -> ArticleStore:
+def build_store(articles: Iterable[Article], path: Path, sources: Sequence[str], keep: bool = False) -> ArticleStore:
     """Write a store and open it; of articles with the same title the first is kept, and memory does not grow with their number.
 
-    ``sources`` name where they are from. Raises `XmodelError` if there are none.
+    ``sources`` name where they are from. With ``keep`` one that is there, or that another process is writing, is opened
+    instead. Raises `XmodelError` if there are no articles.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock")):
-        for left in path.parent.glob(f".{path.name}.*.tmp"):  # of a build that was killed
-            left.unlink()
-        with writing_atomic(path) as file:
-            connection = sqlite3.connect(file.name)
-            try:
-                _fill(connection, articles, sources)
-            finally:
-                connection.close()
+    lock = path.with_name(f".{path.name}.lock")
+    with FileLock(lock):
+        try:
+            if not (keep and path.exists()):
+                _write(articles, path, sources)
+        finally:
+            lock.unlink(missing_ok=True)  # while it is held: whoever waits for it sees that it is gone, and begins anew
     return ArticleStore(path)
+
+
+def _write(articles: Iterable[Article], path: Path, sources: Sequence[str]) -> None:
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):  # of a build that was killed
+        left.unlink()
+    with writing_atomic(path) as file:
+        connection = sqlite3.connect(file.name)
+        try:
+            _fill(connection, articles, sources)
+        finally:
+            connection.close()
 
 
 def is_store(path: Path) -> bool:
@@ -249,7 +274,7 @@ def _fill(connection: sqlite3.Connection, articles: Iterable[Article], sources: 
         redirects = sorted({clean(name) for name in article.redirects} - {title, ""})
         connection.execute("INSERT INTO words(rowid, title, text) VALUES (?, ?, ?)", (number, title, text))
         names = [(title_key(name), name if name != title else None, number) for name in (title, *redirects)]
-        connection.executemany("INSERT INTO keys VALUES (?, ?, ?)", names)
+        connection.executemany("INSERT INTO keys VALUES (?, ?, ?)", filter(itemgetter(0), names))
         # A sum, so that the same articles in another order have the same fingerprint.
         content = json.dumps([title, text, redirects]).encode()
         digest += int.from_bytes(hashlib.blake2b(content, digest_size=16).digest(), "big")

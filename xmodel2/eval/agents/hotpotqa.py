@@ -4,8 +4,6 @@ Questions are those of the dev set, 7,405, as ReAct has them; `dev-distractor` f
 7 steps an episode: ReAct (arXiv 2210.03629, section 3.2) and its notebook agree.
 """
 
-import gzip
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,23 +11,30 @@ from typing import Any
 
 from xmodel2.errors import XmodelError
 from xmodel2.eval.agents.answer_scores import question_scores
-from xmodel2.eval.agents.article_store import Articles
+from xmodel2.eval.agents.article_store import Articles, Titles
 from xmodel2.eval.agents.article_titles import clean
 from xmodel2.eval.agents.environment import Benchmark, Case
+from xmodel2.eval.agents.hotpotqa_rows import titled
 from xmodel2.eval.agents.made_tasks import Hop, MadeEncyclopedia, MadeQuestion
-from xmodel2.eval.agents.open_articles import WIKIPEDIA
 from xmodel2.eval.agents.options import AgentOptions
-from xmodel2.eval.agents.search_benchmark import SearchKind, World, make_case, needed_articles, react_order
+from xmodel2.eval.agents.packed_rows import packed_rows
+from xmodel2.eval.agents.search_benchmark import (
+    NOT_CHECKED,
+    SearchKind,
+    World,
+    make_case,
+    needed_articles,
+    react_order,
+)
 from xmodel2.eval.agents.search_environment import SearchTask
 from xmodel2.eval.agents.search_players import question_rule
-from xmodel2.eval.mirror import read_rows
 
 FOLDER = "hotpotqa"
 """Below the folder of agent data."""
 _DISTRACTOR = "*dev*distractor*.json*"
 """Files of questions with ten articles each: `dev-distractor.jsonl.gz`, the authors' `hotpot_dev_distractor_v1.json`."""
 _PLAIN = "*dev*simplified*.json*"
-"""The file of all questions without articles: `dev-simplified.jsonl.gz`, ReAct's `hotpot_dev_v1_simplified.json`."""
+"""ReAct's file of all questions, without articles: `dev-simplified.jsonl.gz`, or `hotpot_dev_v1_simplified.json` itself."""
 _OFFICIAL = 7405
 _EXAMPLES = 6
 _INSTRUCTION = """\
@@ -59,24 +64,27 @@ def hotpotqa_benchmark(options: AgentOptions, articles: Articles | None = None) 
     if options.agents_dir is None:
         return _KIND.benchmark(_KIND.made_world(options), None)
     folder = options.agents_dir / FOLDER
-    questions = _questions(folder)
+    questions, numbered_as_react = _questions(folder)
     articles = articles or needed_articles(options)
-    covered = {
-        number
-        for number, question in enumerate(questions)
-        if question.facts and all(articles.has(title) for title, _ in question.facts)
-    }
-    every = options.uncovered or options.articles == WIKIPEDIA
-    order = react_order(len(questions)) if len(questions) == _OFFICIAL else range(len(questions))
+    covered, those = set[int](), NOT_CHECKED
+    if isinstance(articles, Titles):
+        covered = {number for number, question in enumerate(questions) if _is_covered(question, articles)}
+        known = f"{len(covered):,} of them known to have their articles"
+        those = known if options.uncovered else "those whose articles are there"
+    every = options.uncovered or not isinstance(articles, Titles)
+    order = react_order(len(questions)) if numbered_as_react else range(len(questions))
     cases = [_case(questions[number], number) for number in order if every or number in covered]
     if not cases:
         raise XmodelError(
             f"{folder}: no question has its articles among the {articles.description}; name others with --articles, or score"
             " every question with --uncovered"
         )
-    those = f"{len(covered):,} of them known to have their articles" if every else "those whose articles are there"
     coverage = f"HotpotQA dev, {len(cases):,} of {_OFFICIAL:,} questions ({those})"
     return _KIND.benchmark(World(cases, _OFFICIAL, articles, coverage), options.agents_dir)
+
+
+def _is_covered(question: _Question, articles: Titles) -> bool:
+    return bool(question.facts) and all(articles.has(title) for title, _ in question.facts)
 
 
 def _case(question: _Question, number: int) -> Case:
@@ -120,8 +128,11 @@ _KIND = SearchKind(
 )
 
 
-def _questions(folder: Path) -> list[_Question]:
-    """Return all questions, in the order of the plain file where it is there, with what is known of their articles."""
+def _questions(folder: Path) -> tuple[list[_Question], bool]:
+    """Return all questions with what is known of their articles, and whether their numbers are those of ReAct's file.
+
+    They are where that file is there, whole; a distractor file's order may be another.
+    """
     plain, distractor = sorted(folder.glob(_PLAIN)), sorted(folder.glob(_DISTRACTOR))
     if not plain and not distractor:
         raise XmodelError(
@@ -129,47 +140,38 @@ def _questions(folder: Path) -> list[_Question]:
         )
     found: dict[str, _Question] = {}
     for file in (*plain[:1], *distractor):
-        for number, row in enumerate(_rows(file), 1):
-            place = f"{file}, question {number}"
-            text, answer, kind = (_text(place, row, field) for field in ("question", "answer", "type"))
-            facts = _facts(place, row) if file in distractor else ()
-            if facts or text not in found:
-                found[text] = _Question(text, answer, kind, facts)
-    return list(found.values())
+        for place, row in packed_rows(file):
+            try:
+                question = _question(row, file in distractor)
+            except ValueError as error:
+                raise XmodelError(f"{place}: {error}") from None
+            if question.facts or question.text not in found:
+                found[question.text] = question
+    return list(found.values()), bool(plain) and len(found) == _OFFICIAL
 
 
-def _rows(file: Path) -> Sequence[Mapping[str, Any]]:
-    if ".jsonl" in file.name:
-        return read_rows(file)
-    try:
-        content = file.read_bytes()
-        rows = json.loads(gzip.decompress(content) if file.suffix == ".gz" else content)
-    except (OSError, EOFError, ValueError) as error:
-        raise XmodelError(f"{file}: damaged ({error}); get it again") from None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise XmodelError(f"{file}: is not a list of questions")
-    return rows
+def _question(row: Any, with_facts: bool) -> _Question:
+    if not isinstance(row, dict):
+        raise ValueError("not a JSON object")
+    text, answer, kind = (_text(row, field) for field in ("question", "answer", "type"))
+    return _Question(text, answer, kind, _facts(row) if with_facts else ())
 
 
-def _text(place: str, row: Mapping[str, Any], field: str) -> str:
+def _text(row: Mapping[str, Any], field: str) -> str:
     value = row.get(field)
     if not isinstance(value, str) or not value.strip():
-        raise XmodelError(f"{place}: field {field!r} must be a text, and is {str(value)[:60]!r}")
+        raise ValueError(f"field {field!r} must be a text, and is {str(value)[:60]!r}")
     return value.strip()
 
 
-def _facts(place: str, row: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+def _facts(row: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     """Return supporting titles and sentences; some rows of HotpotQA name a sentence that their article does not have."""
-    pairs = dict[str, list[tuple[Any, Any]]]()
-    for field, second in (("supporting_facts", "sent_id"), ("context", "sentences")):
-        value = row.get(field)
-        if isinstance(value, Mapping):
-            value = list(zip(value.get("title", ()), value.get(second, ()), strict=False))
-        if not isinstance(value, list) or any(not isinstance(pair, (list, tuple)) or len(pair) != 2 for pair in value):
-            raise XmodelError(f"{place}: field {field!r} must be pairs of a title and its {second}")
-        pairs[field] = [(pair[0], pair[1]) for pair in value]
-    context = {str(title): sentences for title, sentences in pairs["context"]}
-    return tuple(
-        (clean(str(title)), str(context[title][at]).strip() if title in context and at < len(context[title]) else "")
-        for title, at in pairs["supporting_facts"]
-    )
+    context = dict(titled(row.get("context"), "context", "sentences"))
+    facts = titled(row.get("supporting_facts"), "supporting_facts", "sent_id")
+    return tuple((clean(title), _sentence(context.get(title), at)) for title, at in facts)
+
+
+def _sentence(sentences: Any, at: Any) -> str:
+    if not isinstance(sentences, list | None) or not isinstance(at, int):
+        raise ValueError("'sentences' must be lists, and 'sent_id' numbers of theirs")
+    return str(sentences[at]).strip() if sentences and 0 <= at < len(sentences) else ""

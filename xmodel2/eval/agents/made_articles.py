@@ -1,9 +1,6 @@
 """The made-up encyclopedia: the world of HotpotQA and FEVER where their articles are not there."""
 
-import hashlib
-import json
 import random
-from dataclasses import asdict, replace
 
 from xmodel2.eval.agents.made_claims import claims
 from xmodel2.eval.agents.made_names import Names
@@ -25,16 +22,13 @@ def made_encyclopedia(seed: int = 0) -> MadeEncyclopedia:
     pages, examples = ({thing: write_page(thing, rng) for thing in region.things} for region in regions)
     questions = bridge_questions(pages, rng, 150, 42) + comparison_questions(pages, rng, 32, 16)
     rng.shuffle(questions)
-    made = MadeEncyclopedia(
+    return MadeEncyclopedia(
         articles=_articles(pages | examples),
         questions=tuple(questions),
         claims=tuple(claims(pages, rng, 80)),
         example_questions=_examples(examples, rng),
         example_claims=tuple(claims(examples, rng, 2)),
-        fingerprint="",
     )
-    text = json.dumps(asdict(made), sort_keys=True)
-    return replace(made, fingerprint=hashlib.sha256(text.encode()).hexdigest()[:16])
 
 
 def _examples(pages: dict[Thing, Page], rng: random.Random) -> tuple[MadeQuestion, ...]:

@@ -57,5 +57,3 @@ class MadeEncyclopedia:
     example_questions: tuple[MadeQuestion, ...]
     """For prompts: about things that no scored question or claim is about."""
     example_claims: tuple[MadeClaim, ...]
-    fingerprint: str
-    """Of all of this: equal ones are the same encyclopedia."""

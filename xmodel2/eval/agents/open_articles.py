@@ -50,7 +50,7 @@ def _indexed(files: Sequence[Path]) -> ArticleStore:
         return memory_store(read_articles(files), ", ".join(sources))
     content = "".join(f"{name} {sha256_file(file)}\n" for name, file in zip(sources, files, strict=True))
     kept = cache_folder() / f"{hashlib.sha256(f'{FORMAT} {content}'.encode()).hexdigest()[:16]}.sqlite"
-    return ArticleStore(kept) if kept.exists() else build_store(read_articles(files), kept, sources)
+    return ArticleStore(kept) if kept.exists() else build_store(read_articles(files), kept, sources, keep=True)
 
 
 def source_name(file: Path) -> str:

@@ -23,6 +23,8 @@ from xmodel2.eval.agents.search_players import Planned, oracle, random_searcher
 
 _SEED = 0
 """Of the made-up encyclopedia."""
+NOT_CHECKED = "coverage not checked"
+"""Of articles whose titles are not looked up before they are searched."""
 _SAMPLE_SEED, _SAMPLED = 233, 7405
 
 
@@ -99,7 +101,9 @@ class SearchKind:
             first, *trajectories = re.split(f"(?m)^(?={self.begin})", prompts[name])
             if not trajectories:
                 raise XmodelError(f"{agents_dir}: {file}'s prompt {name!r} has no line that begins with {self.begin!r}")
-            return Examples(first if first.strip() else self.instruction + first, tuple(trajectories), "ReAct")
+            if first.strip():
+                return Examples(first, tuple(trajectories), "ReAct")
+            return Examples(self.instruction + first, tuple(trajectories), "ReAct, with an instruction of ours")
         made, articles = _made()
         environments = [SearchEnvironment(case.data, articles, self.score) for case in self.made_cases(made)[1]]
         played = [
@@ -128,7 +132,7 @@ def needed_articles(options: AgentOptions) -> Articles:
 
 
 def react_order(tasks: int) -> list[int]:
-    """Return numbers of tasks in the order in which ReAct's notebooks play them; the first 500 are what ReAct is scored on.
+    """Return numbers of tasks of ReAct's files in the order in which its notebooks play them; the first 500 are its sample.
 
     Both notebooks shuffle the numbers below 7,405: all of HotpotQA's dev questions, and the first of FEVER's 9,999 claims.
     """

@@ -10,7 +10,8 @@ import hashlib
 import json
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,13 +20,15 @@ from urllib.parse import urlencode
 from xmodel2 import __version__
 from xmodel2.errors import XmodelError
 from xmodel2.eval.agents.article_store import SIMILAR, Article, Found
-from xmodel2.eval.agents.article_titles import clean, title_key, title_spans
+from xmodel2.eval.agents.article_titles import clean
 from xmodel2.eval.endpoint_client import EndpointClient, UnusableError
 
 API_URL = "https://en.wikipedia.org/w/api.php"
 _LONGEST_QUERY = 300
 """Characters that CirrusSearch takes."""
 _TIMEOUT_S, _RETRIES, _BACKOFF_S = 30.0, 5, 1.0
+_LOCK_S = 60.0
+"""That another process may hold the cache."""
 _PASSING = ("maxlag", "ratelimited", "readonly")
 Read = TypeVar("Read")
 _TABLES = """
@@ -45,21 +48,24 @@ class _Api(EndpointClient):
 class Wikipedia:
     """Articles of a MediaWiki with CirrusSearch and TextExtracts, kept in ``cache`` (SQLite) as they were first seen."""
 
-    def __init__(self, cache: Path, url: str = API_URL, retries: int = _RETRIES, backoff_s: float = _BACKOFF_S) -> None:
+    def __init__(
+        self,
+        cache: Path,
+        url: str = API_URL,
+        retries: int = _RETRIES,
+        backoff_s: float = _BACKOFF_S,
+        lock_s: float = _LOCK_S,
+    ) -> None:
         self._api, self._lock, self._cache_path = _Api(url, retries, backoff_s), threading.Lock(), cache
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._cache = sqlite3.connect(cache, timeout=60, check_same_thread=False, isolation_level=None)
+        with self._keeping():
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            self._cache = sqlite3.connect(cache, timeout=lock_s, check_same_thread=False, isolation_level=None)
             self._cache.executescript(_TABLES)
-            now = datetime.now(UTC).isoformat(timespec="seconds")
-            about = [("url", self._api.base_url), ("begun", now)]
-            self._cache.executemany("INSERT OR IGNORE INTO about VALUES (?, ?)", about)
-            kept = dict(self._cache.execute("SELECT name, value FROM about").fetchall())
-        except sqlite3.Error as error:
-            raise XmodelError(f"{cache}: cannot keep Wikipedia's pages ({error}); remove it") from None
-        if kept["url"] != self._api.base_url:
-            raise XmodelError(f"{cache}: holds pages of {kept['url']}; remove it")
-        self._begun: str = kept["begun"]
+            about = dict(self._cache.execute("SELECT name, value FROM about").fetchall())
+        if about.get("url", self._api.base_url) != self._api.base_url:
+            raise XmodelError(f"{cache}: holds pages of {about['url']}; remove it")
+        # Written with the first page that is kept: a start that asks nothing dates nothing.
+        self._begun: str = about.get("begun") or datetime.now(UTC).isoformat(timespec="seconds")
 
     @property
     def description(self) -> str:
@@ -78,26 +84,37 @@ class Wikipedia:
         if not any(c.isalnum() for c in entity):
             return Found(entity)
         with self._lock:
-            row = self._cache.execute("SELECT answer FROM found WHERE entity = ?", (entity,)).fetchone()
-            if row is None:
-                row = (json.dumps(self._ask(entity)),)
-                # Another process may have been first: what it saw counts for all.
-                self._cache.execute("INSERT OR IGNORE INTO found VALUES (?, ?)", (entity, *row))
-                row = self._cache.execute("SELECT answer FROM found WHERE entity = ?", (entity,)).fetchone()
-        answer = json.loads(row[0])
+            answer = self._kept(entity)
+            if answer is None:
+                answer = self._keep(entity, self._ask(entity))
         if answer["title"]:
             return Found(entity, Article(answer["title"], answer["text"]))
         return Found(answer["entity"], similar=tuple(answer["similar"]))
 
-    def has(self, title: str) -> bool:
-        """Return True for every title: thousands are asked for, and nearly all of them are there."""
-        return bool(title_key(title))
+    def _kept(self, entity: str) -> dict[str, Any] | None:
+        with self._keeping():
+            row = self._cache.execute("SELECT answer FROM found WHERE entity = ?", (entity,)).fetchone()
+            return json.loads(row[0]) if row else None
 
-    def titles_in(self, text: str) -> list[str]:
-        """Return the longest runs of capitalised words, of at least four letters: nothing is asked."""
-        words = [span for span in title_spans(text) if len(span) >= 4 and span[-1].isalnum()]
-        spans = [span for span in words if all(word[0].isupper() for word in span.split())]
-        return [span for span in spans if not any(span != other and span in other for other in spans)]
+    def _keep(self, entity: str, answer: dict[str, Any]) -> dict[str, Any]:
+        """Keep an answer and return it, or the one of another process that was first: what it saw counts for all."""
+        about = [("url", self._api.base_url), ("begun", self._begun)]
+        with self._keeping(), self._cache:
+            self._cache.execute("BEGIN IMMEDIATE")
+            self._cache.executemany("INSERT OR IGNORE INTO about VALUES (?, ?)", about)
+            self._cache.execute("INSERT OR IGNORE INTO found VALUES (?, ?)", (entity, json.dumps(answer)))
+        return self._kept(entity) or answer
+
+    @contextmanager
+    def _keeping(self) -> Iterator[None]:
+        """Turn what goes wrong with the cache into an `XmodelError`, which stops a run that can then be gone on with."""
+        try:
+            yield
+        except (sqlite3.Error, OSError, ValueError) as error:
+            raise XmodelError(
+                f"{self._cache_path}: cannot keep Wikipedia's pages ({error}); if it is locked, or its disk full, mend that and"
+                " start again: what was played is kept; if it is damaged, remove it"
+            ) from None
 
     def _ask(self, entity: str) -> dict[str, Any]:
         page = self._query(
