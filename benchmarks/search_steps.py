@@ -6,7 +6,8 @@ The actions are what the oracle, the random player and the rule do. With --data,
 DIR is a checkout of ysymyth/ReAct (pip install gym beautifulsoup4): its `wikienv.py` runs as it is. In place of `requests.get` it
 gets a function that writes what our store finds as a page of HTML: no network is waited for, and the pages are bare, where
 Wikipedia's have a hundred times as much to parse. Both are timed with the store searched each time, and with its answers kept,
-which leaves the environments alone. Observations are compared: where a page of meanings is searched, ours does not suggest itself.
+which leaves the environments alone. All observations are compared but those of searched pages of meanings, which are counted: our
+store does not suggest the page itself. Where nothing is found, ReAct's takes the page that says so for an article.
 """
 
 import html
@@ -72,9 +73,9 @@ def hotpotqa_steps(original: Path | None, data: Path | None, questions: int) -> 
     ]
     theirs = rates.get("wikienv.py")
     if theirs:
-        pairs = [pair for pair in zip(seen["ours"], seen["wikienv.py"], strict=True) if "Similar: []" not in pair[0]]
+        actions = [action for _, actions in episodes for action in actions]
         notes[-1] += f" against {rates['wikienv.py, kept']:,.0f}"
-        notes.append(f"{sum(one != other for one, other in pairs)} of {len(pairs):,} observations differ")
+        notes.append(_compared(actions, seen["ours"], seen["wikienv.py"]))
     return Result(
         name="search steps",
         machine=machine(),
@@ -85,6 +86,18 @@ def hotpotqa_steps(original: Path | None, data: Path | None, questions: int) -> 
         share_of_limit=None,
         limit=None,
         notes="; ".join(notes),
+    )
+
+
+def _compared(actions: Sequence[str], ours: Sequence[str], theirs: Sequence[str]) -> str:
+    """Say how many observations differ, and how many of those say that nothing is found."""
+    meanings = [seen.startswith(f"Could not find [{action[7:-1]}]") for action, seen in zip(actions, ours, strict=True)]
+    pairs = [pair for pair, left in zip(zip(ours, theirs, strict=True), meanings, strict=True) if not left]
+    differing = [one for one, other in pairs if one != other]
+    nothing = sum(one.endswith("Similar: [].") for one in differing)
+    return (
+        f"{len(differing)} of {len(pairs):,} observations differ, {nothing} of them where nothing is found;"
+        f" {sum(meanings)} of pages of meanings left out"
     )
 
 
@@ -143,6 +156,7 @@ def _page(articles: Any, url: str) -> SimpleNamespace:
         body = "<p>It may refer to:</p>"
     else:
         body = "".join(f'<div class="mw-search-result-heading">{html.escape(title)}</div>' for title in found.similar)
+        body = body or "<p>There were no results matching the query.</p>"
     return SimpleNamespace(text=f"<html><body>{body}</body></html>")
 
 
