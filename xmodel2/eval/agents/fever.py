@@ -18,12 +18,13 @@ from xmodel2.eval.agents.answer_scores import label_scores
 from xmodel2.eval.agents.article_store import Articles, Titles
 from xmodel2.eval.agents.article_titles import clean, unescape_title
 from xmodel2.eval.agents.environment import Benchmark, Case
-from xmodel2.eval.agents.made_tasks import Hop, MadeClaim, MadeEncyclopedia
+from xmodel2.eval.agents.made_tasks import Hop, MadeEncyclopedia
 from xmodel2.eval.agents.options import AgentOptions
 from xmodel2.eval.agents.search_benchmark import (
     NOT_CHECKED,
     SearchKind,
     World,
+    made_cases,
     make_case,
     needed_articles,
     react_order,
@@ -124,13 +125,11 @@ def _file(folder: Path) -> Path:
 
 
 def _made_cases(made: MadeEncyclopedia) -> tuple[list[Case], list[Case]]:
-    def cases(claims: Sequence[MadeClaim]) -> list[Case]:
-        tasks = [SearchTask(f"{_KIND.begin}{one.claim}", one.label, one.hops) for one in claims]
-        return [
-            make_case(task, f"made-{n}", one.label) for n, (one, task) in enumerate(zip(claims, tasks, strict=True))
-        ]
-
-    return cases(made.claims), cases(made.example_claims[:_EXAMPLES])
+    scored, shown = (
+        made_cases((SearchTask(f"{_KIND.begin}{one.claim}", one.label, one.hops), one.label) for one in claims)
+        for claims in (made.claims, made.example_claims[:_EXAMPLES])
+    )
+    return scored, shown
 
 
 _KIND = SearchKind(
@@ -142,5 +141,5 @@ _KIND = SearchKind(
     rule=claim_rule,
     prompts=("fever", "webthink_simple3"),
     instruction=_INSTRUCTION,
-    made_cases=_made_cases,
+    made=_made_cases,
 )

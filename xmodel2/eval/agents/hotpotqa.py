@@ -4,7 +4,7 @@ Questions are those of the dev set, 7,405, as ReAct has them; `dev-distractor` f
 7 steps an episode: ReAct (arXiv 2210.03629, section 3.2) and its notebook agree.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,14 @@ from xmodel2.eval.agents.article_store import Articles, Titles
 from xmodel2.eval.agents.article_titles import clean
 from xmodel2.eval.agents.environment import Benchmark, Case
 from xmodel2.eval.agents.hotpotqa_rows import titled
-from xmodel2.eval.agents.made_tasks import Hop, MadeEncyclopedia, MadeQuestion
+from xmodel2.eval.agents.made_tasks import Hop, MadeEncyclopedia
 from xmodel2.eval.agents.options import AgentOptions
 from xmodel2.eval.agents.packed_rows import packed_rows
 from xmodel2.eval.agents.search_benchmark import (
     NOT_CHECKED,
     SearchKind,
     World,
+    made_cases,
     make_case,
     needed_articles,
     react_order,
@@ -106,13 +107,11 @@ def _hops(question: _Question) -> tuple[Hop, ...]:
 
 
 def _made_cases(made: MadeEncyclopedia) -> tuple[list[Case], list[Case]]:
-    def cases(questions: Sequence[MadeQuestion]) -> list[Case]:
-        tasks = [SearchTask(f"{_KIND.begin}{one.question}", one.answer, one.hops) for one in questions]
-        return [
-            make_case(task, f"made-{n}", one.kind) for n, (one, task) in enumerate(zip(questions, tasks, strict=True))
-        ]
-
-    return cases(made.questions), cases(made.example_questions[:_EXAMPLES])
+    scored, shown = (
+        made_cases((SearchTask(f"{_KIND.begin}{one.question}", one.answer, one.hops), one.kind) for one in questions)
+        for questions in (made.questions, made.example_questions[:_EXAMPLES])
+    )
+    return scored, shown
 
 
 _KIND = SearchKind(
@@ -124,7 +123,7 @@ _KIND = SearchKind(
     rule=question_rule,
     prompts=("prompts_naive", "webthink_simple6"),
     instruction=_INSTRUCTION,
-    made_cases=_made_cases,
+    made=_made_cases,
 )
 
 

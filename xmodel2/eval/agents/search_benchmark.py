@@ -4,7 +4,7 @@ import hashlib
 import json
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -55,7 +55,7 @@ class SearchKind:
     """ReAct's file and the name of the prompt in it."""
     instruction: str
     """In our words. Some prompts of ReAct bring their own."""
-    made_cases: Callable[[MadeEncyclopedia], tuple[list[Case], list[Case]]]
+    made: Callable[[MadeEncyclopedia], tuple[list[Case], list[Case]]]
     """Those that are scored and those that are examples."""
     noun: str
     """For cases, "questions"."""
@@ -68,7 +68,7 @@ class SearchKind:
                 " in the folder that --agents-dir names, and `xmodel2 eval fetch --suite agents` gets them"
             )
         made, articles = _made()
-        cases, _ = self.made_cases(made)
+        cases, _ = self.made(made)
         return World(cases, None, articles, f"{len(cases):,} made-up {self.noun}")
 
     def benchmark(self, world: World, agents_dir: Path | None) -> Benchmark:
@@ -105,7 +105,7 @@ class SearchKind:
                 return Examples(first, tuple(trajectories), "ReAct")
             return Examples(self.instruction + first, tuple(trajectories), "ReAct, with an instruction of ours")
         made, articles = _made()
-        environments = [SearchEnvironment(case.data, articles, self.score) for case in self.made_cases(made)[1]]
+        environments = [SearchEnvironment(case.data, articles, self.score) for case in self.made(made)[1]]
         played = [
             play_example(Numbered(), environment, oracle(environment, random.Random(0)), self.step_limit)
             for environment in environments
@@ -139,6 +139,11 @@ def react_order(tasks: int) -> list[int]:
     numbers = list(range(_SAMPLED))
     random.Random(_SAMPLE_SEED).shuffle(numbers)
     return [*numbers, *range(_SAMPLED, tasks)] if tasks >= _SAMPLED else list(range(tasks))
+
+
+def made_cases(tasks: Iterable[tuple[SearchTask, str]]) -> list[Case]:
+    """Return numbered cases of made-up tasks, each with its part."""
+    return [make_case(task, f"made-{number}", part) for number, (task, part) in enumerate(tasks)]
 
 
 def make_case(task: SearchTask, identity: str, part: str) -> Case:
