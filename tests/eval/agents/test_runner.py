@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,25 @@ def test_a_short_context_loses_examples_first_then_early_steps(tmp_path: Path) -
     assert kept == [[True, True, False], [False, True, True], [False, False, False]]
     assert all(text.startswith("Open doors.\n") and "A sign says 1" in text for text in (first, second, third))
     assert run.cut == 2
+
+
+def test_a_server_that_counts_no_tokens_gets_prompts_cut_by_their_bytes(tmp_path: Path) -> None:
+    voice = Voice(lambda text: " " + "w" * 90 + f"\nAction {re.findall('Thought ([0-9]+):', text)[-1]}: open[7]")
+    voice.max_length = 100 + 120
+    voice.token_counts = lambda texts: None  # type: ignore[method-assign]
+    run = AgentRun(doors(1, step_limit=12), voice, AnswerCache(tmp_path, ""), tmp_path)
+    run.play()
+    assert max(len(prompt.text) for prompt in voice.asked) <= 3 * 120
+    assert run.cut > 0
+    assert run.examples_shown is not None
+    assert run.examples_shown < 2
+
+
+def test_once_steps_are_left_out_the_next_turns_go_on_with_the_same_text(tmp_path: Path) -> None:
+    voice = Voice(lambda text: f" w w w\nAction {re.findall('Thought ([0-9]+):', text)[-1]}: open[7]", max_length=300)
+    AgentRun(doors(1, step_limit=60), voice, AnswerCache(tmp_path, ""), tmp_path).play()
+    kept = [now.text.startswith(before.text) for before, now in pairwise(voice.asked)]
+    assert kept.count(False) <= len(kept) // 4
 
 
 @pytest.mark.parametrize("dialogue", [NUMBERED, COMMANDS], ids=["numbered", "commands"])
