@@ -190,6 +190,7 @@ def test_once_steps_are_left_out_the_next_turns_go_on_with_the_same_text(tmp_pat
     AgentRun(doors(1, step_limit=60), voice, AnswerCache(tmp_path, ""), tmp_path).play()
     kept = [now.text.startswith(before.text) for before, now in pairwise(voice.asked)]
     assert kept.count(False) <= len(kept) // 4
+    assert all("Observation" in prompt.text for prompt in voice.asked[1:])
 
 
 @pytest.mark.parametrize("dialogue", [NUMBERED, COMMANDS], ids=["numbered", "commands"])

@@ -22,8 +22,6 @@ from xmodel2.files import append_json_lines, write_text_atomic
 
 STEPS_FOLDER = "steps"
 _SECONDS = 5.0
-_KEPT = 0.75
-"""Of the room, once early steps are left out."""
 _BYTES = 3
 """Of a token; English has four and more."""
 Progress = Callable[[str, int, int], None]
@@ -145,12 +143,13 @@ class AgentRun:
         dropped = self._dropped.get(index, 0)
         if sum(len(text.encode()) for text in (*needed, *parts[dropped:])) + 1 > room:  # a token has a byte at least
             lengths = self._lengths([*needed, *parts])
-            kept = sum(lengths[: len(needed)]) + sum(lengths[len(needed) + dropped :])
-            while kept > room and dropped < len(parts):
+            fixed, limit = sum(lengths[: len(needed)]), room
+            kept = fixed + sum(lengths[len(needed) + dropped :])
+            while kept > limit and dropped < len(parts):
                 kept -= lengths[len(needed) + dropped]
                 dropped += 1
-                if dropped > told:  # steps are short: many at once, so that the next turns go on with what is computed
-                    room = int(_KEPT * (self._backend.max_length - MAX_NEW_TOKENS))
+                # Steps are short: half of them at once, so that the next turns go on with what is computed; never the last.
+                limit = (fixed + room) // 2 if told < dropped < len(parts) - 1 else room
             self._dropped[index] = dropped
         self.cut += dropped > 0
         self._shown.append(max(0, told - dropped))
