@@ -122,7 +122,7 @@ def _play(
     """Play an agent benchmark; return its items and its entry in results.json."""
     run = AgentRun(benchmark, backend, cache, out, progress)
     items = run.play(limit, seed)
-    return items, {**agent_summary(benchmark, items), "cut": run.cut, "examples_shown": run.examples_shown}
+    return items, {**agent_summary(benchmark, items, run.examples_shown), "cut": run.cut}
 
 
 def discard(out: Path) -> None:
@@ -209,10 +209,13 @@ def task_summary(built: BuiltTask, ran: Ran) -> dict[str, Any]:
     return summary
 
 
-def agent_summary(benchmark: Benchmark, items: Items) -> dict[str, Any]:
-    """Return an agent benchmark's entry in results.json: what was played, in which world, and how episodes ended."""
+def agent_summary(benchmark: Benchmark, items: Items, shown: float | None) -> dict[str, Any]:
+    """Return an agent benchmark's entry in results.json: what was played, in which world, and how episodes ended.
+
+    ``shown`` are the examples that stood in a prompt, on average; None if no model was asked.
+    """
     metric = benchmark.metric
-    examples = benchmark.examples(benchmark.cases[0])
+    examples = benchmark.examples(benchmark.cases[0]) if shown is not None else None
     parts = dict.fromkeys(item["part"] for item in items)
     summary = {
         "metric": metric,
@@ -223,8 +226,9 @@ def agent_summary(benchmark: Benchmark, items: Items) -> dict[str, Any]:
         "world": benchmark.world,
         "made_up": benchmark.made_up,
         "data_fingerprint": benchmark.fingerprint[:16],
-        "num_fewshot": len(examples.trajectories),
-        "examples": examples.source,
+        "num_fewshot": len(examples.trajectories) if examples else None,
+        "examples": examples.source if examples else None,
+        "examples_shown": shown,
         "version": None,
         "metrics": {
             name: _mean(items, name) for name in dict.fromkeys(name for item in items for name in item["scores"])

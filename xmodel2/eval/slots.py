@@ -74,9 +74,7 @@ class SlotCache(Cache):
         self.rows = torch.arange(count, device=device)
         """Slots of the step in progress [rows]."""
         self.all_rows = True
-        self.at = self.lengths
-        """First column that the step writes to, and position of its first token [rows]."""
-        self.columns = self.at[:, None]
+        self.columns = self.lengths[:, None]
         """Columns that it writes to [rows, tokens]."""
         self.used = 0
         """Columns that the step in progress reads."""
@@ -145,7 +143,7 @@ class SlotCache(Cache):
         self.lengths[self.rows] = torch.tensor(ends, device=self.lengths.device)
 
     def _before(self, at: torch.Tensor, count: int, last: int) -> torch.Tensor:
-        self.at, self.used = at, last + 1
+        self.used = last + 1
         self._reserve(self.used)
         self.columns = (at[:, None] + torch.arange(count, device=at.device)).clamp(max=last)
         columns = torch.arange(self.used, device=at.device)

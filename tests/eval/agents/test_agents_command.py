@@ -29,6 +29,7 @@ def test_the_oracle_solves_all_four(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert (task["score"], task["items"], task["of"], task["made_up"]) == (1.0, 2, None, True)
         assert "made-up" in task["world"]
         assert task["outcomes"] == {"solved": 2}
+        assert task["num_fewshot"] is None
         items = [json.loads(line) for line in (out / "items" / f"{name}.jsonl").read_text().splitlines()]
         steps = [json.loads(line) for line in (out / "steps" / f"{name}.jsonl").read_text().splitlines()]
         assert len(steps) == sum(len(item["steps"]) for item in items)

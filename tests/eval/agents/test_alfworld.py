@@ -236,7 +236,7 @@ def test_a_fingerprint_has_all_that_a_score_hangs_on(games, tmp_path, monkeypatc
         file.write_text(json.dumps({**whole, part: whole[part] + "\n"}))
         found.add(fingerprint())
     file.write_text(json.dumps(whole))
-    for name, value in (("STEP_LIMIT", 50), ("_INSTRUCTION", "Do it.\n"), ("_example_games", list)):
+    for name, value in (("STEP_LIMIT", 50), ("_INSTRUCTION", "Do it.\n"), ("_played", lambda kind: ("another",))):
         with monkeypatch.context() as patch:
             patch.setattr(alfworld, name, value)
             found.add(fingerprint())

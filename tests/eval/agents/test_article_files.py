@@ -86,6 +86,13 @@ def _zip(content: bytes, method: int = zipfile.ZIP_DEFLATED) -> bytes:
     return buffer.getvalue()
 
 
+def _small_frames(content: bytes) -> bytes:
+    """Frames of a few whole lines, so that a cut between or inside them breaks no line."""
+    parts = content.splitlines(keepends=True)
+    pack = zstandard.ZstdCompressor().compress
+    return b"".join(pack(b"".join(parts[start : start + 7])) for start in range(0, len(parts), 7))
+
+
 def _tar(content: bytes) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tape:
@@ -103,6 +110,7 @@ PACKED: dict[str, Callable[[bytes], bytes]] = {
     "wiki_00.bz2": bz2.compress,
     "two streams.bz2": lambda content: bz2.compress(content[:99]) + bz2.compress(content[99:]),
     "a.jsonl.zst": zstandard.ZstdCompressor().compress,
+    "small frames.zst": _small_frames,
     "wiki-pages.zip": _zip,
     "abstracts.tar.bz2": _tar,
 }
@@ -127,6 +135,14 @@ def test_a_file_that_is_cut_is_told(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(content[: len(content) * 2 // 3])
     with pytest.raises(XmodelError, match=r"damaged, or not whole|not valid JSON|is cut off"):
         read(tmp_path / name)
+
+
+@pytest.mark.parametrize("share", range(1, 9))
+def test_a_small_zstd_file_that_is_cut_is_told(tmp_path: Path, share: int) -> None:
+    content = zstandard.ZstdCompressor().compress(lines(*({"title": f"T{n}", "text": "A text."} for n in range(1_000))))
+    (tmp_path / "a.zst").write_bytes(content[: len(content) * share // 9])
+    with pytest.raises(XmodelError, match="damaged, or not whole"):
+        read(tmp_path / "a.zst")
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])

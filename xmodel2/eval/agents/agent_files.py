@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from xmodel2.eval.agents.alfworld_games import DOWNLOAD
+from xmodel2.eval.agents.answer_scores import LABELS
 from xmodel2.eval.agents.file_forms import Form, Games, Rows, Same, SameZip
 from xmodel2.eval.download import drive_address
 from xmodel2.eval.row_checks import Check, Row, filled, one_of, text
@@ -17,7 +19,6 @@ from xmodel2.eval.row_checks import Check, Row, filled, one_of, text
 _REACT = "https://raw.githubusercontent.com/ysymyth/ReAct/master"
 _HOTPOT = "https://huggingface.co/datasets/RAGLAB/data/resolve/c33b09b7fa5099b89830e84f9bdff78329268d9b/eval_datasets/HotPotQA"
 _SHOP = "https://huggingface.co/datasets/YWZBrandon/webshop-data/resolve/ce990fff5aee388db2706f07820c578ab68e0453"
-_GAMES = "https://github.com/alfworld/alfworld/releases/download/0.4.2/json_2.1.3_tw-pddl.zip"
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,6 @@ def _evidence(value: Any, row: Row) -> str | None:
 
 _SHOP_PROMPTS = {"prompt1": "react", "prompt1_actonly": "act"}
 """What the notebook calls them, and what is made of it."""
-_LABELS = ("SUPPORTS", "REFUTES", "NOT ENOUGH INFO")
 _QUESTION: dict[str, Check] = {"question": filled, "answer": filled, "type": text}
 
 
@@ -160,7 +160,7 @@ AGENT_FILES = (
         ("fever",),
         "fever/paper-dev.jsonl.gz",
         (f"{_REACT}/data/paper_dev.jsonl", "https://fever.ai/download/fever/paper_dev.jsonl"),
-        Rows(_lines, {"claim": filled, "label": one_of(*_LABELS), "evidence": _evidence}),
+        Rows(_lines, {"claim": filled, "label": one_of(*LABELS), "evidence": _evidence}),
         9999,
         "CC BY-SA 3.0",
         unit="claims",
@@ -183,7 +183,7 @@ AGENT_FILES = (
     AgentFile(
         ("alfworld",),
         "alfworld/json_2.1.1/valid_unseen",
-        (_GAMES,),
+        (DOWNLOAD,),
         Games("valid_unseen"),
         134,
         "MIT",

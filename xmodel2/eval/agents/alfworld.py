@@ -11,18 +11,16 @@ Source: ALFWorld (arXiv 2010.03768), ReAct (arXiv 2210.03629) and its alfworld.i
 """
 
 import hashlib
-import inspect
 import json
 import os
 import random
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from xmodel2.errors import XmodelError
-from xmodel2.eval.agents import alfworld_plan
 from xmodel2.eval.agents.alfworld_engine import Fact, Household, require, temporary_folder
 from xmodel2.eval.agents.alfworld_games import KINDS, OFFICIAL, UNSEEN, Game, find_split, read_games
 from xmodel2.eval.agents.alfworld_players import Oracle, Random, Scripted
@@ -222,24 +220,16 @@ def _examples(kind: str, prompts: Mapping[str, str] | None) -> Examples:
 
 @cache
 def _played(kind: str) -> tuple[str, ...]:
-    games = [game for game in _example_games() if game.kind == kind]
+    games = [game for game in _made("train", _EXAMPLES, small=True) if game.kind == kind]
     environments = [AlfworldEnvironment(game) for game in games]
     chance = random.Random(0)
     texts = [play_example(DIALOGUE, each, Oracle(each, chance), STEP_LIMIT) + "\n" for each in environments]
     return (*texts[:-1], texts[-1] + _HERE)
 
 
-def _example_games() -> list[Game]:
-    return _made("train", _EXAMPLES, small=True)
-
-
 def _fingerprint(games: Sequence[Game], prompts: Mapping[str, str] | None) -> str:
-    """Examples of ours count by the games and the plan that they are played with: to play them takes seconds."""
-    examples = dict(prompts) if prompts else [inspect.getsource(alfworld_plan), _told_of(_example_games())]
+    examples = dict(prompts) if prompts else {kind: _played(kind) for kind in sorted({game.kind for game in games})}
     engine = [require("alfworld.info").__version__, require("textworld").__version__]
-    everything = [_told_of(games), STEP_LIMIT, _INSTRUCTION, _HERE, examples, engine]
+    told = [[game.id, game.goal, dict(game.content)] for game in games]
+    everything = [told, STEP_LIMIT, asdict(DIALOGUE), _INSTRUCTION, _HERE, examples, engine]
     return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
-
-
-def _told_of(games: Sequence[Game]) -> list[Any]:
-    return [[game.id, game.goal, dict(game.content)] for game in games]

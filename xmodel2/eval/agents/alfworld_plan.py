@@ -33,7 +33,6 @@ class _Facts:
         self.start: str = of["atlocation"][0][1]
         self.closed = {place for (place,) in of.get("openable", [])} - {place for (place,) in of.get("opened", [])}
         self._kind = {thing: kind for name in ("objecttype", "receptacletype") for thing, kind in of[name]}
-        self._fixed = {thing for (thing,) in of.get("toggleable", [])}
         self._inside: dict[str, list[str]] = {}
         for thing, place in of["inreceptacle"]:
             if place in self.spot:

@@ -8,6 +8,8 @@ import re
 import string
 from collections import Counter
 
+LABELS = ("SUPPORTS", "REFUTES", "NOT ENOUGH INFO")
+"""FEVER's."""
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ALL_OR_NOTHING = frozenset(("yes", "no", "noanswer"))

@@ -29,9 +29,9 @@ class Episode:
         try:
             self.environment = benchmark.open(case)
             self.observation = self.environment.reset()
+            self.task = benchmark.dialogue.begin(self.observation)
         except Exception as error:  # one game that is damaged is told in the results, and the others go on
             self._error = _named(error)
-        self.task = benchmark.dialogue.begin(self.observation)
 
     @property
     def done(self) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from xmodel2.errors import XmodelError
-from xmodel2.eval.agents.answer_scores import label_scores
+from xmodel2.eval.agents.answer_scores import LABELS, label_scores
 from xmodel2.eval.agents.article_store import Articles, Titles
 from xmodel2.eval.agents.article_titles import clean, unescape_title
 from xmodel2.eval.agents.environment import Benchmark, Case
@@ -35,7 +35,6 @@ from xmodel2.eval.mirror import read_rows
 
 FOLDER = "fever"
 """Below the folder of agent data."""
-LABELS = ("SUPPORTS", "REFUTES", "NOT ENOUGH INFO")
 _OFFICIAL = 9999
 _OF_LABEL = 3333
 _STEP_LIMIT = 5

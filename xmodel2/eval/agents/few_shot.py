@@ -5,7 +5,7 @@ from pathlib import Path
 
 from xmodel2.errors import XmodelError
 from xmodel2.eval.agents.dialogue import THOUGHT_SEEN, Dialogue, Move
-from xmodel2.eval.agents.environment import Environment, Player
+from xmodel2.eval.agents.environment import Environment, Player, Turn
 from xmodel2.eval.mirror import read_rows
 
 PROMPTS_FOLDER = "react-prompts"
@@ -34,24 +34,17 @@ def play_example(dialogue: Dialogue, environment: Environment, player: Player, s
 
     Raises `XmodelError` if the player does not solve it: an example shows how it is done.
     """
-    observation = environment.reset()
-    text, number, reward = dialogue.begin(observation), 0, 0.0
-    while number < step_limit:
-        for answer in dialogue.tell(number + 1, player.move(observation)):
-            number += 1
-            move = dialogue.read(number, answer)
-            assert isinstance(move, Move)  # of a player
-            if not move.action:
-                text += dialogue.write(number, move, THOUGHT_SEEN)
-                continue
+    turn, answers, number = Turn(environment.reset()), list[str](), 0
+    text = dialogue.begin(turn.observation)
+    while number < step_limit and not turn.done:
+        answers = answers or dialogue.tell(number + 1, player.move(turn.observation))
+        number += 1
+        move, observation = dialogue.read(number, answers.pop(0)), THOUGHT_SEEN
+        assert isinstance(move, Move)  # of a player
+        if move.action:
             turn = environment.step(move.action)
-            observation, reward = turn.observation, turn.reward
-            text += dialogue.write(number, move, observation)
-            if turn.done:
-                break
-        else:
-            continue
-        break
-    if reward < 1:
+            observation = turn.observation
+        text += dialogue.write(number, move, observation)
+    if turn.reward < 1:
         raise XmodelError("an example of the made-up world is not solved by its oracle; this is a fault of xmodel2")
     return text

@@ -10,8 +10,6 @@ from xmodel2.eval.agents.made_questions import Pages, actions, paths
 from xmodel2.eval.agents.made_tasks import Hop, MadeClaim
 from xmodel2.eval.agents.made_world import LAST_YEAR, Thing
 
-LABELS = ("SUPPORTS", "REFUTES", "NOT ENOUGH INFO")
-
 _MOST_ACTIONS = 5
 """That an episode has, the answer among them."""
 

@@ -18,9 +18,9 @@ _SMALL = 4 << 20
 """Bytes of files that are indexed in memory at every start, in a second at most."""
 
 
-def cache_folder() -> Path:
-    """Return where this user's stores are kept (XDG base directories)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "xmodel2" / "articles"
+def cache_folder(kind: str = "articles") -> Path:
+    """Return where what was made of this user's data is kept (XDG base directories)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "xmodel2" / kind
 
 
 def open_articles(options: AgentOptions) -> Articles | None:

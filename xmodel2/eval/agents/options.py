@@ -16,13 +16,13 @@ class AgentOptions:
     articles: str | None = None
     """article store of HotpotQA and FEVER: a file of `xmodel2 eval articles`, or wikipedia for the live one"""
     games: Path | None = None
-    """folder of ALFWorld games with valid_unseen in it (default: AGENTS_DIR/alfworld)"""
+    """folder of ALFWorld games with valid_unseen in it (default: AGENTS_DIR/alfworld, else $ALFWORLD_DATA)"""
     catalogue: Path | None = None
     """folder of WebShop's product files (default: AGENTS_DIR/webshop)"""
     pages: PageStyle = "react"
     """how WebShop's pages are shown: as ReAct does, or as one of WebShop's own modes"""
     uncovered: bool = False
-    """score questions and claims whose articles the store does not have, too"""
+    """score questions and claims whose articles the store does not have, too; with the live Wikipedia all are"""
 
 
 MADE_UP = AgentOptions()

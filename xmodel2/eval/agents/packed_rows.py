@@ -61,7 +61,7 @@ def _unpacked(name: str, raw: Any) -> Iterator[tuple[str, io.BufferedReader]]:
     elif head.startswith(b"BZh"):
         yield from _unpacked(name, bz2.BZ2File(stream))
     elif head.startswith(b"\x28\xb5\x2f\xfd"):
-        yield from _unpacked(name, zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True))
+        yield from _unpacked(name, _ZstdFile(stream))
     elif head.startswith(b"PK\x03\x04"):
         with zipfile.ZipFile(stream) as archive:
             for member in archive.infolist():
@@ -74,6 +74,35 @@ def _unpacked(name: str, raw: Any) -> Iterator[tuple[str, io.BufferedReader]]:
                     yield from _unpacked(f"{name}/{entry.name}", tape.extractfile(entry))
     else:
         yield name, stream
+
+
+class _ZstdFile(io.RawIOBase):
+    """Frames one after another. zstandard's own reader takes a file that ends in the middle of one for whole."""
+
+    def __init__(self, packed: io.BufferedReader) -> None:
+        self._packed, self._text = packed, b""
+        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._begun = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer. Raises EOFError at the end of a file that has no whole last frame."""
+        while not self._text:
+            rest = self._frame.unused_data if self._frame.eof else b""
+            if self._frame.eof:
+                self._frame, self._begun = zstandard.ZstdDecompressor().decompressobj(), False
+            chunk = rest or self._packed.read(1 << 16)
+            if not chunk:
+                if self._begun:
+                    raise EOFError("ends in the middle of a compressed frame")
+                return 0
+            self._begun = True
+            self._text = self._frame.decompress(chunk)
+        count = min(len(buffer), len(self._text))
+        buffer[:count], self._text = self._text[:count], self._text[count:]
+        return count
 
 
 def _is_member(name: str) -> bool:

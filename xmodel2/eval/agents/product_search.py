@@ -23,8 +23,6 @@ from xmodel2.files import writing_atomic
 
 TOP = 50
 """Products that a search finds."""
-PAGE = 10
-"""Products on one page of results."""
 SMALL = 20_000
 """Products up to which an index is made in less than a minute, and not kept."""
 _FORM = 1

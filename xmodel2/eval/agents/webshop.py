@@ -66,7 +66,7 @@ def webshop_benchmark(options: AgentOptions) -> Benchmark:
     """
     folder = options.catalogue or _released(options.agents_dir)
     # Beside the article stores: data is often where nothing can be written.
-    shop = open_shop(load_products(folder), cache_folder().with_name("products")) if folder else made_shop()
+    shop = open_shop(load_products(folder), cache_folder("products")) if folder else made_shop()
     if not shop.goals:
         raise XmodelError(f"{folder}: items_human_ins.json has no instruction for a product that is there")
     goals = shop.goals[:TEST_GOALS]
