@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 
 from xmodel2.errors import XmodelError
 from xmodel2.recipe import Recipe, recipe_from_dict
@@ -16,6 +17,12 @@ from xmodel2.train.metrics import MetricsWriter, read_metrics
 from xmodel2.train.trackers import open_trackers
 
 RECIPE = recipe_from_dict({"name": "nano/one"})
+
+
+@pytest.fixture(autouse=True)
+def _first_writers_of_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Event files of one second are read in the order of a number in their names, in which 10 comes before 9."""
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
 
 
 class Recorder:
