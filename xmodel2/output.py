@@ -119,9 +119,10 @@ _WORLD = 40  # letters of a world in a table; the whole of it stands below
 
 def print_evaluation(results: dict[str, Any], folder: Path) -> None:
     """Print an evaluation's scores by task and suite, with intervals and coverage, and where its pages are."""
-    from xmodel2.eval.agent_tables import endings, examples_left_out, origin, played, printable, world_in_short
+    from xmodel2.eval.agent_tables import endings, examples_left_out, origin, played, world_in_short
     from xmodel2.eval.result_tables import is_share
     from xmodel2.eval.tasks import SUITES
+    from xmodel2.page import printable
 
     rows: list[Sequence[Any]] = []
     for name, task in results["tasks"].items():

@@ -125,7 +125,7 @@ def test_the_page_of_google_drive_is_gone_past(web: StandInWeb, tmp_path: Path) 
     [
         (
             "<title>Google Drive -\n \x1b[31mQuota exceeded</title>",
-            r"a web page \(Google Drive - \[31mQuota exceeded\)",
+            r"a web page \(Google Drive - \\x1b\[31mQuota exceeded\)",
         ),
         (FORM.format(action="file:///etc/passwd"), r"a web page \(Google Drive - Virus scan warning\)"),
         (FORM.format(action="https://elsewhere.test/"), "a web page"),
@@ -152,4 +152,4 @@ def test_a_disk_that_is_too_small_is_told_first(
 
 
 def test_words_of_a_server_are_harmless() -> None:
-    assert one_line("a\n\x1b]0;b\x07\u202ec" + "d" * 100) == "a ]0;bc" + "d" * 73 + "..."
+    assert one_line("a\n\x1b]0;b\x07\u202ec" + "d" * 100) == r"a \x1b]0;b\x07\u202ec" + "d" * 59 + "..."

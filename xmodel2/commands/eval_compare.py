@@ -135,7 +135,7 @@ def _print_items(result: dict[str, Any]) -> None:
 
 def _short(answer: Any) -> str:
     """Return an answer on one line, cut; characters that would move a terminal's cursor are written out."""
-    from xmodel2.eval.agent_tables import printable
+    from xmodel2.page import printable
 
     text = printable(" ".join(str(answer).split()))
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"

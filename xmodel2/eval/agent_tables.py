@@ -8,17 +8,9 @@ from typing import Any
 from xmodel2.eval.agents.outcome import OUTCOMES
 from xmodel2.eval.paper import COLUMNS
 from xmodel2.eval.tasks import AGENTS
+from xmodel2.page import printable
 
 _SHORT = 70  # letters of a world beside a number
-
-
-def printable(text: str) -> str:
-    """Return a text of a model, of data or of a user with what moves a cursor or turns text around written out.
-
-    >>> printable("red\\x1b[31m")
-    'red\\\\x1b[31m'
-    """
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def world(task: Mapping[str, Any]) -> str:

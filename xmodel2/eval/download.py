@@ -20,6 +20,7 @@ from urllib.request import Request, urlopen
 
 from xmodel2.errors import XmodelError
 from xmodel2.files import fsync_dir, read_json, write_json_atomic
+from xmodel2.page import printable
 
 OnBytes = Callable[[int, int], None]
 """Receives (bytes that are here, bytes of the file), the latter 0 where the server does not say."""
@@ -197,10 +198,10 @@ def _form_address(page: str) -> str:
 
 
 def one_line(text: str, longest: int = 80) -> str:
-    r"""Return a server's words on one line, without what a terminal would obey.
+    r"""Return a server's words on one line, with what a terminal would obey written out.
 
     >>> one_line("Quota\n exceeded\x1b[31m")
-    'Quota exceeded[31m'
+    'Quota exceeded\\x1b[31m'
     """
-    line = "".join(character for character in " ".join(text.split()) if character.isprintable())
+    line = printable(" ".join(text.split()))
     return line if len(line) <= longest else f"{line[:longest]}..."

@@ -15,10 +15,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from xmodel2.eval.agent_tables import printable
 from xmodel2.eval.result_files import item_tasks, read_items, read_results
 from xmodel2.files import write_text_atomic
-from xmodel2.page import page
+from xmodel2.page import page, printable
 
 ITEM_PAGE = "items.html"
 _SHARED = 400  # characters from which a shared beginning, such as few-shot examples, is worth setting apart

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from xmodel2.eval.agent_tables import column_title, origin, outcome_table, played, printable, world_in_short
+from xmodel2.eval.agent_tables import column_title, origin, outcome_table, played, world_in_short
 from xmodel2.eval.item_page import ITEM_PAGE
 from xmodel2.eval.paper import XMODEL2, PaperRow
 from xmodel2.eval.result_files import ITEMS_FOLDER, read_results
@@ -16,7 +16,7 @@ from xmodel2.eval.rivals import RIVALS
 from xmodel2.eval.size_figure import Point, size_figure
 from xmodel2.files import write_text_atomic
 from xmodel2.model.count import parameter_count
-from xmodel2.page import page, table
+from xmodel2.page import page, printable, table
 from xmodel2.recipe import PRESETS, ModelSettings
 
 RESULT_PAGE, RESULT_TABLES = "results.html", "results.md"

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from xmodel2.eval.agent_tables import examples_left_out, printable, world, world_in_short
+from xmodel2.eval.agent_tables import examples_left_out, world, world_in_short
 from xmodel2.eval.intervals import average_interval
 from xmodel2.eval.paper import COLUMNS, PAPER, SUITES, Column, PaperRow, table_tasks
+from xmodel2.page import printable
 
 TITLES = {
     "commonsense": "Commonsense (Table 2)",
