@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -158,6 +159,26 @@ def append_json_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         file.write(b"".join(json.dumps(row).encode() + b"\n" for row in rows))
         file.flush()
         os.fsync(file.fileno())
+
+
+class JsonLinesLog:
+    """Rows for a file of one JSON object a line, written as they come: a kill loses at most those of ``seconds``."""
+
+    def __init__(self, path: Path, seconds: float = 5.0) -> None:
+        self._path, self._seconds = path, seconds
+        self._rows, self._written = list[dict[str, Any]](), time.monotonic()
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Take a row, and write what has come if the last time is long ago."""
+        self._rows.append(row)
+        if time.monotonic() - self._written > self._seconds:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is new."""
+        if self._rows:
+            append_json_lines(self._path, self._rows)
+        self._rows, self._written = [], time.monotonic()
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:

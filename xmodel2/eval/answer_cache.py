@@ -6,16 +6,13 @@ another limit, another suite or a changed prompt finds what is known and asks wh
 
 import hashlib
 import json
-import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from xmodel2.files import append_json_lines, read_json_lines
+from xmodel2.files import JsonLinesLog, read_json_lines
 
 ANSWERS_FILE = "answers.jsonl"
-_SECONDS = 5.0
-"""A kill loses at most the answers of so long."""
 
 Ask = Callable[[Sequence[Any]], Iterable[tuple[int, Any]]]
 """Questions -> (index, answer), in any order."""
@@ -25,10 +22,8 @@ class AnswerCache:
     """One model's answers in a folder; ``model`` is its fingerprint."""
 
     def __init__(self, folder: Path, model: str = "") -> None:
-        self._file, self._model = folder / ANSWERS_FILE, model
-        self._known = {row["key"]: row["answer"] for row in read_json_lines(self._file)}
-        self._new: list[dict[str, Any]] = []
-        self._written = time.monotonic()
+        self._model, self._log = model, JsonLinesLog(folder / ANSWERS_FILE)
+        self._known = {row["key"]: row["answer"] for row in read_json_lines(folder / ANSWERS_FILE)}
 
     def answer(
         self,
@@ -71,15 +66,11 @@ class AnswerCache:
     def _keep(self, key: str, answer: Any, lasting: bool) -> None:
         self._known[key] = answer
         if lasting:
-            self._new.append({"key": key, "answer": answer})
-        if time.monotonic() - self._written > _SECONDS:
-            self.flush()
+            self._log.add({"key": key, "answer": answer})
 
     def flush(self) -> None:
         """Write what is new."""
-        if self._new:
-            append_json_lines(self._file, self._new)
-        self._new, self._written = [], time.monotonic()
+        self._log.flush()
 
 
 def _key(model: str, kind: str, question: Any) -> str:

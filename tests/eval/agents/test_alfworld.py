@@ -13,7 +13,7 @@ from xmodel2.errors import XmodelError
 from xmodel2.eval.agents import alfworld, alfworld_engine
 from xmodel2.eval.agents.alfworld import AlfworldEnvironment, alfworld_benchmark
 from xmodel2.eval.agents.alfworld_games import KINDS, Game
-from xmodel2.eval.agents.alfworld_players import Oracle, Random, Scripted
+from xmodel2.eval.agents.alfworld_players import oracle, random_walker, scripted
 from xmodel2.eval.agents.options import AgentOptions
 
 SHARED = Path(__file__).parents[4] / "shared" / "data" / "agents"
@@ -27,7 +27,7 @@ def games(tmp_path_factory) -> dict[str, Game]:
 @pytest.mark.parametrize("kind", KINDS.values())
 def test_the_oracle_wins_every_kind_of_task(games, kind):
     environment = AlfworldEnvironment(games[kind])
-    told = play(environment, Oracle(environment, random.Random(0)))
+    told = play(environment, oracle(environment, random.Random(0)))
     assert environment.scores() == {"success_rate": 1.0}
     assert all(seen != "Nothing happens." for _, seen in told)
     assert not any(seen.startswith("You arrive at") for _, seen in told)
@@ -38,7 +38,7 @@ def test_the_oracle_wins_every_kind_of_task(games, kind):
 
 def test_chance_does_not_win(games):
     environment = AlfworldEnvironment(games["cool"])
-    told = play(environment, Random(environment, random.Random(0)))
+    told = play(environment, random_walker(environment, random.Random(0)))
     assert len(told) == 49
     assert environment.scores() == {"success_rate": 0.0}
     assert all(seen != "Nothing happens." for _, seen in told)  # it does what can be done
@@ -46,7 +46,7 @@ def test_chance_does_not_win(games):
 
 def test_the_search_by_rule_wins_where_things_lie_open(games):
     environment = AlfworldEnvironment(games["examine"])
-    told = play(environment, Scripted(environment, random.Random(0)))
+    told = play(environment, scripted(environment, random.Random(0)))
     assert environment.scores() == {"success_rate": 1.0}
     assert told[-1][0].startswith("use ")
 
@@ -56,7 +56,7 @@ def test_games_open_at_once_are_as_alone(games):
     alone = []
     for kind in kinds:
         environment = AlfworldEnvironment(games[kind])
-        alone.append(play(environment, Oracle(environment, random.Random(0))))
+        alone.append(play(environment, oracle(environment, random.Random(0))))
         assert environment.scores() == {"success_rate": 1.0}
         del environment
     together = [AlfworldEnvironment(games[kind]) for kind in kinds]
@@ -90,7 +90,7 @@ def test_what_is_seen_is_what_alfworlds_own_environment_shows(games, monkeypatch
 
 def test_putting_is_understood_in_either_form_and_answered_in_reacts(games):
     first, second = AlfworldEnvironment(games["put"]), AlfworldEnvironment(games["put"])
-    told = play(first, Oracle(first, random.Random(0)))
+    told = play(first, oracle(first, random.Random(0)))
     put, seen = told[-1]
     assert " in/on " in put
     assert seen == f"You put the {put.removeprefix('put ').replace(' in/on ', ' in/on the ')}."
@@ -111,7 +111,7 @@ def test_games_of_the_older_release_say_it_as_react_does(games):
     newer = games["put"].content["grammar"]
     first, second = AlfworldEnvironment(games["put"]), changed(games["put"], grammar=older(newer))
     assert [first.game.puts, second.game.puts] == ["move X to Y", "put X in/on Y"]
-    assert play(first, Oracle(first, random.Random(0))) == play(second, Oracle(second, random.Random(0)))
+    assert play(first, oracle(first, random.Random(0))) == play(second, oracle(second, random.Random(0)))
     assert second.scores() == {"success_rate": 1.0}
 
 

@@ -8,7 +8,7 @@ from tests.eval.agents.few_households import changed, few_games, play
 from xmodel2.errors import XmodelError
 from xmodel2.eval.agents.alfworld import AlfworldEnvironment
 from xmodel2.eval.agents.alfworld_games import Game
-from xmodel2.eval.agents.alfworld_players import Oracle
+from xmodel2.eval.agents.alfworld_players import oracle
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_chance_damage_does_not_end_the_process(games):
             refused += 1
             continue
         assert environment.commands()
-        play(environment, Oracle(environment, random.Random(0)), most=3)
+        play(environment, oracle(environment, random.Random(0)), most=3)
     assert refused > 2
 
 

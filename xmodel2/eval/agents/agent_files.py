@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from xmodel2.eval.agents.alfworld_games import DOWNLOAD
 from xmodel2.eval.agents.answer_scores import LABELS
+from xmodel2.eval.agents.few_shot import PROMPTS_FOLDER
 from xmodel2.eval.agents.file_forms import Form, Games, Rows, Same, SameZip
 from xmodel2.eval.download import drive_address
 from xmodel2.eval.row_checks import Check, Row, filled, one_of, text
@@ -38,7 +39,7 @@ class AgentFile:
     unit: str = "rows"
     """What ``rows`` counts."""
     sha256: str = ""
-    """Of the original; "" where its rows are looked at instead."""
+    """Of the original; "" where its form looks at it."""
     original: str = ""
     """Name of the original; "" for the last part of an address."""
     page: str = ""
@@ -118,7 +119,7 @@ def _react_prompts(benchmark: str, file: str, rows: int) -> AgentFile:
     name, _, kind = file.rpartition("/")[2].rpartition(".")
     convert = _notebook_prompts if kind == "ipynb" else _prompts
     form = Rows(convert, {"name": filled, "prompt": filled})
-    target = f"react-prompts/{name.lower()}.jsonl.gz"
+    target = f"{PROMPTS_FOLDER}/{name.lower()}.jsonl.gz"
     return AgentFile((benchmark,), target, (f"{_REACT}/{file}",), form, rows, "MIT", unit="prompts")
 
 
@@ -128,7 +129,9 @@ def _shop_file(
     addresses = (drive_address(drive), f"{_SHOP}/{name}")
     page = f"https://drive.google.com/file/d/{drive}/view"
     form = Same(sha256, rows)
-    return AgentFile(("webshop",), f"webshop/{name}", addresses, form, rows, "MIT", unit, sha256, name, page, when)
+    return AgentFile(
+        ("webshop",), f"webshop/{name}", addresses, form, rows, "MIT", unit, original=name, page=page, when=when
+    )
 
 
 AGENT_FILES = (

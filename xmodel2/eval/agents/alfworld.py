@@ -23,7 +23,7 @@ from pathlib import Path
 from xmodel2.errors import XmodelError
 from xmodel2.eval.agents.alfworld_engine import Fact, Household, require, temporary_folder
 from xmodel2.eval.agents.alfworld_games import KINDS, OFFICIAL, UNSEEN, Game, find_split, read_games
-from xmodel2.eval.agents.alfworld_players import Oracle, Random, Scripted
+from xmodel2.eval.agents.alfworld_players import oracle, random_walker, scripted
 from xmodel2.eval.agents.dialogue import Commands
 from xmodel2.eval.agents.environment import Benchmark, Case, Examples, Turn
 from xmodel2.eval.agents.few_shot import play_example, react_prompts
@@ -163,7 +163,7 @@ def alfworld_benchmark(options: AgentOptions) -> Benchmark:
         examples=lambda case: _examples(case.data.kind, prompts),
         open=lambda case: AlfworldEnvironment(case.data),
         made_up=made_up,
-        players={"oracle": Oracle, "random": Random, "scripted": Scripted},
+        players={"oracle": oracle, "random": random_walker, "scripted": scripted},
     )
 
 
@@ -223,7 +223,7 @@ def _played(kind: str) -> tuple[str, ...]:
     games = [game for game in _made("train", _EXAMPLES, small=True) if game.kind == kind]
     environments = [AlfworldEnvironment(game) for game in games]
     chance = random.Random(0)
-    texts = [play_example(DIALOGUE, each, Oracle(each, chance), STEP_LIMIT) + "\n" for each in environments]
+    texts = [play_example(DIALOGUE, each, oracle(each, chance), STEP_LIMIT) + "\n" for each in environments]
     return (*texts[:-1], texts[-1] + _HERE)
 
 

@@ -2,13 +2,14 @@
 
 import random
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from typing import Protocol
 
 from xmodel2.eval.agents.alfworld_engine import Fact
 from xmodel2.eval.agents.alfworld_games import Game
 from xmodel2.eval.agents.alfworld_plan import plan
 from xmodel2.eval.agents.dialogue import Move
+from xmodel2.eval.agents.planned import Plan, Planned
 
 _WAIT = "look"
 _TOOL = {
@@ -37,49 +38,54 @@ class OpenHousehold(Protocol):
         """Return all that is the case."""
 
 
-class Oracle:
-    """Knows where everything is."""
+def oracle(environment: OpenHousehold, chance: random.Random) -> Planned:
+    """Return who knows where everything is."""
 
-    def __init__(self, environment: OpenHousehold, chance: random.Random) -> None:
-        self._environment = environment
-        self._moves: Iterator[Move] | None = None
-
-    def move(self, observation: str) -> Move:
-        """Return the next step of its plan."""
-        if self._moves is None:
-            try:
-                self._moves = iter(plan(self._environment.facts(), self._environment.game))
-            except (LookupError, ValueError):  # a damaged game may lack what its task is about
-                self._moves = iter(())
-        return next(self._moves, Move("", _WAIT))
-
-
-class Random:
-    """Does anything that can be done."""
-
-    def __init__(self, environment: OpenHousehold, chance: random.Random) -> None:
-        self._environment, self._chance = environment, chance
-
-    def move(self, observation: str) -> Move:
-        """Return any command."""
-        return Move("", self._chance.choice(self._environment.commands() or [_WAIT]))
-
-
-class Scripted:
-    """Looks at all that stands open for what the task names, and does with it what the task says; it opens nothing to search."""
-
-    def __init__(self, environment: OpenHousehold, chance: random.Random) -> None:
-        self._script: Generator[str, str, None] | None = None
-
-    def move(self, observation: str) -> Move:
-        """Return the next command."""
-        if self._script is None:
-            self._script = _script(observation)
-            return Move("", next(self._script, _WAIT))
+    def play(observation: str) -> Plan:
         try:
-            return Move("", self._script.send(observation))
-        except StopIteration:
-            return Move("", _WAIT)
+            moves = plan(environment.facts(), environment.game)
+        except (LookupError, ValueError):  # a damaged game may lack what its task is about
+            moves = []
+        while moves:
+            yield moves.pop(0)
+        yield from _waiting()
+
+    return Planned(play)
+
+
+def random_walker(environment: OpenHousehold, chance: random.Random) -> Planned:
+    """Return who does anything that can be done."""
+
+    def play(observation: str) -> Plan:
+        while True:
+            yield Move("", chance.choice(environment.commands() or [_WAIT]))
+
+    return Planned(play)
+
+
+def scripted(environment: OpenHousehold, chance: random.Random) -> Planned:
+    """Return who looks at all that stands open for what the task names, and does with it what the task says.
+
+    It opens nothing to search.
+    """
+
+    def play(observation: str) -> Plan:
+        commands = _script(observation)
+        command = next(commands, None)
+        while command is not None:
+            observation = yield Move("", command)
+            try:
+                command = commands.send(observation)
+            except StopIteration:
+                command = None
+        yield from _waiting()
+
+    return Planned(play)
+
+
+def _waiting() -> Plan:
+    while True:
+        yield Move("", _WAIT)
 
 
 def _script(first: str) -> Generator[str, str, None]:

@@ -30,8 +30,8 @@ class Part(NamedTuple):
     length: int
 
 
-def json_parts(file: BinaryIO, path: Path, of: str, digest: Any) -> Iterator[Part]:
-    """Yield the parts of an array (``of`` "[]") or object ("{}"), and add the file's bytes to a `hashlib` digest.
+def json_parts(file: BinaryIO, path: Path, of: str, digest: Any = None) -> Iterator[Part]:
+    """Yield the parts of an array (``of`` "[]") or object ("{}"), and add the file's bytes to a `hashlib` digest, if one is given.
 
     Raises `XmodelError` naming the file and the number of the part (from 1) that is cut off or no JSON.
     """
@@ -124,7 +124,8 @@ class _Text:
         if self._broken:
             raise self.damaged("is not UTF-8")
         chunk = self._file.read(max(_CHUNK, len(self._text) - self._at))
-        self._digest.update(chunk)
+        if self._digest:
+            self._digest.update(chunk)
         self._ended = not chunk
         try:
             more = self._decoder.decode(chunk, final=self._ended)

@@ -6,22 +6,20 @@ without asking the model anew.
 
 import hashlib
 import random
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from xmodel2.eval.agents.baselines import Baseline
 from xmodel2.eval.agents.dialogue import MAX_NEW_TOKENS
-from xmodel2.eval.agents.environment import Benchmark
+from xmodel2.eval.agents.environment import Benchmark, Case
 from xmodel2.eval.agents.episode import Episode
 from xmodel2.eval.answer_cache import AnswerCache
 from xmodel2.eval.backend import Backend, Prompt
 from xmodel2.eval.conversation import Reply, converse_in_waves
-from xmodel2.files import append_json_lines, write_text_atomic
+from xmodel2.files import JsonLinesLog, write_text_atomic
 
 STEPS_FOLDER = "steps"
-_SECONDS = 5.0
 _BYTES = 3
 """Of a token; English has four and more."""
 Progress = Callable[[str, int, int], None]
@@ -42,7 +40,7 @@ class AgentRun:
         self, benchmark: Benchmark, backend: Backend, cache: AnswerCache, out: Path, progress: Progress | None = None
     ) -> None:
         self._benchmark, self._backend, self._cache, self._progress = benchmark, backend, cache, progress
-        self._log = StepLog(out / STEPS_FOLDER / f"{benchmark.name}.jsonl")
+        self._log = _new_log(out / STEPS_FOLDER / f"{benchmark.name}.jsonl")
         self._episodes: dict[int, Episode] = {}
         self._asked: dict[int, Prompt] = {}
         self._items: dict[int, dict[str, Any]] = {}
@@ -78,7 +76,7 @@ class AgentRun:
             self._log.flush()
         return [{"id": index, **self._items[index]} for index, _ in cases]
 
-    def _begin(self, cases: list[tuple[int, Any]]) -> Iterator[tuple[int, Prompt]]:
+    def _begin(self, cases: list[tuple[int, Case]]) -> Iterator[tuple[int, Prompt]]:
         for index, case in cases:
             self._episodes[index] = Episode(self._benchmark, case)
             if (prompt := self._next(index)) is not None:
@@ -167,25 +165,11 @@ class AgentRun:
         return [self._counts[text] for text in texts]
 
 
-class StepLog:
-    """A line a step, written as they come; a run that goes on writes the file anew, from the answers that it knows."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._lines, self._written = path, list[dict[str, Any]](), time.monotonic()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text_atomic(path, "")
-
-    def add(self, line: dict[str, Any]) -> None:
-        """Take a line, and write what has come if the last time is a while ago."""
-        self._lines.append(line)
-        if time.monotonic() - self._written > _SECONDS:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what is new."""
-        if self._lines:
-            append_json_lines(self._path, self._lines)
-        self._lines, self._written = [], time.monotonic()
+def _new_log(path: Path) -> JsonLinesLog:
+    """Return a log whose file is empty: a run that goes on writes it anew, from the answers that it knows."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text_atomic(path, "")
+    return JsonLinesLog(path)
 
 
 def _question(prompt: Prompt) -> list[Any]:

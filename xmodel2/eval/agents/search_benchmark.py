@@ -18,8 +18,9 @@ from xmodel2.eval.agents.made_articles import made_encyclopedia
 from xmodel2.eval.agents.made_tasks import MadeEncyclopedia
 from xmodel2.eval.agents.open_articles import open_articles
 from xmodel2.eval.agents.options import AgentOptions
+from xmodel2.eval.agents.planned import Planned
 from xmodel2.eval.agents.search_environment import SearchEnvironment, SearchTask
-from xmodel2.eval.agents.search_players import Planned, oracle, random_searcher
+from xmodel2.eval.agents.search_players import oracle, random_searcher
 
 _SEED = 0
 """Of the made-up encyclopedia."""

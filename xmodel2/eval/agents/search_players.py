@@ -6,14 +6,12 @@ a third of the claims, which says nothing about the environment.
 
 import random
 import re
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 
 from xmodel2.eval.agents.dialogue import Move
 from xmodel2.eval.agents.made_tasks import Hop
+from xmodel2.eval.agents.planned import Plan, Planned
 from xmodel2.eval.agents.search_environment import SearchEnvironment, sentences
-
-Plan = Generator[Move, str, None]
-"""Moves, each answered by its observation."""
 
 _CONCLUSIONS = {
     "SUPPORTS": "So the claim is true.",
@@ -36,21 +34,6 @@ _YES_OR_NO = re.compile(r"(?:Are|Were|Is|Was|Do|Does|Did|Has|Have)\b")
 _ASKS_YEAR = re.compile(r"\b(?:year|when)\b")
 _ASKS_NUMBER = re.compile(r"\bhow (?:many|much|long|old|tall|high)\b")
 _NEGATIONS = frozenset(("not", "never", "no", "only", "isn't", "wasn't"))
-
-
-class Planned:
-    """A player with a plan that begins with the task."""
-
-    def __init__(self, plan: Callable[[str], Plan]) -> None:
-        self._plan = plan
-        self._moves: Plan | None = None
-
-    def move(self, observation: str) -> Move:
-        """Return the plan's next move."""
-        if self._moves is None:
-            self._moves = self._plan(observation)
-            return next(self._moves)
-        return self._moves.send(observation)
 
 
 def oracle(environment: SearchEnvironment, rng: random.Random) -> Planned:

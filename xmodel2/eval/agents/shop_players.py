@@ -7,8 +7,8 @@ from itertools import pairwise
 from bm25s.stopwords import STOPWORDS_EN
 
 from xmodel2.eval.agents.dialogue import Move
+from xmodel2.eval.agents.planned import Plan, Planned
 from xmodel2.eval.agents.product_search import TOP
-from xmodel2.eval.agents.search_players import Plan, Planned
 from xmodel2.eval.agents.shop_environment import ShopEnvironment
 from xmodel2.eval.agents.shop_goals import NO_LIMIT, Goal
 from xmodel2.eval.agents.shop_pages import BUY, NEXT, PREV, SHOWN_BY_REACT
