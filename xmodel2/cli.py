@@ -13,6 +13,7 @@ from rich.console import Console
 from xmodel2.arguments import normalise
 from xmodel2.commands import INTERRUPTED
 from xmodel2.commands.calibrate import calibrate
+from xmodel2.commands.chat import chat
 from xmodel2.commands.check import check
 from xmodel2.commands.data import data_inspect, data_prepare, data_starter, data_verify
 from xmodel2.commands.demo import demo
@@ -20,9 +21,10 @@ from xmodel2.commands.eval import evaluate
 from xmodel2.commands.eval_articles import eval_articles
 from xmodel2.commands.eval_compare import eval_compare
 from xmodel2.commands.eval_fetch import eval_fetch
+from xmodel2.commands.export import export
 from xmodel2.commands.law import law
 from xmodel2.commands.ratio import ratio
-from xmodel2.commands.release import chat, export, report
+from xmodel2.commands.report import report
 from xmodel2.commands.rivals import rivals
 from xmodel2.commands.scaling import scaling
 from xmodel2.commands.search import search
