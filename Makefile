@@ -19,12 +19,12 @@ test: $(VENV)/.installed-dev
 
 $(VENV)/.installed-eval: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(INSTALL) '.[eval]'
+	$(INSTALL) '.[eval,serve]'
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(INSTALL) '.[dev,eval,alfworld,data,ray]'
+	$(INSTALL) '.[dev,eval,alfworld,data,ray,serve,gpu]'
 	touch $(VENV)/.installed-eval $@
 
 clean:
