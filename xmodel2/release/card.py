@@ -4,6 +4,16 @@ from typing import Any
 
 from xmodel2.model.count import parameter_count
 from xmodel2.recipe import Recipe, recipe_to_toml
+from xmodel2.release.results import run_results
+from xmodel2.release.trained import Trained
+
+
+def card_of(trained: Trained) -> str:
+    """Return README.md of an export of a model: of a native directory that says nothing of its training, its shape alone."""
+    if trained.recipe and trained.state:
+        return model_card(trained.recipe, trained.state, run_results(trained.run) if trained.run else None)
+    count = parameter_count(trained.settings)
+    return f"---\nlibrary_name: transformers\n---\n\n# {trained.name}\n\nA decoder of {count:,} parameters.\n"
 
 
 def model_card(recipe: Recipe, state: dict[str, Any], results: dict[str, Any] | None) -> str:
