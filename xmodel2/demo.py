@@ -5,7 +5,6 @@
 Each stage is the function that its own command calls; only the sizes are the demo's.
 """
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,12 +26,10 @@ from xmodel2.eval.reasoning import majority_baseline
 from xmodel2.eval.run import evaluate_run
 from xmodel2.files import fresh_folder, write_json_atomic
 from xmodel2.model.count import parameter_count
-from xmodel2.model.generate import generate
 from xmodel2.recipe import Recipe, recipe_from_dict
 from xmodel2.release.export import export_checkpoint
 from xmodel2.release.report import build_report
-from xmodel2.tokenizer import load_tokenizer
-from xmodel2.train import load_model, read_metrics, train
+from xmodel2.train import read_metrics, train
 
 VOCAB_SIZE = 2048
 MIXTURE = {"docs": 0.35, "code": 0.35, "web": 0.3}
@@ -60,6 +57,7 @@ RECIPE: dict[str, Any] = {
         "stable": {"tokens": 1_900_000, "mixture": MIXTURE},
         "decay": {"tokens": 1_700_000, "sft_share": 0.64, "sft_mixture": {"reasoning": 1.0}},
     },
+    "evaluation": {"prompts": PROMPTS},
     "train": {
         "learning_rate": 0.006,
         "warmup_steps": 50,
@@ -121,23 +119,15 @@ def _evaluate(run_dir: Path, recipe: Recipe, out: Path) -> dict[str, Any]:
         "baselines": baselines(open_shards(out / "data"), recipe),
     }
     transcripts: dict[str, Any] = {}
-    samples = []
-    tokenizer = load_tokenizer(run_dir / "tokenizer")
-    prompts = [[tokenizer.bos_id, *tokenizer.encode(text)] for text in PROMPTS]
     for step in (recipe.stable_steps, recipe.total_steps):
         checkpoint = run_dir / "checkpoints" / f"step-{step}"
         scored = evaluate_run(checkpoint, RUN_SUITES)
         for part in ("steps", "heldout", "questions"):
             results[part] |= scored[part]
         transcripts |= scored["transcripts"]
-        model, _, state = load_model(checkpoint)
-        answers = generate(model, prompts, 60, [tokenizer.eos_id], temperature=0.7, top_p=0.9, seed=recipe.seed)
-        for text, ids in zip(PROMPTS, answers, strict=True):
-            samples.append({"stage": state["stage"], "prompt": text, "continuation": tokenizer.decode(ids, True)})
     asked, held = (list(read_documents([out / "corpus" / f"{n}.jsonl"])) for n in ("reasoning", "reasoning-heldout"))
     results["questions"]["majority"] = majority_baseline(asked, held)
     write_json_atomic(run_dir / "transcripts.json", transcripts)
-    write_json_atomic(run_dir / "samples.json", samples)
     return results
 
 
@@ -196,10 +186,10 @@ def _print_summary(
     ):
         table.add_row(name, value)
     console.print(table)
-    for sample in json.loads((run_dir / "samples.json").read_text(encoding="utf-8")):
-        if sample["stage"] == "decay":
-            console.print(f"[bold]{sample['prompt']}[/]", end="")
-            console.print(sample["continuation"], markup=False, highlight=False)
+    written = [line for line in read_metrics(run_dir) if line.get("kind") == "samples"]
+    for sample in written[-1]["samples"] if written else []:
+        console.print(f"[bold]{sample['prompt']}[/]", end="")
+        console.print(sample["continuation"], markup=False, highlight=False)
 
 
 def _perplexity(losses: list[float]) -> float:

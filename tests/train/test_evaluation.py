@@ -12,7 +12,7 @@ import torch
 
 from xmodel2.recipe import Recipe, replace
 from xmodel2.train import load_model, read_metrics, train
-from xmodel2.train.evaluation import Alive, Snapshot, scored
+from xmodel2.train.evaluation import Alive, Snapshot, outcome
 
 
 @pytest.fixture
@@ -85,6 +85,6 @@ def test_random_states_are_left_as_they_were(recipe: Recipe, tmp_path: Path) -> 
         return {"noise": random.random() + np.random.rand() + float(torch.rand(1))}
 
     before = states()
-    found = scored(evaluate, Snapshot(recipe, tmp_path, 1, torch.device("cpu"), {}), lambda what: None)
+    found = outcome("scores", evaluate, Snapshot(recipe, tmp_path, 1, torch.device("cpu"), {}), lambda what: None)
     assert found is not None
     assert states() == before

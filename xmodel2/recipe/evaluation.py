@@ -18,5 +18,9 @@ class EvaluationSettings:
     """Tasks and suites of `xmodel2 eval`; by default those of the report's that a small model leaves chance in first."""
     limit: Positive = 200
     """Items a task, the first ones; all evaluations of a run see the same."""
+    prompts: tuple[str, ...] = ()
+    """Texts that the model goes on with, greedily, whenever held-out loss is measured; the report shows what it writes."""
+    prompt_tokens: Positive = 60
+    """Tokens that it writes after each."""
     data_dir: str = ""
     """Folder of benchmark files that `xmodel2 eval fetch` made; empty: the Hugging Face Hub."""

@@ -1,8 +1,9 @@
-"""Scores of a run while it trains: its whole weights go to a callback on rank 0, and nothing of the run changes.
+"""What a run can do besides: its whole weights go to a callback on rank 0, and nothing of the run changes.
 
     every rank: whole_tensors -> rank 0: Snapshot -> evaluate -> {"arc_easy": 0.31, ...} -> a line of metrics
+                                                     take_samples -> what it writes
 
-What evaluates stands further down the road (`xmodel2.eval.in_training`). Its failures are told, and end nothing.
+What evaluates stands further down the road (`xmodel2.eval.in_training`). Failures are told, and end nothing.
 """
 
 import gc
@@ -55,14 +56,16 @@ def whole_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     return found
 
 
-def scored(evaluate: Evaluate, snapshot: Snapshot, alive: Alive) -> dict[str, Any] | None:
-    """Return {"scores"}, or {"error"} of an evaluation that failed; None if the run is told to stop meanwhile.
+def outcome(
+    name: str, work: Callable[[Snapshot, Alive], Any], snapshot: Snapshot, alive: Alive
+) -> dict[str, Any] | None:
+    """Return {name: what ``work`` returns}, or {"error"} if it failed; None if the run is told to stop meanwhile.
 
     Random states are afterwards as they were, and a GPU has its memory back.
     """
     try:
         with _random_states_kept(snapshot.device):
-            return {"scores": evaluate(snapshot, alive)}
+            return {name: work(snapshot, alive)}
     except Stopped:
         return None
     except XmodelError as error:

@@ -30,7 +30,7 @@ from xmodel2.train.branch import origin_checkpoint
 from xmodel2.train.checkpoint import load_training_state, newest_valid, set_aside
 from xmodel2.train.checkpoint_writer import CheckpointWriter
 from xmodel2.train.device import memory_in_use, nominal_flops
-from xmodel2.train.evaluation import Evaluate, Snapshot, has_scores, scored, whole_tensors
+from xmodel2.train.evaluation import Alive, Evaluate, Snapshot, has_scores, outcome, whole_tensors
 from xmodel2.train.guard import GUARD_FILE, DivergedError, Guard, batch_documents, passed_over_record, skip_record
 from xmodel2.train.heldout import measure_heldout
 from xmodel2.train.metrics import MetricsWriter
@@ -39,6 +39,7 @@ from xmodel2.train.optimizer import set_rate
 from xmodel2.train.profile import StepProfiler
 from xmodel2.train.progress import TrainProgress
 from xmodel2.train.run_dir import MIXTURE_FILE
+from xmodel2.train.samples import take_samples
 from xmodel2.train.schedule import rate_at, stage_of
 from xmodel2.train.sharding import write
 from xmodel2.train.step import Stopped, TrainStep
@@ -292,6 +293,8 @@ class Loop:
         )
         tokens = step * recipe.train.batch_tokens
         self._write({"step": step, "kind": "heldout", "tokens": tokens, "heldout": losses})
+        if recipe.evaluation.prompts and (found := self._aside(step, "samples", take_samples)):
+            self._write({"step": step, "kind": "samples", "tokens": tokens, "stage": stage_of(recipe, step), **found})
         self._ended = self.watch is not None and self.watch(step, losses)
 
     def _scores_due(self, step: int) -> bool:
@@ -300,13 +303,10 @@ class Loop:
 
     def _benchmarks(self, step: int) -> None:
         """Score the benchmarks on rank 0, while the others wait."""
-        parts, recipe, evaluate = self.parts, self.recipe, self._evaluate
+        recipe, evaluate = self.recipe, self._evaluate
         assert evaluate is not None
         started = time.perf_counter()
-        self.dog.beat(step, "gathering weights to evaluate")
-        snapshot = Snapshot(recipe, parts.run_dir, step, parts.device, whole_tensors(parts.step.model))
-        with self.dog.following_rank_0(step, "waiting for rank 0's evaluation"):
-            found = on_rank_0(lambda: scored(evaluate, snapshot, self._goes_on))
+        found = self._aside(step, "scores", evaluate)
         if found is None:
             self.progress.say(f"step {step}: its evaluation was stopped; --resume goes on with it")
             return
@@ -319,6 +319,14 @@ class Loop:
         elif not self._failure_told:
             self._failure_told = True
             self.progress.say(f"step {step}: its evaluation failed, and training goes on: {found['error']}")
+
+    def _aside(self, step: int, name: str, work: Callable[[Snapshot, Alive], Any]) -> dict[str, Any] | None:
+        """Return the `outcome` of work on the weights of this step, done on rank 0 while the others wait."""
+        parts = self.parts
+        self.dog.beat(step, f"gathering weights for {name}")
+        snapshot = Snapshot(self.recipe, parts.run_dir, step, parts.device, whole_tensors(parts.step.model))
+        with self.dog.following_rank_0(step, f"waiting for rank 0's {name}"):
+            return on_rank_0(lambda: outcome(name, work, snapshot, self._goes_on))
 
     def _goes_on(self, what: str) -> None:
         """Show what an evaluation does. Raises `Stopped` if the run is told to stop."""

@@ -1,7 +1,8 @@
 """What a run writes down: `metrics.jsonl` (a line a step, append-only, the truth), and the same to trackers.
 
-A line without `kind` is a step's; kinds are `skipped` (the guard did not apply the step), `heldout`, `norms` and `evaluation`. A
-run that resumes or goes back writes repeated steps again: a reader keeps the last line of a step, and passes over a torn one.
+A line without `kind` is a step's; kinds are `skipped` (the guard did not apply the step), `heldout`, `samples`, `norms` and
+`evaluation`. A run that resumes or goes back writes repeated steps again: a reader keeps the last line of a step, and passes
+over a torn one.
 """
 
 import json

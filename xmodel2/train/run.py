@@ -29,6 +29,7 @@ from xmodel2.train.loop import Loop, Parts, RunResult, Watch
 from xmodel2.train.optimizer import build_optimizer
 from xmodel2.train.out_of_memory import explained
 from xmodel2.train.run_dir import MIXTURE_FILE, RECIPE_FILE, check_data
+from xmodel2.train.samples import check_prompts
 from xmodel2.train.sharding import draw_weights
 from xmodel2.train.step import TrainStep
 from xmodel2.train.world import World, open_world
@@ -107,6 +108,7 @@ def _open_data(recipe: Recipe) -> ShardSet:
     def opened() -> ShardSet:
         shards = open_shards(data.dir, data.verify_checksums and rank() == 0, data.cache_dir)
         check_data(recipe, shards)
+        check_prompts(recipe)
         return shards
 
     return on_each_rank(opened)
