@@ -11,9 +11,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: its threads cost 
 
 import pytest
 
+from tests.browser import browser, visits
 from xmodel2 import demo
 from xmodel2.data.synthetic import write_random_shards
 from xmodel2.recipe import Recipe, recipe_from_dict
+
+__all__ = ["browser", "visits"]  # fixtures of pages in a browser
 
 os.fsync = lambda handle: None  # what outlasts a power cut can't be tested here, and waiting for the disk takes minutes
 # loguru asks for the same 36 paths at each of the 300 log files of one preparation, which takes most of its time.
