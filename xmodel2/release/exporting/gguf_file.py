@@ -1,0 +1,139 @@
+"""A GGUF file of a trained model, for llama.cpp and all that builds on it; streaming, one tensor in memory at a time.
+
+llama.cpp knows our model as its architecture "granite", whose four scales are ours. Rows of the query and key matrices are
+reordered, because llama.cpp rotates neighbouring pairs where `transformers` rotates halves.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from xmodel2.errors import XmodelError
+from xmodel2.files import writing_atomic
+from xmodel2.model import Xmodel2
+from xmodel2.model.convert import granite_config, to_granite
+from xmodel2.recipe import recipe_to_toml
+from xmodel2.release.exporting.gguf_types import check_kind, tensor_type
+from xmodel2.release.exporting.gguf_vocabulary import vocabulary
+from xmodel2.release.trained import Trained
+from xmodel2.tokenizer import load_tokenizer
+from xmodel2.tokenizer.load import CHAT_TEMPLATE
+
+if TYPE_CHECKING:
+    from gguf import GGUFWriter
+
+FINGERPRINT, RECIPE = "xmodel2.fingerprint", "xmodel2.recipe"
+"""Keys of our own in the metadata: which weights these are (`Trained.fingerprint`), and the TOML of the recipe."""
+
+
+def write_gguf(trained: Trained, out_file: Path, kind: str = "f16") -> dict[str, Any]:
+    """Write a GGUF file and return {"format", "kind", "path", "bytes"}.
+
+    Raises `XmodelError` for a kind that is not known.
+    """
+    check_kind(kind)
+    gguf_installed()
+    with writing_atomic(out_file) as handle:
+        beside = Path(handle.name)
+        _write(trained, beside, kind)
+        size = beside.stat().st_size
+    return {"format": "gguf", "kind": kind, "path": str(out_file), "bytes": size}
+
+
+def gguf_installed() -> None:
+    """Raise `XmodelError` naming the extra if the `gguf` library is missing."""
+    try:
+        import gguf  # noqa: F401
+    except ImportError:
+        raise XmodelError("GGUF files need the package gguf; pip install 'xmodel2[serve]'") from None
+
+
+def _write(trained: Trained, file: Path, kind: str) -> None:
+    from gguf import MODEL_ARCH, GGUFWriter, get_tensor_name_map
+    from gguf.quants import quant_shape_to_byte_shape, quantize
+
+    names = get_tensor_name_map(MODEL_ARCH.GRANITE, trained.settings.num_hidden_layers)
+    writer = GGUFWriter(file, "granite")
+    _write_metadata(writer, trained, kind)
+    offsets, end = dict[str, int](), 0
+    types = {}
+    for native, shape in _shapes(trained):
+        name = names.get_name(native, try_suffixes=(".weight",))
+        assert name, native
+        types[native] = tensor_type(kind, name, shape)
+        in_bytes = quant_shape_to_byte_shape(shape, types[native])
+        size = int(np.prod(in_bytes))
+        writer.add_tensor_info(name, in_bytes, np.dtype(np.uint8), size, raw_dtype=types[native])
+        offsets[native], end = end, writer.ggml_pad(end + size, writer.data_alignment)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    writer.close()
+    with open(file, "r+b") as handle:
+        begin = writer.ggml_pad(handle.seek(0, 2), writer.data_alignment)
+        handle.truncate(begin + end)
+        for native, tensor in trained.granite_tensors():
+            handle.seek(begin + offsets[native])
+            quantize(llama_rows(native, tensor, trained).float().numpy(), types[native]).tofile(handle)
+
+
+def _shapes(trained: Trained) -> Iterator[tuple[str, tuple[int, ...]]]:
+    with torch.device("meta"):
+        model = Xmodel2(trained.settings)
+    for name, tensor in to_granite(dict(model.named_parameters()), trained.settings).items():
+        yield name, tuple(tensor.shape)
+
+
+def llama_rows(native: str, tensor: torch.Tensor, trained: Trained) -> torch.Tensor:
+    """Return a tensor with its rows in llama.cpp's order: of queries and keys, the halves of each head interleaved."""
+    settings = trained.settings
+    heads = {"q_proj": settings.num_attention_heads, "k_proj": settings.num_key_value_heads}
+    for part, count in heads.items():
+        if native.endswith(f"{part}.weight"):
+            tensor = tensor.reshape(count, 2, -1, tensor.shape[-1]).transpose(1, 2).reshape(tensor.shape)
+    return tensor
+
+
+def _write_metadata(writer: "GGUFWriter", trained: Trained, kind: str) -> None:
+    from gguf import GGML_QUANT_VERSION, LlamaFileType
+
+    settings, tokenizer = trained.settings, load_tokenizer(trained.tokenizer_dir)
+    config = granite_config(settings)
+    writer.add_type("model")
+    writer.add_name(trained.name)
+    writer.add_file_type(LlamaFileType.ALL_F32 if kind == "f32" else LlamaFileType[f"MOSTLY_{kind.upper()}"])
+    writer.add_quantization_version(GGML_QUANT_VERSION)
+    writer.add_string(FINGERPRINT, trained.fingerprint)
+    if trained.recipe:
+        writer.add_string(RECIPE, recipe_to_toml(trained.recipe))
+    writer.add_context_length(settings.max_position_embeddings)
+    writer.add_vocab_size(settings.vocab_size)
+    writer.add_embedding_length(settings.hidden_size)
+    writer.add_feed_forward_length(settings.intermediate_size)
+    writer.add_block_count(settings.num_hidden_layers)
+    writer.add_head_count(settings.num_attention_heads)
+    writer.add_head_count_kv(settings.num_key_value_heads)
+    writer.add_rope_dimension_count(settings.hidden_size // settings.num_attention_heads)
+    writer.add_rope_freq_base(settings.rope_theta)
+    writer.add_layer_norm_rms_eps(settings.rms_norm_eps)
+    writer.add_embedding_scale(config["embedding_multiplier"])
+    writer.add_residual_scale(config["residual_multiplier"])
+    writer.add_logit_scale(config["logits_scaling"])
+    writer.add_attention_scale(config["attention_multiplier"])
+    pieces, scores, types = vocabulary(tokenizer)
+    writer.add_tokenizer_model("plamo2")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(pieces)
+    writer.add_token_scores(scores)
+    writer.add_token_types(types)
+    writer.add_unk_token_id(0)
+    writer.add_bos_token_id(tokenizer.bos_id)
+    writer.add_eos_token_id(tokenizer.eos_id)
+    writer.add_pad_token_id(tokenizer.pad_id)
+    writer.add_eot_token_id(tokenizer.end_id)
+    writer.add_add_bos_token(True)
+    writer.add_add_eos_token(False)
+    writer.add_chat_template(CHAT_TEMPLATE)
