@@ -1,0 +1,67 @@
+"""A SentencePiece Unigram model becomes a fast tokenizer with the same ids, compared on the spot.
+
+Only what both libraries do alike is kept: normalisation by its table, spaces as U+2581, pieces, bytes for unknown characters.
+Symbols that a user defined always win in SentencePiece; here their score says so.
+"""
+
+from pathlib import Path
+
+import sentencepiece
+import tokenizers
+from sentencepiece import sentencepiece_model_pb2
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
+
+from xmodel2.errors import XmodelError
+
+_SPACE = "▁"  # how SentencePiece writes a space
+_NEVER = -1000.0  # log-probability of pieces that text must not match
+_ELSEWHERE = (
+    "make a tokenizer.json of it where you trust its code:"
+    " AutoTokenizer.from_pretrained(DIRECTORY).save_pretrained(DIRECTORY)"
+)
+_TEXTS = (
+    "The language model was trained on text and code.",
+    "def main():\n    return {'a': 1}  # two  spaces\n\n",
+    "A list of numbers: 1, 22, 333, 4,444 and 3.14159.",
+    " leading and trailing ",
+    "Ein Größenvergleich: 世界，你好！мир 🙂 ½ ﬁ",
+    "\tx = [i**2 for i in range(10)]",
+    "",
+)
+
+
+def fast_tokenizer(path: Path) -> tokenizers.Tokenizer:
+    """Return the tokenizer. Raises `XmodelError` if it is no Unigram model, or the ids of some text would differ."""
+    content = path.read_bytes()
+    proto = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
+    try:
+        proto.ParseFromString(content)
+        model = sentencepiece.SentencePieceProcessor(model_proto=content)
+    except Exception as error:  # of protobuf, whose classes differ by its version, or of SentencePiece
+        raise XmodelError(f"{path}: is not a SentencePiece model ({error}); copy it again") from None
+    trainer, normalizer = proto.trainer_spec, proto.normalizer_spec
+    if trainer.model_type != trainer.UNIGRAM or trainer.treat_whitespace_as_suffix:
+        raise XmodelError(f"{path}: is not a Unigram model with spaces before words; {_ELSEWHERE}")
+    kinds = proto.SentencePiece
+    best = max((piece.score for piece in proto.pieces if piece.type == kinds.NORMAL), default=0.0)
+    vocabulary = []
+    for piece in proto.pieces:
+        score = piece.score if piece.type == kinds.NORMAL else _NEVER
+        if piece.type == kinds.USER_DEFINED:
+            score = len(piece.piece.encode()) * best - 0.1
+        vocabulary.append((piece.piece, score))
+    fast = tokenizers.Tokenizer(models.Unigram(vocabulary, unk_id=model.unk_id(), byte_fallback=trainer.byte_fallback))
+    steps: list[normalizers.Normalizer] = []
+    if normalizer.precompiled_charsmap:
+        steps.append(normalizers.Precompiled(normalizer.precompiled_charsmap))
+    if normalizer.remove_extra_whitespaces:
+        steps += [normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")]
+    fast.normalizer = normalizers.Sequence(steps)
+    prefix = "first" if normalizer.add_dummy_prefix else "never"
+    fast.pre_tokenizer = pre_tokenizers.Metaspace(replacement=_SPACE, prepend_scheme=prefix, split=False)
+    after = [decoders.Strip(" ", 1, 0)] if normalizer.add_dummy_prefix else []
+    fast.decoder = decoders.Sequence([decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), *after])
+    for text in _TEXTS:
+        if fast.encode(text, add_special_tokens=False).ids != model.encode(text):
+            raise XmodelError(f"{path}: its ids of {text!r} cannot be had without its own code; {_ELSEWHERE}")
+    return fast
