@@ -32,7 +32,9 @@ COMMANDS = (
     ["calibrate"],
     ["scaling"],
     ["export"],
+    ["import"],
     ["chat"],
+    ["serve"],
     ["report"],
     ["check"],
 )

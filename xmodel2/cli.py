@@ -22,12 +22,14 @@ from xmodel2.commands.eval_articles import eval_articles
 from xmodel2.commands.eval_compare import eval_compare
 from xmodel2.commands.eval_fetch import eval_fetch
 from xmodel2.commands.export import export
+from xmodel2.commands.import_model import import_model
 from xmodel2.commands.law import law
 from xmodel2.commands.ratio import ratio
 from xmodel2.commands.report import report
 from xmodel2.commands.rivals import rivals
 from xmodel2.commands.scaling import scaling
 from xmodel2.commands.search import search
+from xmodel2.commands.serve import serve
 from xmodel2.commands.tokenizer import tokenizer_inspect, tokenizer_train
 from xmodel2.commands.train import average, plan, train
 from xmodel2.commands.transfer import transfer
@@ -56,7 +58,9 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "calibrate": calibrate,
     "scaling": scaling,
     "export": export,
+    "import": import_model,
     "chat": chat,
+    "serve": serve,
     "report": report,
     "check": check,
 }

@@ -1,0 +1,102 @@
+"""A question goes to the engine over HTTP and comes back as pieces, as they arrive."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import aiohttp
+
+from xmodel2.release.serving.api_error import ApiError
+from xmodel2.release.serving.engines import Engine, Running
+from xmodel2.release.serving.ways import Piece, Question
+
+_MAX_EVENT = 4_000_000
+_PASSED_ON = (400, 404, 413, 422)
+"""Statuses of an engine that are the client's doing."""
+
+
+def open_session() -> aiohttp.ClientSession:
+    """Return what requests to the engine are sent with: no limit of connections, no cookies, no proxies."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
+        auto_decompress=False,
+    )
+
+
+async def ask(
+    session: aiohttp.ClientSession, engine: Engine, running: Running, question: Question
+) -> AsyncGenerator[Piece]:
+    """Yield the pieces of an answer; those that arrive together are one.
+
+    Closing the iterator closes the connection, at which engines stop generating. Raises `ApiError` if the engine refuses the
+    question, goes away, or says what cannot be read.
+    """
+    headers = {"Authorization": f"Bearer {running.api_key}"} if running.api_key else {}
+    try:
+        async with session.post(running.url + question.path, json=question.body, headers=headers) as response:
+            if response.status != 200:
+                raise _refusal(engine, response.status, await response.content.read(_MAX_EVENT))
+            rest = b""
+            while not response.content.at_eof():
+                rest += await response.content.readany()
+                whole, newline, rest = rest.rpartition(b"\n")
+                if newline:
+                    piece = _merged([engine.way.read(event) for event in _events(whole)])
+                    if piece is not None:
+                        yield piece
+                if len(rest) > _MAX_EVENT:
+                    raise _garbage()
+    except (aiohttp.ClientError, ConnectionError, asyncio.IncompleteReadError):
+        raise ApiError(503, "the engine went away; try again soon", code="engine_lost", retry_after=1) from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise _garbage() from None
+
+
+def _events(lines: bytes) -> list[dict[str, Any]]:
+    events = []
+    for line in lines.split(b"\n"):
+        name, _, data = line.partition(b":")
+        data = data.strip()
+        if name == b"error" or (name == b"data" and data.startswith(b'{"error"')):
+            raise ApiError(502, "the engine could not finish the answer", code="engine_error")
+        if name == b"data" and data != b"[DONE]":
+            events.append(json.loads(data))
+    return events
+
+
+def _merged(pieces: list[Piece]) -> Piece | None:
+    if len(pieces) < 2:
+        return pieces[0] if pieces else None
+    merged = pieces[0]
+    for piece in pieces[1:]:
+        merged.text += piece.text
+        merged.tokens += piece.tokens
+        merged.finish = piece.finish or merged.finish
+        merged.prompt_tokens = piece.prompt_tokens or merged.prompt_tokens
+        merged.all_tokens = piece.all_tokens if piece.all_tokens is not None else merged.all_tokens
+        if piece.logprobs:
+            merged.logprobs = [*(merged.logprobs or []), *piece.logprobs]
+    return merged
+
+
+def _garbage() -> ApiError:
+    return ApiError(502, "the engine's answer cannot be read", code="engine_error")
+
+
+def _refusal(engine: Engine, status: int, body: bytes) -> ApiError:
+    if status in (429, 503):
+        return ApiError(503, "the engine is busy or not ready; try again soon", code="engine_busy", retry_after=1)
+    try:
+        said = json.loads(body)
+        said = said.get("error", said)
+        message = str(said["message"] if isinstance(said, dict) and "message" in said else said.get("detail", said))
+    except (ValueError, AttributeError):
+        message = ""
+    if status not in _PASSED_ON or not message:
+        return ApiError(502, f"the engine refused the request (status {status})", code="engine_error")
+    shown = message[:500].replace(engine.hidden, engine.model) if engine.hidden else message[:500]
+    code = "context_length_exceeded" if "context" in shown and "token" in shown else "engine_refused"
+    return ApiError(400, shown, code=code)

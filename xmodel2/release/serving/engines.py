@@ -1,0 +1,304 @@
+"""The engines that serve: each a child process on loopback behind a random key, or a server that already runs.
+
+| engine | takes | batches | chosen |
+|---|---|---|---|
+| vLLM (``vllm serve``) | a native directory | continuously | where there is CUDA and the package |
+| llama.cpp's own server | runs, checkpoints, native directories of ours, .gguf | continuously | otherwise |
+| ``transformers serve`` | any native directory | on CUDA | without llama.cpp's binding, or a foreign model |
+"""
+
+import importlib.util
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from xmodel2.errors import XmodelError
+from xmodel2.files import read_json
+from xmodel2.release.serving.options import ServeOptions
+from xmodel2.release.serving.ways import LlamaWay, OpenAIWay, Prompts, Way
+from xmodel2.tokenizer import load_tokenizer
+
+_START_SECONDS = 900.0
+_LOG_LINES = 12
+_WITH_USAGE = {"stream_options": {"include_usage": True}}
+
+
+class Running(Protocol):
+    """A server that answers."""
+
+    @property
+    def url(self) -> str: ...
+    @property
+    def api_key(self) -> str: ...
+    @property
+    def pid(self) -> int: ...
+    @property
+    def alive(self) -> bool: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What the gateway needs to know of an engine."""
+
+    kind: str
+    model: str
+    """The name clients ask for."""
+    way: Way
+    start: Callable[[], Running]
+    """Start it and wait until it answers; raises `XmodelError` with its last words."""
+    at_once: int
+    """Sequences it works on together."""
+    context: int | None
+    hidden: str = ""
+    """Path that no client may see."""
+
+
+class Child:
+    """A server's process, tied to ours: it ends however we end. ``command`` is given a port."""
+
+    def __init__(self, command: Callable[[int], list[str]], ready: str, environment: dict[str, str], key: str) -> None:
+        self.api_key = key
+        port = _free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self._log: deque[str] = deque(maxlen=_LOG_LINES)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "xmodel2.release.serving.tied", *command(port)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env={**os.environ, **environment},
+            start_new_session=True,  # Ctrl-C is ours: answers are finished first
+        )
+        self._reader = threading.Thread(target=self._read_log, daemon=True)
+        self._reader.start()
+        try:
+            self._wait(self.url + ready, time.monotonic() + _START_SECONDS)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """The process that ties the server to ours."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self._process.poll() is None
+
+    def close(self) -> None:
+        """End it, and what it started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._reader.join(1)
+
+    def _wait(self, url: str, until: float) -> None:
+        request = urllib.request.Request(url, headers={"Authorization": f"Bearer {self.api_key}"})
+        while self.alive:
+            try:
+                with urllib.request.urlopen(request, timeout=5):
+                    return
+            except (OSError, urllib.error.URLError):
+                if time.monotonic() > until:
+                    raise XmodelError(f"the engine does not answer after {_START_SECONDS:.0f} s") from None
+            time.sleep(0.1)
+        self._reader.join(1)
+        raise XmodelError("the engine did not start:\n  " + "\n  ".join(self._log))
+
+    def _read_log(self) -> None:
+        assert self._process.stdout
+        for line in self._process.stdout:
+            self._log.append(line.rstrip())
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """A server that somebody else started."""
+
+    url: str
+    api_key: str
+    pid: int = 0
+    alive: bool = True
+
+    def close(self) -> None:
+        """Leave it as it is."""
+
+
+def choose(model: Path, options: ServeOptions) -> Engine:
+    """Return the engine for a model. Raises `XmodelError` if there is none that can serve it."""
+    if "://" in options.engine:
+        return _elsewhere(model, options)
+    kind = options.engine
+    if kind == "auto":
+        kind = _best(model)
+    if kind not in _ENGINES:
+        raise XmodelError(f"--engine {kind}: must be auto, {', '.join(_ENGINES)} or the URL of a server")
+    return _ENGINES[kind](model, options)
+
+
+def _best(model: Path) -> str:
+    native = (model / "config.json").exists()
+    if native and _installed("vllm"):
+        import torch
+
+        if torch.cuda.is_available():
+            return "vllm"
+    if _installed("xllamacpp") and (not native or _is_ours(model)):
+        return "llama"
+    return "transformers"
+
+
+def _installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+def _is_ours(model: Path) -> bool:
+    from xmodel2.release.trained import open_trained
+
+    try:
+        open_trained(model)
+        load_tokenizer(model)
+    except XmodelError:
+        return False
+    return True
+
+
+def _llama(model: Path, options: ServeOptions) -> Engine:
+    if not _installed("xllamacpp"):
+        raise XmodelError("--engine llama: llama.cpp's binding is not installed; pip install 'xmodel2[serve]'")
+    from xmodel2.release.llama_server import LlamaServer
+    from xmodel2.release.served import served_model
+
+    served = served_model(model, options.kind)
+    if options.context > served.context:
+        raise XmodelError(f"--context {options.context}: the model was trained on {served.context} tokens")
+    context, slots = options.context or served.context, options.slots or 8
+    if served.tokenizer_dir is None:
+        way: Way = OpenAIWay(served.name, None, _WITH_USAGE)
+    else:
+        way = LlamaWay(Prompts(load_tokenizer(served.tokenizer_dir), context))
+
+    def start() -> Running:
+        return LlamaServer(served.gguf, context=context, slots=slots, threads=options.threads)
+
+    return Engine("llama", options.name or served.name, way, start, slots, context, str(served.gguf))
+
+
+def _vllm(model: Path, options: ServeOptions) -> Engine:
+    if not _installed("vllm"):
+        raise XmodelError("--engine vllm: vLLM is not installed; pip install vllm")
+    context = _native_context("vllm", model, options)
+    slots, name = options.slots or 64, options.name or model.resolve().name
+    prompts = Prompts(load_tokenizer(model), context) if _is_ours(model) else None
+
+    def command(port: int) -> list[str]:
+        arguments = ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", name]
+        limits = ["--max-model-len", str(context), "--max-num-seqs", str(slots)]
+        return [*_program("vllm"), "serve", str(model.resolve()), *arguments, *limits]
+
+    def start() -> Running:
+        key = secrets.token_urlsafe(24)
+        return Child(command, "/health", {"VLLM_API_KEY": key}, key)
+
+    return Engine("vllm", name, OpenAIWay(name, prompts, _WITH_USAGE), start, slots, context, str(model.resolve()))
+
+
+def _transformers(model: Path, options: ServeOptions) -> Engine:
+    context = _native_context("transformers", model, options)
+    if not (_installed("fastapi") and _installed("uvicorn") and _installed("openai")):
+        raise XmodelError("--engine transformers: `transformers serve` needs pip install 'transformers[serving]'")
+    import torch
+
+    path, batched = str(model.resolve()), torch.cuda.is_available()
+
+    def command(port: int) -> list[str]:
+        batching = ["--continuous-batching"] if batched else []
+        return [*_program("transformers"), "serve", path, "--host", "127.0.0.1", "--port", str(port), *batching]
+
+    def start() -> Running:
+        threads = {"OMP_NUM_THREADS": str(options.threads)} if options.threads else {}
+        return Child(command, "/health", {"HF_HUB_OFFLINE": "1", **threads}, "")
+
+    slots = options.slots or (64 if batched else 1)
+    way = TransformersWay(path, read_json(model / "generation_config.json") or {})
+    return Engine("transformers", options.name or model.resolve().name, way, start, slots, context, path)
+
+
+class TransformersWay(OpenAIWay):
+    """`transformers serve`, which samples only if its generation config says so, and has no field for some settings."""
+
+    def __init__(self, model: str, generation: dict[str, Any]) -> None:
+        super().__init__(model)
+        self._generation = generation
+
+    def prepare(self, asked: Any) -> Any:
+        question = super().prepare(asked)
+        body = question.body
+        settings = {name: body.pop(name) for name in ("top_k", "min_p", "repetition_penalty") if name in body}
+        sampled = {"do_sample": body.get("temperature", 1.0) > 0, "top_k": 0}
+        body["generation_config"] = json.dumps({**self._generation, **sampled, **settings})
+        return question
+
+
+def _elsewhere(model: Path, options: ServeOptions) -> Engine:
+    key = options.engine_key_file.read_text(encoding="utf-8").strip() if options.engine_key_file else ""
+    url = options.engine.rstrip("/").removesuffix("/v1")
+    running = Elsewhere(url, key)
+    request = urllib.request.Request(url + "/v1/models", headers={"Authorization": f"Bearer {key}"})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            names = [str(found["id"]) for found in json.load(answer)["data"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise XmodelError(
+            f"--engine {options.engine}: {url}/v1/models does not answer as it should ({error})"
+        ) from None
+    asked = str(model)
+    if asked not in names:
+        raise XmodelError(f"{asked}: the server has the models {', '.join(names[:10])}; give one of them")
+    return Engine(
+        "other", options.name or asked, OpenAIWay(asked, None, _WITH_USAGE), lambda: running, options.slots or 64, None
+    )
+
+
+def _native_context(engine: str, model: Path, options: ServeOptions) -> int:
+    config = read_json(model / "config.json")
+    if not config:
+        hint = f"`xmodel2 export {model} --to hf --out DIR` writes one"
+        raise XmodelError(f"{model}: --engine {engine} takes a native directory with a config.json; {hint}")
+    trained = int(config.get("max_position_embeddings", 2048))
+    if options.context > trained:
+        raise XmodelError(f"--context {options.context}: the model was trained on {trained} tokens")
+    return options.context or trained
+
+
+def _program(name: str) -> list[str]:
+    beside = Path(sys.executable).with_name(name)
+    return [str(beside)] if beside.exists() else [name]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+_ENGINES = {"vllm": _vllm, "llama": _llama, "transformers": _transformers}

@@ -1,0 +1,296 @@
+"""The gateway: who may ask, checks of what is asked, places in the engine, answers in OpenAI's forms, metrics, chat page.
+
+    request -> guard (host, origin) -> key, rate -> body -> Asked -> place -> engine -> Piece ... -> events or one object
+
+One process and one thread: what it adds to a token is a few microseconds, measured by `benchmarks/serve.py`.
+"""
+
+import asyncio
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aiohttp import ClientSession, web
+
+from xmodel2.release.serving.answers import Answer
+from xmodel2.release.serving.api_error import ApiError
+from xmodel2.release.serving.asking import ask, open_session
+from xmodel2.release.serving.guard import Guard
+from xmodel2.release.serving.limits import Keys, Places, RateLimit
+from xmodel2.release.serving.metrics import Metrics
+from xmodel2.release.serving.requests import parse
+from xmodel2.release.serving.supervisor import Supervisor
+from xmodel2.release.serving.ways import Piece
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+PAGE = Path(__file__).parent / "page"
+PAGE_FILES = {
+    "/": ("index.html", "text/html"),
+    "/chat.css": ("chat.css", "text/css"),
+    "/chat.js": ("chat.js", "text/javascript"),
+}
+"""All files that are served, by path: nothing of a request ever becomes the name of a file."""
+_BODY_SECONDS = 30.0
+_WRITE_SECONDS = 30.0
+"""A client that takes none of its answer for so long is let go."""
+_GONE = 499
+"""What is counted for a client that went away."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """One policy for all engines."""
+
+    keys: Keys
+    rate: RateLimit
+    guard: Guard
+    places: Places
+    max_body: int = 1_000_000
+    timeout: float = 600.0
+    quiet: bool = False
+
+
+class Gateway:
+    """The web application before one engine."""
+
+    def __init__(self, supervisor: Supervisor, policy: Policy) -> None:
+        self._supervisor, self._policy = supervisor, policy
+        self._engine = supervisor.engine
+        self._session: ClientSession | None = None
+        self._born = int(time.time())
+        self.metrics = Metrics()
+        self.stopping = False
+        self._idle = asyncio.Event()
+        self.app = web.Application(middlewares=[self._middleware], client_max_size=policy.max_body)
+        for path in PAGE_FILES:
+            self.app.router.add_get(path, self._page)
+        self.app.router.add_get("/health", self._health)
+        self.app.router.add_get("/metrics", self._metrics)
+        self.app.router.add_get("/v1/models", self._models)
+        self.app.router.add_get("/v1/models/{model:.+}", self._model)
+        self.app.router.add_post("/v1/chat/completions", self._chat)
+        self.app.router.add_post("/v1/completions", self._completion)
+        self.app.cleanup_ctx.append(self._with_session)
+
+    async def drained(self) -> None:
+        """Wait until nothing is being answered."""
+        while self.metrics.in_flight:
+            self._idle.clear()
+            await self._idle.wait()
+
+    async def _with_session(self, app: web.Application) -> AsyncIterator[None]:
+        async with open_session() as self._session:
+            yield
+
+    @web.middleware
+    async def _middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        began = time.monotonic()
+        resource = request.match_info.route.resource
+        route = resource.canonical if resource else "other"
+        self.metrics.in_flight += 1
+        status = _GONE
+        try:
+            response = await self._answered(request, handler)
+            status = int(request.get("status", response.status))
+            return response
+        finally:
+            self.metrics.in_flight -= 1
+            if not self.metrics.in_flight:
+                self._idle.set()
+            self.metrics.requests[route, status] += 1
+            if not self._policy.quiet:
+                took = time.monotonic() - began
+                tokens = "prompt {} answer {} ".format(*request["tokens"]) if "tokens" in request else ""
+                method = request.method if request.method.isalpha() else "?"
+                line = f"{request.remote} {method[:8]} {route} {status} {tokens}{took:.3f}s"
+                print(time.strftime("%Y-%m-%dT%H:%M:%S"), line, file=sys.stderr)
+
+    async def _answered(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Return the handler's answer, or what went wrong in OpenAI's form."""
+        headers: dict[str, str] = {}
+        try:
+            headers = self._policy.guard.check(request)
+            if request.method == "OPTIONS" and headers:
+                return web.Response(status=204, headers=headers)
+            request["headers"] = headers
+            response = await handler(request)
+            if not response.prepared:
+                response.headers.update(headers)
+            return response
+        except ApiError as error:
+            return _refused(error, headers)
+        except web.HTTPException as error:
+            return _refused(_error_of(error, self._policy.max_body), headers)
+        except TimeoutError:
+            return _refused(self._too_late(), headers)
+        except ConnectionError:
+            raise
+        except Exception:
+            traceback.print_exc()
+            return _refused(
+                ApiError(500, "an error of the server, which its log tells", code="internal_error"), headers
+            )
+
+    def _too_late(self) -> ApiError:
+        return ApiError(504, f"no whole answer within {self._policy.timeout:g} s", code="timeout")
+
+    async def _page(self, request: web.Request) -> web.Response:
+        resource = request.match_info.route.resource
+        assert resource
+        name, kind = PAGE_FILES[resource.canonical]
+        return web.Response(body=(PAGE / name).read_bytes(), content_type=kind, charset="utf-8")
+
+    async def _health(self, request: web.Request) -> web.Response:
+        word = "stopping" if self.stopping else "ok" if self._supervisor.up else "engine starting"
+        return web.json_response({"status": word}, status=200 if word == "ok" else 503)
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        self._policy.keys.client(request.headers.get("Authorization"))
+        processes = {"gateway": os.getpid()} | ({"engine": self._supervisor.pid} if self._supervisor.pid else {})
+        up, restarts = self._supervisor.up, self._supervisor.restarts
+        text = self.metrics.text(self._policy.places.waiting, up, restarts, processes)
+        return web.Response(text=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+    def _described(self) -> dict[str, Any]:
+        more = {"max_model_len": self._engine.context} if self._engine.context else {}
+        return {"id": self._engine.model, "object": "model", "created": self._born, "owned_by": "xmodel2", **more}
+
+    async def _models(self, request: web.Request) -> web.Response:
+        self._policy.keys.client(request.headers.get("Authorization"))
+        return web.json_response({"object": "list", "data": [self._described()]})
+
+    async def _model(self, request: web.Request) -> web.Response:
+        self._policy.keys.client(request.headers.get("Authorization"))
+        self._check_model(request.match_info["model"])
+        return web.json_response(self._described())
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        return await self._generate(request, chat=True)
+
+    async def _completion(self, request: web.Request) -> web.StreamResponse:
+        return await self._generate(request, chat=False)
+
+    async def _generate(self, request: web.Request, chat: bool) -> web.StreamResponse:
+        began = time.monotonic()
+        self._admit(request)
+        asked = parse(await self._body(request), chat)
+        self._check_model(asked.model)
+        question = self._engine.way.prepare(asked)
+        answer = Answer(asked, self._engine.model, question.prompt_tokens)
+        response: web.StreamResponse | None = None
+        try:
+            async with asyncio.timeout(self._policy.timeout), self._policy.places.one():
+                assert self._session
+                running = self._supervisor.ready()
+                async with aclosing(ask(self._session, self._engine, running, question)) as pieces:
+                    timed = self._timed(pieces, answer, began)
+                    if not asked.stream:
+                        said = [piece async for piece in timed]
+                        return web.json_response(answer.whole(said), dumps=_dumps)
+                    async for piece in timed:
+                        if response is None:
+                            response = await _opened(request, answer)
+                        if piece.text or piece.logprobs:
+                            await _write(response, answer.event(piece))
+                    response = response or await _opened(request, answer)
+                    await _write(response, answer.ending())
+        except (ApiError, TimeoutError) as error:
+            if response is None:
+                raise
+            told = error if isinstance(error, ApiError) else self._too_late()
+            request["status"] = told.status  # as it is counted: the client has read 200 long ago
+            await _write(response, f"data: {json.dumps(told.as_json())}\n\n".encode())
+        finally:
+            request["tokens"] = (answer.prompt_tokens, answer.tokens)
+            self.metrics.prompt_tokens += answer.prompt_tokens
+            self.metrics.generated_tokens += answer.tokens
+            self.metrics.whole.add(time.monotonic() - began)
+        return response
+
+    async def _timed(self, pieces: AsyncIterator[Piece], answer: Answer, began: float) -> AsyncIterator[Piece]:
+        last = began
+        first = True
+        async for piece in pieces:
+            now = time.monotonic()
+            if piece.tokens and first:
+                self.metrics.first_token.add(now - began)
+                first = False
+            elif piece.tokens:
+                self.metrics.between_tokens.add((now - last) / piece.tokens, piece.tokens)
+            last = now
+            answer.count(piece)
+            yield piece
+        if answer.finish is None:
+            raise ApiError(502, "the engine's answer broke off", code="engine_error")
+
+    def _admit(self, request: web.Request) -> None:
+        address = request.remote or ""
+        try:
+            client = self._policy.keys.client(request.headers.get("Authorization"))
+        except ApiError:
+            self._policy.rate.take(address)  # so that keys cannot be tried without end
+            raise
+        self._policy.rate.take(client or address)
+        if self.stopping:
+            raise ApiError(503, "the server is stopping", code="stopping", retry_after=5)
+
+    async def _body(self, request: web.Request) -> bytes:
+        if request.content_length is not None and request.content_length > self._policy.max_body:
+            raise web.HTTPRequestEntityTooLarge(self._policy.max_body, request.content_length)
+        try:
+            async with asyncio.timeout(_BODY_SECONDS):
+                return await request.read()
+        except TimeoutError:
+            raise ApiError(408, f"the body did not come within {_BODY_SECONDS:g} s", code="timeout") from None
+
+    def _check_model(self, name: str | None) -> None:
+        if name is not None and name != self._engine.model:
+            known = self._engine.model
+            raise ApiError(404, f"no such model here; there is {known!r}", code="model_not_found", param="model")
+
+
+async def _opened(request: web.Request, answer: Answer) -> web.StreamResponse:
+    """Begin a stream: not before the engine has said something, so that errors have their status."""
+    headers = {
+        "Content-Type": "text/event-stream; charset=utf-8",
+        "Cache-Control": "no-store",
+        "X-Accel-Buffering": "no",
+    }
+    response = web.StreamResponse(headers={**headers, **request["headers"]})
+    await response.prepare(request)
+    await _write(response, answer.beginning())
+    return response
+
+
+async def _write(response: web.StreamResponse, data: bytes) -> None:
+    try:
+        async with asyncio.timeout(_WRITE_SECONDS):
+            await response.write(data)
+    except TimeoutError:
+        raise ConnectionResetError("the client does not read its answer") from None
+
+
+def _refused(error: ApiError, headers: dict[str, str]) -> web.Response:
+    return web.json_response(error.as_json(), status=error.status, headers={**error.headers, **headers})
+
+
+def _error_of(error: web.HTTPException, max_body: int) -> ApiError:
+    if error.status == 413:
+        return ApiError(413, f"the body is above {max_body:,} bytes", code="request_too_large")
+    if error.status == 405:
+        allowed = error.headers.get("Allow", "")
+        return ApiError(405, f"this path takes {allowed} only", code="method_not_allowed", headers={"Allow": allowed})
+    if error.status == 404:
+        return ApiError(404, "no such path; see /v1/models, /v1/completions, /v1/chat/completions", code="unknown_path")
+    return ApiError(error.status, error.reason, code="http_error")
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

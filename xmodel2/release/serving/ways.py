@@ -1,0 +1,188 @@
+"""How an engine is asked, and how its events are read: all engines say the same `Piece`s to the gateway.
+
+    Asked -> prepare -> Question(path, body, prompt_tokens) -> engine -> events -> read -> Piece, Piece, ...
+
+A model of ours is asked in token ids where the engine takes them (llama.cpp, vLLM): our tokenizer never reads ``<|end|>``
+inside a user's text as the special token, and llama.cpp's breaks ties between segmentations otherwise than ours.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from xmodel2.errors import XmodelError
+from xmodel2.release.serving.api_error import ApiError, wrong
+from xmodel2.release.serving.requests import Asked
+from xmodel2.tokenizer import Tokenizer
+
+Logprob = dict[str, Any]
+"""A token's text, log-probability, bytes and ``top_logprobs``, as OpenAI's chat answers have them."""
+_COMPLETION_TOKENS = 16
+"""Tokens of a completion whose request says nothing: OpenAI's."""
+_LLAMA = {
+    # OpenAI's defaults and vLLM's order: what the model says, untouched; llama.cpp's own would cut the tail off.
+    **{"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0},
+    "samplers": ["penalties", "temperature", "top_k", "top_p", "min_p"],
+    "stream": True,
+    "return_tokens": True,
+    "response_fields": ["content", "stop", "stop_type", "tokens_predicted", "tokens_evaluated"],
+}
+_LLAMA_NAMES = {"repetition_penalty": "repeat_penalty"}
+
+
+@dataclass(slots=True)
+class Piece:
+    """A part of an answer."""
+
+    text: str = ""
+    tokens: int = 0
+    """Tokens it was made of."""
+    finish: str | None = None
+    """stop or length, once it is over."""
+    logprobs: list[Logprob] | None = None
+    prompt_tokens: int | None = None
+    all_tokens: int | None = None
+    """Tokens of the whole answer, if the engine counts them itself."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is sent to the engine."""
+
+    path: str
+    body: dict[str, Any]
+    prompt_tokens: int = 0
+    """0 if the engine counts them."""
+
+
+class Way(Protocol):
+    """A kind of engine's language."""
+
+    def prepare(self, asked: Asked) -> Question:
+        """Return what to send. Raises `ApiError` for what cannot be asked."""
+
+    def read(self, event: dict[str, Any]) -> Piece:
+        """Return what an event says."""
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Requests become token ids of a model of ours."""
+
+    tokenizer: Tokenizer
+    context: int
+
+    def ids(self, asked: Asked) -> tuple[list[int], int]:
+        """Return the prompt's ids and how many tokens may follow. Raises `ApiError` (400) if they do not fit."""
+        if asked.messages is not None:
+            try:
+                ids = self.tokenizer.encode_prompt(asked.messages)
+            except XmodelError as error:
+                raise wrong("messages", str(error)) from None
+        elif isinstance(asked.prompt, str):
+            ids = [self.tokenizer.bos_id, *self.tokenizer.encode(asked.prompt)]
+        else:
+            ids = asked.prompt
+            if not all(0 <= token < self.tokenizer.vocab_size for token in ids):
+                raise wrong("prompt", f"token ids are from 0 to {self.tokenizer.vocab_size - 1}")
+        room = self.context - len(ids)
+        if room < 1:
+            raise ApiError(
+                400,
+                f"the prompt has {len(ids):,} tokens, and the model's context is {self.context:,} tokens with the answer"
+                " in it; shorten the prompt",
+                code="context_length_exceeded",
+                param="messages" if asked.messages is not None else "prompt",
+            )
+        otherwise = room if asked.messages is not None else _COMPLETION_TOKENS
+        return ids, min(room, asked.options.get("max_tokens", otherwise))
+
+
+class LlamaWay:
+    """llama.cpp's own ``/completion``, asked in ids."""
+
+    def __init__(self, prompts: Prompts) -> None:
+        self._prompts = prompts
+
+    def prepare(self, asked: Asked) -> Question:
+        ids, tokens = self._prompts.ids(asked)
+        given = {_LLAMA_NAMES.get(name, name): value for name, value in asked.options.items() if name != "max_tokens"}
+        if "seed" in given:
+            given["seed"] %= 2**32 - 1  # 2**32 - 1 itself asks for a random one
+        if asked.logprobs is not None:
+            given["n_probs"] = max(1, asked.logprobs)
+        return Question(
+            "/completion",
+            _LLAMA | given | {"prompt": ids, "n_predict": tokens, "repeat_last_n": self._prompts.context},
+            len(ids),
+        )
+
+    def read(self, event: dict[str, Any]) -> Piece:
+        if not event["stop"]:
+            found = event.get("completion_probabilities")
+            return Piece(
+                event["content"], len(event["tokens"]), None, [_entry(token) for token in found] if found else None
+            )
+        finish = "length" if event["stop_type"] == "limit" else "stop"
+        return Piece(event["content"], finish=finish, all_tokens=event["tokens_predicted"])
+
+
+class OpenAIWay:
+    """An engine that speaks OpenAI's protocol. With ``prompts`` it is asked in ids, chats too."""
+
+    def __init__(self, model: str, prompts: Prompts | None = None, extra: dict[str, Any] | None = None) -> None:
+        self._model, self._prompts, self._extra = model, prompts, extra or {}
+
+    def prepare(self, asked: Asked) -> Question:
+        body = {**asked.options, "model": self._model, "stream": True, **self._extra}
+        chat = asked.messages is not None and self._prompts is None
+        if asked.logprobs is not None:
+            body |= {"logprobs": True, "top_logprobs": asked.logprobs} if chat else {"logprobs": asked.logprobs}
+        if chat:
+            return Question("/v1/chat/completions", {**body, "messages": asked.messages})
+        if self._prompts is None:
+            return Question("/v1/completions", {**body, "prompt": asked.prompt})
+        ids, tokens = self._prompts.ids(asked)
+        stops = {"stop_token_ids": self._prompts.tokenizer.stop_ids}
+        return Question("/v1/completions", {**body, **stops, "prompt": ids, "max_tokens": tokens}, len(ids))
+
+    def read(self, event: dict[str, Any]) -> Piece:
+        usage = event.get("usage") or {}
+        piece = Piece(prompt_tokens=usage.get("prompt_tokens"), all_tokens=usage.get("completion_tokens"))
+        for choice in event.get("choices", [])[:1]:
+            delta = choice.get("delta")
+            piece.text = (choice.get("text") if delta is None else delta.get("content")) or ""
+            piece.tokens = int(bool(piece.text))
+            piece.finish = choice.get("finish_reason")
+            piece.logprobs = _entries(choice.get("logprobs"))
+        return piece
+
+
+def _entry(token: dict[str, Any]) -> Logprob:
+    shown = {"token": token["token"], "logprob": _finite(token["logprob"]), "bytes": token.get("bytes")}
+    top = token.get("top_logprobs")
+    return shown if top is None else {**shown, "top_logprobs": [_entry(other) for other in top]}
+
+
+def _finite(value: float | None) -> float:
+    return value if value is not None and math.isfinite(value) else -9999.0  # as OpenAI says "very unlikely" in JSON
+
+
+def _entries(found: dict[str, Any] | None) -> list[Logprob] | None:
+    if not found:
+        return None
+    if found.get("content") is not None:
+        return [_entry(token) for token in found["content"]]
+    tops = found.get("top_logprobs") or [{} for _ in found["tokens"]]
+    return [
+        {
+            "token": token,
+            "logprob": _finite(value),
+            "bytes": list(token.encode()),
+            "top_logprobs": [
+                {"token": other, "logprob": _finite(its), "bytes": list(other.encode())}
+                for other, its in (top or {}).items()
+            ],
+        }
+        for token, value, top in zip(found["tokens"], found["token_logprobs"], tops, strict=True)
+    ]
