@@ -1,0 +1,269 @@
+// The chat: asks what the reader asks, and says what went wrong.
+
+import { visible } from "./markdown.js";
+import { askKey, hideNotice, tell, tellAndWait } from "./notice.js";
+import { copy, saveJson, saveMarkdown } from "./saving.js";
+import { bindSettings, bindTheme, sampling, session, settings } from "./settings.js";
+import { Failure, answer, model } from "./stream.js";
+import { add, button, follow, isShown, lastQuestion, paint, remove, restore, sent, settle, turns } from "./turns.js";
+
+const at = (id) => document.getElementById(id);
+const [question, status] = [at("question"), at("status")];
+
+let served = { name: "", context: 0 };
+let running = null; // what stops the answer that is being written
+let draft = null; // what stood in the field before the last question was edited; null when it is not
+let key = session.read("key") ?? "";
+
+// On a phone the keyboard would come up and hide the answer.
+const focus = () => matchMedia("(pointer: fine)").matches && question.focus();
+
+function refresh(written) {
+  settle(written, { copy, edit, regenerate });
+  at("welcome").hidden = turns.length > 0;
+  at("send").hidden = Boolean(written);
+  at("stop").hidden = !written;
+}
+
+// Questions that were never answered are not sent: models are trained on turns that alternate.
+function messages() {
+  const answered = sent().filter((turn, n, all) => turn.role !== "user" || all[n + 1]?.role !== "user");
+  const system = settings.system.trim() ? [{ role: "system", content: settings.system }] : [];
+  return [...system, ...answered.map(({ role, content }) => ({ role, content }))];
+}
+
+function facts({ started, first, last, tokens, reason }) {
+  if (!first) return reason;
+  const rate = tokens > 1 && last > first ? ((tokens - 1) * 1000) / (last - first) : 0;
+  const speed = rate && `${rate.toFixed(rate < 100 ? 1 : 0)} tokens/s`;
+  const wait = `first token after ${((first - started) / 1000).toFixed(2)} s`;
+  return [`${tokens} token${tokens === 1 ? "" : "s"}`, speed, wait, reason].filter(Boolean).join(" · ");
+}
+
+// Asks for an answer to the turns as they are; gives what went wrong, or null.
+async function ask() {
+  hideNotice();
+  const body = { ...(served.name && { model: served.name }), messages: messages(), ...sampling() };
+  const stopper = (running = new AbortController());
+  const turn = add({ role: "assistant", content: "" });
+  const seen = { started: performance.now(), tokens: 0, reason: "" };
+  let frame = 0;
+  let failed = null;
+  status.textContent = "The model is answering.";
+  refresh(turn);
+  follow(true);
+  focus();
+  try {
+    for await (const { text, reason, usage } of answer(body, key, stopper.signal)) {
+      if (text) {
+        seen.last = performance.now();
+        seen.first ??= seen.last;
+        seen.tokens += 1;
+        turn.content += text;
+        frame ||= requestAnimationFrame(() => {
+          frame = 0;
+          if (isShown(turn)) paint(turn);
+        });
+      }
+      if (reason === "length") seen.reason = "ended at the longest length";
+      seen.tokens = usage?.completion_tokens ?? seen.tokens;
+      if (usage?.total_tokens) showContext(usage.total_tokens);
+    }
+  } catch (error) {
+    if (stopper.signal.aborted) seen.reason = "stopped";
+    else if (error instanceof Failure) failed = error;
+    else throw error;
+  } finally {
+    cancelAnimationFrame(frame);
+    if (running === stopper) running = null;
+  }
+  if (!isShown(turn)) return null; // a new chat was begun in the meantime
+  turn.facts = facts(seen);
+  if (turn.content) paint(turn);
+  else remove(turn);
+  const stopped = seen.reason === "stopped";
+  if (failed) explain(failed);
+  else if (!turn.content) tell(stopped ? "Stopped before the answer began." : "The model had nothing to say.", again());
+  status.textContent = turn.content && `${stopped ? "Stopped. " : ""}The answer: ${visible(turn.content).slice(0, 5000)}`;
+  refresh();
+  if (!served.name && !failed) findModel();
+  return failed;
+}
+
+function send() {
+  const text = question.value;
+  if (running || !text.trim()) return;
+  if (draft !== null) turns.slice(turns.indexOf(lastQuestion())).forEach(remove);
+  question.value = draft ?? "";
+  endEdit();
+  add({ role: "user", content: text });
+  ask();
+}
+
+function regenerate() {
+  remove(turns.at(-1));
+  ask();
+}
+
+function edit() {
+  if (running) return;
+  draft ??= question.value;
+  question.value = lastQuestion().content;
+  at("editing").hidden = false;
+  grow();
+  question.focus();
+}
+
+function endEdit() {
+  draft = null;
+  at("editing").hidden = true;
+  grow();
+}
+
+function cancelEdit() {
+  question.value = draft;
+  endEdit();
+  question.focus();
+}
+
+function grow() {
+  question.style.height = "auto";
+  question.style.height = `${question.scrollHeight}px`;
+}
+
+function newChat() {
+  const old = [...turns];
+  running?.abort();
+  running = null;
+  hideNotice();
+  if (draft !== null) cancelEdit();
+  old.forEach(remove);
+  showContext();
+  refresh();
+  focus();
+  if (!old.length) return;
+  const bring = () => {
+    turns.slice().forEach(remove);
+    old.filter((turn) => turn.content).forEach(add);
+    hideNotice();
+    refresh();
+  };
+  tell("A new conversation.", button("Bring the old one back", bring));
+}
+
+// Leaves out the oldest exchanges, a quarter of them; false where only the question is left.
+function dropOldest() {
+  const all = sent();
+  let count = Math.max(1, Math.ceil((all.length - 1) / 4));
+  while (count < all.length && all[count].role !== "user") count += 1;
+  if (count >= all.length) return false;
+  all.slice(0, count).forEach((turn) => (turn.dropped = true));
+  return true;
+}
+
+async function askWithLess() {
+  while (dropOldest() && (await ask())?.kind === "context");
+}
+
+// Tries again what was refused: the question that has no answer, or else the model's name.
+function retry() {
+  if (turns.at(-1)?.role === "user") ask();
+  else if (!served.name) findModel();
+  else hideNotice();
+}
+
+const again = () => button("Try again", retry);
+
+function explain({ kind, message, wait }) {
+  if (kind === "key") askKey(key ? "This server does not accept the key." : message);
+  else if (kind === "busy") tellAndWait(message, wait, retry);
+  else if (kind !== "context") tell(message, again());
+  else if (sent().filter((turn) => turn.role === "user").length > 1) {
+    tell(message, button("Leave out the oldest turns and try again", askWithLess));
+  } else tell("This question alone is longer than the model's context. Shorten it or the system prompt.", again());
+}
+
+async function findModel() {
+  const asked = () => running || turns.at(-1)?.role === "user";
+  try {
+    served = await model(key);
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    if (!asked()) explain(error);
+    return;
+  }
+  if (!asked()) hideNotice();
+  at("model").textContent = visible(served.name);
+  document.title = `${served.name} · chat`;
+  showContext();
+}
+
+function showContext(tokens) {
+  const [size, used] = [served.context, tokens].map((count) => count?.toLocaleString("en"));
+  at("context").textContent = !served.context ? "" : tokens ? `${used} of ${size} tokens used` : `context of ${size} tokens`;
+}
+
+function setKey(value) {
+  key = value;
+  session.write("key", key);
+  at("forget-key").hidden = !key;
+}
+
+const dialog = at("settings");
+const form = bindSettings(dialog.querySelector("form"));
+bindTheme(at("theme"));
+setKey(key);
+
+at("ask").addEventListener("submit", (event) => {
+  event.preventDefault();
+  send();
+});
+at("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  setKey(at("key").value.trim());
+  at("key").value = "";
+  hideNotice();
+  if (!served.name) findModel();
+  if (turns.at(-1)?.role === "user") ask();
+  question.focus();
+});
+question.addEventListener("input", grow);
+question.addEventListener("keydown", (event) => {
+  // While Chinese or Japanese is composed, Enter takes the word; Safari tells it by 229 only.
+  if (event.key === "Enter" && !event.shiftKey && !event.isComposing && event.keyCode !== 229) {
+    event.preventDefault();
+    send();
+  } else if (event.key === "ArrowUp" && !question.value && lastQuestion()) edit();
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || event.isComposing || dialog.open) return;
+  if (running) running.abort();
+  else if (draft !== null) cancelEdit();
+  else hideNotice();
+});
+at("log").addEventListener("click", ({ target }) => {
+  if (target.className === "copy") copy(target.closest(".code").querySelector("pre").textContent, target);
+});
+at("examples").addEventListener("click", ({ target }) => {
+  if (target.tagName !== "BUTTON") return;
+  question.value = target.textContent;
+  send();
+});
+dialog.addEventListener("close", form.restore);
+dialog.addEventListener("click", ({ target }) => target === dialog && dialog.close());
+for (const [id, act] of Object.entries({
+  stop: () => (running?.abort(), focus()),
+  new: newChat,
+  "open-settings": () => dialog.showModal(),
+  "save-json": () => saveJson(served.name),
+  "save-markdown": () => saveMarkdown(served.name),
+  "forget-key": () => (setKey(""), dialog.close()),
+  "cancel-edit": cancelEdit,
+})) {
+  at(id).addEventListener("click", act);
+}
+
+restore();
+refresh();
+findModel();
+focus();
