@@ -23,6 +23,7 @@ from xmodel2.train.agreement import on_each_rank, on_rank_0, rank
 from xmodel2.train.branch import branched, open_run
 from xmodel2.train.checkpoint import load_training_state, set_aside
 from xmodel2.train.device import pick_device, pick_precision, set_determinism
+from xmodel2.train.environment import write_environment
 from xmodel2.train.evaluation import Evaluate
 from xmodel2.train.guard import GUARD_FILE, Guard
 from xmodel2.train.loop import Loop, Parts, RunResult, Watch
@@ -97,6 +98,7 @@ def _prepare(
     start: int = state["step"]
     guard = Guard(recipe.guard, state.get("guard"), on_rank_0(lambda: read_json(run_dir / GUARD_FILE)))
     on_rank_0(partial(_fill_run_dir, run_dir, recipe, shards, loader, start))
+    on_rank_0(partial(write_environment, run_dir, start, device, world.size))
     parts = Parts(recipe, run_dir, shards, loader, world, device, step, optimizer, peak)
     return loop(parts, guard), start
 

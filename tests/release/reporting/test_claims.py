@@ -1,0 +1,130 @@
+"""The ledger: every claim has a row, and a verdict follows from what was measured."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xmodel2.files import write_json_atomic
+from xmodel2.release.reporting.claims import CLAIMS, claims_section, ledger
+from xmodel2.search.law import _compared
+from xmodel2.search.law_points import read_rows
+
+KEPT = Path(__file__).parents[3] / "docs" / "wind-tunnel"
+
+
+def row(beginning: str, *folders: Path) -> list[str]:
+    [found] = [cells for cells in ledger(folders) if cells[0].startswith(beginning)]
+    return found
+
+
+def ratio(folder: Path, **changes: Any) -> Path:
+    found = {"recipe": "r", "seeds": [1, 2, 3], "shares": {}, "mixtures": [], "schedules": [], **changes}
+    write_json_atomic(folder / "ratio.json", found)
+    return folder
+
+
+def curve(fitted: list[float], **changes: Any) -> dict[str, Any]:
+    shares = [0.0, 0.64, 1.0]
+    ends = {"low": [y - 0.01 for y in fitted], "high": [y + 0.01 for y in fitted]}
+    found = {"shares": shares, "fitted": fitted, **ends, "optimum": 0.64, "interval": [0.5, 0.8], "verdict": "inside"}
+    return {"accuracy": {**found, "optimum_is": "0.64", **changes}}
+
+
+def test_without_evidence_every_claim_is_there_and_not_measured(tmp_path: Path) -> None:
+    rows = ledger([tmp_path])
+    assert [cells[0] for cells in rows] == [claim.text for claim in CLAIMS]
+    assert {cells[1] for cells in rows} == {"not measured"}
+    assert claims_section([tmp_path]).body.count("<tr>") == len(CLAIMS) + 1
+
+
+def test_tensor_programs(tmp_path: Path) -> None:
+    shutil.copy(KEPT / "coordinate.json", tmp_path / "coordinate.json")
+    assert row("Tensor programs", tmp_path)[1:4] == [
+        "held",
+        "steepest slope of a change over width 0.024; 5 of 5 rules, left out, break it",
+        "widths 64 to 2,048, 6 seeds",
+    ]
+    found = json.loads((KEPT / "coordinate.json").read_text())
+    found["cases"]["all rules"]["held"] = False
+    write_json_atomic(tmp_path / "coordinate.json", found)
+    assert row("Tensor programs", tmp_path)[1] == "not held"
+
+
+@pytest.mark.parametrize(
+    ("difference", "error", "verdict"),
+    [(-0.1, 0.02, "held"), (-0.01, 0.02, "not told"), (0.1, 0.02, "not held"), (0.1, None, "not told")],
+)
+def test_wsd_against_cosine(difference: float, error: float | None, verdict: str, tmp_path: Path) -> None:
+    schedule = {"tokens": 81920, "wsd": 6.2, "cosine": 6.3, "difference": difference, "error": error}
+    assert row("WSD", ratio(tmp_path, schedules=[schedule]))[1] == verdict
+
+
+def test_instruction_data(tmp_path: Path) -> None:
+    lifts = row("Instruction data", ratio(tmp_path, shares=curve([0.0, 0.5, 0.4])))
+    assert lifts[1:3] == ["held", "questions answered exactly: 0.0% without, 50.0% at a share of 64%"]
+    assert row("Instruction data", ratio(tmp_path, shares=curve([0.1, 0.11, 0.1])))[1] == "not told"
+    assert row("Its best share", tmp_path)[1] == "held"
+    assert row("Its best share", ratio(tmp_path, shares=curve([0.0, 0.5, 0.4], interval=[0.1, 0.3])))[1] == "not held"
+    assert row("Its best share", ratio(tmp_path, shares=curve([0.0, 0.01, 0.0])))[1] == "not testable at this scale"
+    assert row("Its best share", ratio(tmp_path, shares=curve([0.0, 0.5, 0.4], verdict="edge")))[1].startswith(
+        "not testable"
+    )
+
+
+def test_chain_of_thought_needs_several_seeds(tmp_path: Path) -> None:
+    def mixtures(difference: float, error: float | None) -> list[dict[str, Any]]:
+        return [{"value": "without chain-of-thought", "accuracy": {"difference": difference, "error": error}}]
+
+    assert row("Chain", ratio(tmp_path, mixtures=mixtures(-0.05, None)))[1] == "not told"
+    assert row("Chain", ratio(tmp_path, mixtures=mixtures(-0.05, 0.01)))[1] == "held"
+    assert row("Chain", ratio(tmp_path, mixtures=mixtures(0.05, 0.01)))[1] == "not held"
+
+
+def test_a_law_is_judged_by_the_size_that_it_predicted(tmp_path: Path) -> None:
+    rows = [found for found in read_rows(KEPT / "law.jsonl") if found.size == "128x4"]
+    prediction = _compared(json.loads((KEPT / "law-prediction-128x4.json").read_text()), rows)
+    write_json_atomic(tmp_path / "law.json", {"laws": {}, "prediction": prediction})
+    assert row("Loss follows", tmp_path)[1:3] == [
+        "held",
+        "the next size predicted within 0.8%, 4 of 4 inside their intervals",
+    ]
+
+
+def test_a_run_tells_of_its_own_decay(road: Path) -> None:
+    found = row("Instruction data", road / "run")
+    assert found[1] in ("held", "not told")
+    assert "before the decay" in found[2]
+    assert "parameters in blocks" in found[3]
+
+
+def test_calibration_and_place_in_the_context(road: Path, tmp_path: Path) -> None:
+    shutil.copytree(road / "run", tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints", "evaluation"))
+    calibration = {
+        "task": "mmlu",
+        "confidence": 0.5,
+        "accuracy": {"value": 0.3, "low": 0.2, "high": 0.4},
+        "ece": {"value": 0.2},
+        "ece_by_chance": {"high": 0.05},
+        "gap": {"low": 0.1, "high": 0.3},
+    }
+    write_json_atomic(tmp_path / "run" / "evaluation" / "step-20" / "calibration.json", calibration)
+    forms = {"a + b t^-c": 0.03, "b t^-c": 0.4}
+    fit = {
+        "determined": True,
+        "forms": {name: {"on documents left out": error} for name, error in forms.items()},
+        "constants": {"c": {"value": 0.5}},
+        "goodness": {"r2": 0.99},
+    }
+    write_json_atomic(
+        tmp_path / "run" / "scaling" / "step-20" / "scaling.json",
+        {"fit": fit, "settings": {"context": 64, "tokens": 9000}},
+    )
+    assert row("The model is calibrated", tmp_path / "run")[1] == "not held"
+    assert "over-confident" in row("The model is calibrated", tmp_path / "run")[2]
+    assert row("Loss falls", tmp_path / "run")[1:3] == [
+        "held",
+        "a + b t^-c with c = 0.50, R² 0.990; best form: a + b t^-c",
+    ]
