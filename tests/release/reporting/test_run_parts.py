@@ -56,7 +56,7 @@ def test_episodes_of_agents(tmp_path: Path) -> None:
         {"id": 2, "doc_id": "c", "prompt": "P", "correct": 1, "outcome": "solved", "steps": [step]},
         {"id": 3, "doc_id": "d", "prompt": "P", "correct": 1, "outcome": "solved", "steps": [step]},
     ]
-    common = {"options": None, "target": "", "output": "", "answer": ""}
+    common = {"options": None, "target": "", "output": "", "answer": "", "scores": {}}
     items = tmp_path / "evaluation" / "step-7" / "items"
     items.mkdir(parents=True)
     (items / "fever.jsonl").write_text("".join(json.dumps(common | episode) + "\n" for episode in episodes))
