@@ -14,10 +14,11 @@ BOUND = 1e-4
 
 
 @torch.no_grad()
-def source_difference(source: Path, run: Path) -> float:
+def source_difference(source: Path, run: Path, rounding: float = 0.0) -> float:
     """Return the largest difference of the logits of real prompts; one model is in memory at a time.
 
-    Raises `XmodelError` if it is above `BOUND`, or `transformers` cannot load the source.
+    ``rounding``: of a head that is stored beside the embedding, each rounded by itself. Raises `XmodelError` if the difference
+    is above `BOUND` or that, or `transformers` cannot load the source.
     """
     from transformers import AutoModelForCausalLM
 
@@ -36,7 +37,7 @@ def source_difference(source: Path, run: Path) -> float:
     worst = 0.0
     for text, ours, logits in zip(PROMPTS, reference_logits(trained, prompts), theirs, strict=True):
         difference = largest_difference(ours, logits)
-        if not difference <= BOUND * max(1.0, float(logits.abs().max())):
+        if not difference <= max(BOUND, rounding) * max(1.0, float(logits.abs().max())):
             raise XmodelError(
                 f"{source}: logits of {text!r} differ by {difference:.2e} from those of transformers; nothing was imported"
             )

@@ -74,7 +74,9 @@ def import_model(
         imported = {"from": str(directory), "layout": layout.kind, "folded": folded}
         state = {"step": step, "tokens": 0, "stage": "stable", "data": data, "imported": imported}
         _write(folder, whole, state, source, folded)
-        difference = source_difference(directory, folder) if layout.native else None
+        difference = source_difference(directory, folder, tolerance) if layout.native else None
+    if tolerance > torch.finfo(torch.float32).eps:
+        notes.append("the head was stored in 16 bits beside the embedding; it is now the embedding, rounded its way")
     if layout.own_code:
         notes.append("config.json names code of its own (auto_map); none of it was run")
     return {
