@@ -9,7 +9,7 @@ from pathlib import Path
 import sentencepiece
 import tokenizers
 from sentencepiece import sentencepiece_model_pb2
-from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
+from tokenizers import Regex, decoders, models, normalizers
 
 from xmodel2.errors import XmodelError
 
@@ -24,6 +24,7 @@ _TEXTS = (
     "def main():\n    return {'a': 1}  # two  spaces\n\n",
     "A list of numbers: 1, 22, 333, 4,444 and 3.14159.",
     " leading and trailing ",
+    "   ",
     "Ein Größenvergleich: 世界，你好！мир 🙂 ½ ﬁ",
     "\tx = [i**2 for i in range(10)]",
     "",
@@ -56,9 +57,9 @@ def fast_tokenizer(path: Path) -> tokenizers.Tokenizer:
         steps.append(normalizers.Precompiled(normalizer.precompiled_charsmap))
     if normalizer.remove_extra_whitespaces:
         steps += [normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")]
-    fast.normalizer = normalizers.Sequence(steps)
-    prefix = "first" if normalizer.add_dummy_prefix else "never"
-    fast.pre_tokenizer = pre_tokenizers.Metaspace(replacement=_SPACE, prepend_scheme=prefix, split=False)
+    if normalizer.add_dummy_prefix:
+        steps.append(normalizers.Prepend(_SPACE))
+    fast.normalizer = normalizers.Sequence([*steps, normalizers.Replace(" ", _SPACE)])
     after = [decoders.Strip(" ", 1, 0)] if normalizer.add_dummy_prefix else []
     fast.decoder = decoders.Sequence([decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), *after])
     for text in _TEXTS:

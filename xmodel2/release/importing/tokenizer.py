@@ -27,7 +27,13 @@ JSON_FILE, MODEL_FILE = "tokenizer.json", "tokenizer.model"
 _FILES = (JSON_FILE, MODEL_FILE, "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 _ROLES = {"bos_token": BOS, "eos_token": EOS, "unk_token": UNK, "pad_token": PAD}
 _RESERVED = re.compile(r"(reserved|unused|placeholder|extra)[a-z_]*\d+", re.IGNORECASE)
-_NEVER = -1000.0  # log-probability of pieces that text must not match
+# Text that spells one of our special tokens is cut after its "<", so that no piece of the vocabulary is the token.
+_NO_TOKEN = {
+    "type": "Split",
+    "pattern": {"Regex": f"<(?={'|'.join(re.escape(token[1:]) for token in SPECIAL_TOKENS)})"},
+    "behavior": "Isolated",
+    "invert": False,
+}
 
 
 def adopt_tokenizer(directory: Path, out: Path, rows: int) -> tuple[Tokenizer, list[str]]:
@@ -133,10 +139,11 @@ def _rename(tree: dict[str, Any], names: dict[str, str]) -> None:
         if isinstance(model.get("unk_token"), str):
             model["unk_token"] = names.get(model["unk_token"], model["unk_token"])
     else:
-        pieces = [(names.get(piece, piece), score) for piece, score in model["vocab"]]
-        model["vocab"] = [[piece, min(score, _NEVER) if piece in SPECIAL_TOKENS else score] for piece, score in pieces]
+        model["vocab"] = [[names.get(piece, piece), score] for piece, score in model["vocab"]]
     for token in tree.get("added_tokens", []):
         token["content"] = names.get(token["content"], token["content"])
+    cuts = [_NO_TOKEN, *([tree["pre_tokenizer"]] if tree.get("pre_tokenizer") else [])]
+    tree["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": cuts}
     tree["post_processor"] = None  # ours is set once its token has an id
 
 
