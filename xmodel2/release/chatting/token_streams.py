@@ -1,0 +1,154 @@
+"""Engines that get ids and give ids: our own model, and llama.cpp behind our tokenizer.
+
+messages -> Chat ids -> tokens of the engine -> text, byte by byte into characters
+
+Our tokenizer does both ends, so that every engine sees the ids that the model was trained on, and names of special tokens
+inside a user's text stay text.
+"""
+
+import codecs
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from xmodel2.errors import XmodelError
+from xmodel2.files import read_json
+from xmodel2.release.chatting.streams import Sampling, TooLongError, Usage
+from xmodel2.release.llama_server import LlamaError, LlamaServer
+from xmodel2.tokenizer import Message, Tokenizer, load_tokenizer
+
+LEAST_ROOM = 4
+"""An answer has at least a quarter of the context, if it may be so long."""
+_BYTE = re.compile("<0x([0-9A-F]{2})>")
+"""A piece that is one byte of a character that has no piece."""
+Tokens = Callable[[list[int], int, Sampling, Usage], Iterator[int]]
+"""(prompt, longest answer, sampling, usage) -> ids of the answer, which may end with one that ends it."""
+
+
+class TokenEngine:
+    """An `Engine` around what continues ids."""
+
+    def __init__(
+        self,
+        model: str,
+        kind: str,
+        context: int,
+        tokenizer: Tokenizer,
+        tokens: Tokens,
+        close: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.model, self.kind, self.context, self.close = model, kind, context, close
+        self._tokenizer, self._tokens = tokenizer, tokens
+        self._chat = has_chat_template(tokenizer.directory)
+        if not self._chat:
+            self.kind += ", without a chat template: texts are continued"
+
+    def stream(self, messages: Sequence[Message], sampling: Sampling, usage: Usage) -> Iterator[str]:
+        """Yield the answer as it comes. Raises `TooLongError` if it would have too little room."""
+        prompt = self._ids(messages)
+        room = self.context - len(prompt)
+        least = min(sampling.max_new_tokens, self.context // LEAST_ROOM)
+        if room < least:
+            raise TooLongError(
+                f"that is {len(prompt):,} tokens; the context of {self.context:,} leaves room for"
+                f" {self.context - least:,} beside an answer"
+            )
+        usage.prompt_tokens, usage.finish = len(prompt), "length"
+        yield from as_text(self._answer(prompt, min(room, sampling.max_new_tokens), sampling, usage), self._tokenizer)
+
+    def _answer(self, prompt: list[int], room: int, sampling: Sampling, usage: Usage) -> Iterator[int]:
+        for token in self._tokens(prompt, room, sampling, usage):
+            if token in self._tokenizer.stop_ids:
+                usage.finish = "stop"
+                return
+            usage.tokens += 1
+            usage.came()
+            yield token
+
+    def _ids(self, messages: Sequence[Message]) -> list[int]:
+        if self._chat:
+            return self._tokenizer.encode_prompt(messages)
+        return [self._tokenizer.bos_id, *self._tokenizer.encode(plain_text(messages))]
+
+
+def has_chat_template(tokenizer_dir: Path) -> bool:
+    """Tell whether a tokenizer directory says how a chat is written."""
+    config = read_json(tokenizer_dir / "tokenizer_config.json") or {}
+    return bool(config.get("chat_template")) or (tokenizer_dir / "chat_template.jinja").exists()
+
+
+def plain_text(messages: Sequence[Message]) -> str:
+    """Return what a model without a chat template continues: all that was said."""
+    return "\n".join(message["content"] for message in messages)
+
+
+def as_text(ids: Iterator[int], tokenizer: Tokenizer) -> Iterator[str]:
+    """Yield the text of ids as soon as a character is whole; bytes that form none become U+FFFD."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    for token in ids:
+        byte = _BYTE.fullmatch(tokenizer.token(token))
+        data = bytes.fromhex(byte[1]) if byte else tokenizer.decode([token], skip_special_tokens=True).encode()
+        if text := decoder.decode(data):
+            yield text
+    if text := decoder.decode(b"", final=True):
+        yield text
+
+
+def own_engine(path: Path, threads: int = 0) -> TokenEngine:
+    """Return our own model in this process, of a run, checkpoint or native directory; ``threads`` 0: as torch has them."""
+    import torch
+
+    from xmodel2.model.generate import stream
+    from xmodel2.release.trained import open_trained
+
+    if threads:
+        torch.set_num_threads(threads)
+    trained = open_trained(path)
+    tokenizer, model = load_tokenizer(trained.tokenizer_dir), trained.load()
+
+    def tokens(prompt: list[int], room: int, sampling: Sampling, usage: Usage) -> Iterator[int]:
+        return stream(
+            model,
+            prompt,
+            room,
+            [],
+            sampling.temperature,
+            sampling.top_p,
+            sampling.seed,
+            top_k=sampling.top_k,
+            min_p=sampling.min_p,
+            repetition_penalty=sampling.repetition_penalty,
+        )
+
+    return TokenEngine(trained.name, "torch", trained.settings.max_position_embeddings, tokenizer, tokens)
+
+
+def llama_engine(server: LlamaServer, model: str, kind: str, tokenizer: Tokenizer) -> TokenEngine:
+    """Return llama.cpp on a model whose tokenizer is ours; closing the engine closes the server."""
+
+    def tokens(prompt: list[int], room: int, sampling: Sampling, usage: Usage) -> Iterator[int]:
+        body = {"prompt": prompt, "n_predict": room, "return_tokens": True, **llama_sampling(sampling, server.context)}
+        try:
+            for event in server.stream("/completion", body):
+                yield from event["tokens"]
+                if event.get("stop") and event.get("stop_type") != "limit":
+                    usage.finish = "stop"
+        except LlamaError as error:
+            raise XmodelError(f"{model}: {error}") from None
+
+    return TokenEngine(model, kind, server.context, tokenizer, tokens, server.close)
+
+
+def llama_sampling(sampling: Sampling, context: int) -> dict[str, Any]:
+    """Return sampling settings by llama.cpp's names, applied in the order of `xmodel2.model.generate.choose`."""
+    return {
+        "samplers": ["penalties", "temperature", "top_k", "top_p", "min_p"],
+        "temperature": sampling.temperature,
+        "top_k": sampling.top_k,
+        "top_p": sampling.top_p,
+        "min_p": sampling.min_p,
+        "repeat_penalty": sampling.repetition_penalty,
+        "repeat_last_n": context,
+        "seed": sampling.seed,
+    }
