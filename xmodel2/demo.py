@@ -28,7 +28,7 @@ from xmodel2.files import fresh_folder, write_json_atomic
 from xmodel2.model.count import parameter_count
 from xmodel2.recipe import Recipe, recipe_from_dict
 from xmodel2.release.export import export_checkpoint
-from xmodel2.release.report import build_report
+from xmodel2.release.reporting.build import build_report
 from xmodel2.train import read_metrics, train
 
 VOCAB_SIZE = 2048

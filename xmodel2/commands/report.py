@@ -1,23 +1,49 @@
-"""One page that tells a run."""
+"""One page that tells a run, or compares several."""
 
 from pathlib import Path
 
 import tyro
 
+from xmodel2.arguments import Flag
 from xmodel2.errors import XmodelError
 
 
-def report(runs: tyro.conf.Positional[tuple[Path, ...]], /, out: Path | None = None) -> None:
-    """One self-contained HTML page of a run: curves, mixtures, tables, samples.
+def report(
+    paths: tyro.conf.Positional[tuple[Path, ...]],
+    /,
+    out: Path | None = None,
+    watch: Flag = False,
+    every: float = 5.0,
+) -> None:
+    """One self-contained HTML page of a run, or of several side by side: curves, mixtures, tables, figures, samples.
+
+    It opens from the file system without a network, prints, and reads without scripts.
 
     Example: xmodel2 report runs/nano
 
-    Args:
-        runs: run directories
-        out: page to write (default: report.html in the first run)
-    """
-    from xmodel2.release.report import build_report
+    Example: xmodel2 report runs/a runs/b studies/search --out comparison.html
 
-    if not runs:
+    Example: xmodel2 report --watch runs/nano
+
+    Args:
+        paths: run directories, and folders of `search`, `transfer`, `ratio` and `law`
+        out: page to write (default: report.html in the first folder)
+        watch: write it again whenever the run's files change, until the run ends or Ctrl-C; an open page follows
+        every: seconds between looks at the files, with --watch
+    """
+    from xmodel2.release.reporting.build import build_report
+    from xmodel2.release.reporting.watch import watch_report
+
+    if not paths:
         raise XmodelError("report: name at least one run directory")
-    print(build_report(list(runs), out or runs[0] / "report.html"))
+    if not 0.2 <= every <= 3600:
+        raise XmodelError(f"report: --every {every:g}: give seconds from 0.2 to 3600")
+    page = out or paths[0] / "report.html"
+    if page.is_dir():
+        raise XmodelError(f"{page}: is a folder; name the page, such as {page / 'report.html'}")
+    if watch:
+        print(f"{page}: open it in a browser; it follows until the run ends, or Ctrl-C", flush=True)
+        watch_report(list(paths), page, every)
+    else:
+        build_report(list(paths), page)
+    print(page)

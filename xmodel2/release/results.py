@@ -3,11 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from xmodel2.eval.calibration_page import calibration_section
-from xmodel2.eval.result_files import ITEMS_FOLDER, RESULTS_FILE, read_results
-from xmodel2.eval.result_page import result_sections
-from xmodel2.eval.test_time import RESULT_FILE as SCALING_FILE
-from xmodel2.eval.test_time_figure import scaling_section
+from xmodel2.eval.result_files import RESULTS_FILE
 from xmodel2.files import read_json
 
 
@@ -25,16 +21,3 @@ def run_results(run_dir: Path) -> dict[str, Any]:
         for part in ("steps", "heldout", "questions"):
             results[part] = {**results.get(part, {}), **found.get(part, {})}
     return results
-
-
-def benchmark_sections(run_dir: Path) -> list[str]:
-    """Return the HTML of benchmarks, calibration and test-time scaling, each from the last step that has it."""
-    tables, calibration, scaling = "", "", ""
-    for folder in step_folders(run_dir):
-        if (folder / RESULTS_FILE).exists() and (results := read_results(folder))["tasks"]:
-            there = (folder / ITEMS_FOLDER).is_dir()
-            tables = result_sections(results, f"evaluation/{folder.name}/items.html" if there else None)
-        calibration = calibration_section(folder) or calibration
-    for folder in step_folders(run_dir, "scaling"):
-        scaling = scaling_section(folder) if (folder / SCALING_FILE).exists() else scaling
-    return [section for section in (tables, calibration, scaling) if section]
