@@ -27,7 +27,7 @@ from xmodel2.eval.run import evaluate_run
 from xmodel2.files import fresh_folder, write_json_atomic
 from xmodel2.model.count import parameter_count
 from xmodel2.recipe import Recipe, recipe_from_dict
-from xmodel2.release.export import export_checkpoint
+from xmodel2.release.exporting.formats import export_model
 from xmodel2.release.reporting.build import build_report
 from xmodel2.train import read_metrics, train
 
@@ -95,7 +95,7 @@ def run_demo(
         results = _evaluate(run_dir, recipe, out)
         write_json_atomic(run_dir / "results.json", results)  # the model card shows it
     with _stage(console, "export"):
-        exported = export_checkpoint(run_dir, out / "hf")
+        (exported,) = export_model(run_dir, ["hf"], out / "hf")
         results["export"] = {"max_abs_difference": exported["max_abs_difference"]}
     write_json_atomic(run_dir / "results.json", results)
     with _stage(console, "report"):

@@ -6,29 +6,55 @@ from typing import Literal
 import tyro
 
 from xmodel2.arguments import Flag
-from xmodel2.output import busy
+from xmodel2.output import busy, print_json
 
 
 def export(
-    checkpoint: tyro.conf.Positional[Path],
+    model: tyro.conf.Positional[Path],
     /,
     *,
     out: Path,
-    to: Literal["hf"] = "hf",
+    to: str = "hf",
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+    max_shard_size: str = "5GB",
     overwrite: Flag = False,
+    json: Flag = False,
 ) -> None:
-    """Write a directory that `transformers` loads natively, and prove that it repeats our logits.
+    """Write a model for transformers, vLLM, llama.cpp and others, and prove that it repeats our logits.
+
+    One kind of format is written to --out itself; several kinds have a folder each in it: hf, llama, gguf. Each is loaded
+    by the engine it is for and held against our own logits on real prompts; above 1e-4 nothing is published.
 
     Example: xmodel2 export runs/nano --to hf --out nano-hf
 
-    Args:
-        checkpoint: run directory or checkpoint
-        out: directory to write
-        to: format; hf is a native GraniteForCausalLM
-        overwrite: replace the directory if it exists
-    """
-    from xmodel2.release.export import export_checkpoint
+    Example: xmodel2 export runs/nano --to hf,llama,gguf,gguf-q8_0 --out nano-release
 
-    with busy("exporting"):
-        report = export_checkpoint(checkpoint, out, overwrite)
-    print(f"{out}: largest logit difference {report['max_abs_difference']:.2e} against transformers")
+    Args:
+        model: run directory, checkpoint, or native directory
+        out: directory to write
+        to: formats with commas between: hf (native GraniteForCausalLM), llama (LlamaForCausalLM with the scales folded into
+            its weights), gguf-TYPE (a file for llama.cpp; TYPE f32, f16, bf16, q8_0 ...; gguf alone is gguf-f16)
+        dtype: type of the weights of hf and llama
+        max_shard_size: largest file of weights of hf and llama, such as 5GB or 500MB
+        overwrite: replace the directory if an earlier export wrote it
+        json: print one JSON object instead of lines
+    """
+    from xmodel2.release.exporting.formats import export_model
+
+    with busy("exporting") as status:
+        reports = export_model(
+            model,
+            to.split(","),
+            out,
+            dtype=dtype,
+            max_shard_size=max_shard_size,
+            overwrite=overwrite,
+            show=lambda step: status.update(f"{step} ..."),
+        )
+    if json:
+        return print_json({"model": str(model), "out": str(out), "formats": reports})
+    for report in reports:
+        against = "transformers" if report["format"] in ("hf", "llama") else "llama.cpp"
+        difference = report.get("max_abs_difference")
+        proof = "" if difference is None else f", largest logit difference {difference:.2e} against {against}"
+        print(f"{report['path']}: {report['bytes'] / 1e6:,.1f} MB{proof}")

@@ -3,12 +3,21 @@
 trained -> reference_logits (model loaded, then freed) -> what was written gives its own -> check_logits
 """
 
-from collections.abc import Sequence
+import inspect
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 from xmodel2.errors import XmodelError
-from xmodel2.model import Xmodel2
+from xmodel2.model.convert import no_progress_bar
+from xmodel2.release.exporting.weights import EMBEDDING, HEAD, AsWritten, native_tensors, own_model
 from xmodel2.release.trained import Trained
 from xmodel2.tokenizer import load_tokenizer
 
@@ -39,17 +48,114 @@ def prompt_ids(trained: Trained) -> list[list[int]]:
 
 
 @torch.no_grad()
-def reference_logits(trained: Trained, prompts: Sequence[Sequence[int]]) -> Logits:
-    """Return our own logits of each prompt (fp32, CPU); the model is freed."""
-    return own_logits(trained.load(), prompts)
+def reference_logits(
+    trained: Trained,
+    prompts: Sequence[Sequence[int]],
+    as_written: AsWritten | None = None,
+    untied: bool = False,
+) -> Logits:
+    """Return our own logits of each prompt (fp32, CPU); the model is freed.
 
-
-@torch.no_grad()
-def own_logits(model: Xmodel2, prompts: Sequence[Sequence[int]]) -> Logits:
-    """Return a loaded model's logits of each prompt."""
-    return [model(torch.tensor([list(prompt)]))[0] for prompt in prompts]
+    ``as_written``: what each tensor is once it has been written, of a format that rounds; ``untied``: the head is rounded
+    on its own.
+    """
+    model = own_model(trained, as_written)
+    hidden = [model.hidden(torch.tensor([list(prompt)]))[0] for prompt in prompts]
+    head, multiplier = model.embed_tokens.weight, model.logit_multiplier
+    if as_written and untied:
+        del model, head  # before the head takes as much memory as the embedding did
+        head = as_written(HEAD, next(tensor for name, tensor in native_tensors(trained) if name == EMBEDDING))
+    return [F.linear(states, head) * multiplier for states in hidden]
 
 
 def largest_difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     """Return the largest absolute difference of two tensors of one shape; NaN if there is one in either."""
     return float((ours.float() - theirs.float()).abs().max())
+
+
+@torch.no_grad()
+def transformers_difference(
+    folder: Path, architecture: str, prompts: Sequence[list[int]], ours: Logits, pad_id: int
+) -> float:
+    """Load a directory as `transformers` does (computing in fp32), and return the largest difference of its logits from ours.
+
+    Each prompt whole; then all together, padded on the left, in two parts with a key/value cache between them. Raises
+    `XmodelError` as `check_difference` does.
+    """
+    from transformers import AutoModelForCausalLM
+
+    with no_progress_bar(), _without_warnings():
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto").eval()
+    if type(model).__name__ != architecture:
+        raise XmodelError(f"export: transformers loads it as {type(model).__name__}, not {architecture}")
+    _compute_in_fp32(model)
+    worst = 0.0
+    for text, prompt, want in zip(PROMPTS, prompts, ours, strict=True):
+        worst = max(worst, check_difference(text, want, model(torch.tensor([prompt])).logits[0]))
+    for text, want, theirs in zip(PROMPTS, ours, _padded_and_cached(model, prompts, pad_id), strict=True):
+        worst = max(worst, check_difference(f"{text}, padded and with a cache", want, theirs))
+    return worst
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Keep torchao, which `transformers` imports where it is installed, from telling of kernels for other devices."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def check_difference(what: str, ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    """Return the largest difference of a prompt's logits. Raises `XmodelError` if it is not below `BOUND`, or not a number."""
+    difference = largest_difference(ours, theirs)
+    if math.isnan(difference):
+        whose = "our own logits are" if ours.isnan().any() else "its logits are"
+        raise XmodelError(
+            f"export: {whose} not numbers (NaN) for {what!r}; the weights are damaged; nothing was published"
+        )
+    if not difference < BOUND:
+        raise XmodelError(
+            f"export: logits differ from ours by {difference:.2e}, more than {BOUND:.0e}, for {what!r}; nothing was published"
+        )
+    return difference
+
+
+def _compute_in_fp32(model: nn.Module) -> None:
+    """Widen each module's weights while it runs and no longer: the whole model in fp32 would be thrice its files."""
+
+    def widen(module: nn.Module, _: Any) -> None:
+        for name, parameter in module.named_parameters(recurse=False):
+            kept[module, name] = parameter.data
+            parameter.data = parameter.data.float()
+
+    def narrow(module: nn.Module, *_: Any) -> None:
+        for name, parameter in module.named_parameters(recurse=False):
+            parameter.data = kept.pop((module, name))
+
+    kept: dict[tuple[nn.Module, str], torch.Tensor] = {}
+    for module in model.modules():
+        if any(p.dtype != torch.float32 for p in module.parameters(recurse=False)):
+            module.register_forward_pre_hook(widen)
+            module.register_forward_hook(narrow)
+
+
+def _padded_and_cached(model: Any, prompts: Sequence[list[int]], pad_id: int) -> Logits:
+    from transformers import DynamicCache
+
+    longest = max(map(len, prompts))
+    pads = [longest - len(prompt) for prompt in prompts]
+    ids = torch.tensor([[pad_id] * pad + prompt for pad, prompt in zip(pads, prompts, strict=True)])
+    pad_B = torch.tensor(pads)[:, None]
+    real = (torch.arange(longest)[None] >= pad_B).long()
+    positions = (torch.arange(longest)[None] - pad_B).clamp_min(0)
+    cut = max(pads) + 1  # the shortest prompt has its first token before it
+    # transformers renamed the argument in 5.x; both names take a cache that is filled in place.
+    name = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+    keep = {name: DynamicCache(), "use_cache": True}
+    first = model(ids[:, :cut], attention_mask=real[:, :cut], position_ids=positions[:, :cut], **keep)
+    rest = model(ids[:, cut:], attention_mask=real, position_ids=positions[:, cut:], **keep)
+    logits = torch.cat([first.logits, rest.logits], dim=1)
+    return [row[pad:] for row, pad in zip(logits, pads, strict=True)]
