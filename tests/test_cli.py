@@ -32,6 +32,7 @@ COMMANDS = (
     ["calibrate"],
     ["scaling"],
     ["export"],
+    ["quantize"],
     ["import"],
     ["chat"],
     ["serve"],

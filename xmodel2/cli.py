@@ -24,6 +24,7 @@ from xmodel2.commands.eval_fetch import eval_fetch
 from xmodel2.commands.export import export
 from xmodel2.commands.import_model import import_model
 from xmodel2.commands.law import law
+from xmodel2.commands.quantize import quantize
 from xmodel2.commands.ratio import ratio
 from xmodel2.commands.report import report
 from xmodel2.commands.rivals import rivals
@@ -58,6 +59,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "calibrate": calibrate,
     "scaling": scaling,
     "export": export,
+    "quantize": quantize,
     "import": import_model,
     "chat": chat,
     "serve": serve,

@@ -1,0 +1,248 @@
+"""One trained model in several types, and what each costs and gives.
+
+    trained -> fp32, bf16, f16: to compare with, not kept  \\
+            -> int8, int4, GGUF types: kept in OUT          }-> losses of the numbers in each -> speed of each -> quantize.json
+
+Every step is written when it is done: a call that was stopped goes on, and what is there for the same weights stays.
+"""
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from xmodel2.files import (
+    alone_in,
+    check_folder,
+    is_marked,
+    mark_folder,
+    read_json,
+    replaced_folder,
+    write_json_atomic,
+    write_text_atomic,
+)
+from xmodel2.model.count import parameter_count
+from xmodel2.release.exporting.directory import write_directory
+from xmodel2.release.exporting.native import NATIVE
+from xmodel2.release.exporting.shards import DTYPES
+from xmodel2.release.exporting.weights import EMBEDDING, AsWritten, check_tensors, native_shapes, own_model
+from xmodel2.release.quantising.documents import Documents
+from xmodel2.release.quantising.kinds import GGUF, GGUF_BASE, NATIVE_BASES, TORCHAO, check_int4
+from xmodel2.release.quantising.losses import document_nats, summary
+from xmodel2.release.quantising.speed import ROUNDS, Work, measure
+from xmodel2.release.quantising.table import FILE, markdown
+from xmodel2.release.quantising.torchao_directory import as_stored, import_torchao, write_torchao
+from xmodel2.release.trained import Trained
+from xmodel2.train.environment import environment
+
+COMMAND = "quantize"
+_BASES = ".unquantised"
+_ONE_FILE = 1 << 62
+"""Bytes of the largest file of weights: what is compared has one file each."""
+_PROMPT, _NEW = 128, 64
+"""Tokens of the prompt, and of what follows, at which speed is measured; less in a short context."""
+Show = Callable[[str, int, int], None]
+
+
+def quantise(
+    trained: Trained,
+    kinds: list[str],
+    out: Path,
+    documents: Documents | None,
+    *,
+    group_size: int = 32,
+    rounds: int = ROUNDS,
+    overwrite: bool = False,
+    show: Show = lambda step, done, of: None,
+) -> dict[str, Any]:
+    """Write each type into ``out`` and return what quantize.json holds.
+
+    Without ``documents`` no losses are measured. Raises `XmodelError` for a model that a type does not fit, a folder that
+    another command made, and a type that does not give the logits of its numbers.
+    """
+    if "int4" in kinds:
+        check_int4(trained.settings, group_size)
+    if set(kinds) & set(TORCHAO):
+        import_torchao()
+    if any(kind.startswith(GGUF) for kind in kinds):
+        from xmodel2.release.exporting.gguf_file import gguf_installed
+
+        gguf_installed()
+    check_tensors(trained)
+    if not is_marked(out, COMMAND):
+        check_folder(out, False, COMMAND)
+    with alone_in(out):
+        mark_folder(out, COMMAND)
+        work = _Quantisation(trained, kinds, out, group_size, {} if overwrite else read_json(out / FILE) or {}, show)
+        try:
+            return work.run(documents, rounds)
+        finally:
+            shutil.rmtree(out / _BASES, ignore_errors=True)
+
+
+class _Quantisation:
+    """One call of `quantise`; ``known`` is what quantize.json holds so far."""
+
+    def __init__(
+        self, trained: Trained, kinds: list[str], out: Path, group_size: int, known: dict[str, Any], show: Show
+    ) -> None:
+        self.trained, self.kinds, self.out, self.group_size, self.show = trained, kinds, out, group_size, show
+        self.known: dict[str, dict[str, Any]] = known.get("types", {})
+        shapes = native_shapes(trained.settings)
+        self.parameters = parameter_count(trained.settings)
+        self.record: dict[str, Any] = {
+            "name": COMMAND,
+            "model": {
+                "name": trained.name,
+                "path": str(trained.path),
+                "step": trained.state["step"] if trained.state else None,
+                "fingerprint": trained.fingerprint,
+                "parameters": self.parameters,
+                "embedding_share": shapes[EMBEDDING][0] * shapes[EMBEDDING][1] / self.parameters,
+            },
+            "environment": environment(torch.device("cpu")),
+            "group_size": group_size,
+            "heldout": known.get("heldout"),
+            "speed": known.get("speed"),
+            "types": {},
+        }
+        self.types: dict[str, dict[str, Any]] = self.record["types"]
+
+    def run(self, documents: Documents | None, rounds: int) -> dict[str, Any]:
+        """Do what is not done yet, and return the record."""
+        kinds = self.kinds
+        bases = [base.name for base in NATIVE_BASES]
+        if any(kind.startswith(GGUF) for kind in kinds) and GGUF_BASE.name not in kinds:
+            bases.append(GGUF_BASE.name)
+        names = [*bases, *kinds]
+        for name in names:
+            known = self.known.get(name, {})
+            print_ = self._fingerprint(name)
+            self.types[name] = known if known.get("fingerprint") == print_ else {"fingerprint": print_}
+        places = {name: self._place(name, bases) for name in names}
+        made = [name for name in kinds if "bytes" not in self.types[name] or not places[name].exists()]
+        for number, name in enumerate(made):
+            self.show("types", number, len(made))
+            self._make(name, places[name])
+        self.show("types", len(made), len(made))
+        if documents:
+            self._losses(places, documents)
+        work = self._work(rounds)
+        if rounds and (self.record["speed"] != work or any("generate_tokens_s" not in self.types[n] for n in names)):
+            self._speeds(places, work)
+        self._save()
+        write_text_atomic(self.out / "quantize.md", markdown(self.record))
+        return self.record
+
+    def _fingerprint(self, name: str) -> str:
+        """Return what changes with the weights of a type."""
+        parts = [self.trained.fingerprint, name, self.group_size if name == "int4" else None]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def _place(self, name: str, bases: list[str]) -> Path:
+        """Return where a type lies; one to compare with lies there while it is measured."""
+        folder = self.out / _BASES if name in bases else self.out
+        if not name.startswith(GGUF):
+            return folder / name
+        file = re.sub(r"[^A-Za-z0-9._-]+", "-", self.trained.name).strip(".-") or "model"
+        return folder / f"{file}-{name.removeprefix(GGUF)}.gguf"
+
+    def _make(self, name: str, place: Path) -> None:
+        """Write a type, and what is known of it once it is there."""
+        place.parent.mkdir(exist_ok=True)
+        known: dict[str, Any] = {"fingerprint": self._fingerprint(name), "path": str(place.relative_to(self.out))}
+        if name.startswith(GGUF):
+            from xmodel2.release.exporting.gguf_file import write_gguf
+            from xmodel2.release.quantising.gguf_weights import stored_bytes
+
+            kind = name.removeprefix(GGUF)
+            report = write_gguf(self.trained, place, kind)
+            known["weights_bytes"] = stored_bytes(self.trained.settings, kind)
+            files = [place]
+        else:
+            native = self.out / _BASES / "bf16"
+            if name in TORCHAO and not native.exists():
+                self._make("bf16", native)
+            with replaced_folder(place, True, COMMAND) as folder:
+                if name in TORCHAO:
+                    report = write_torchao(self.trained, native, folder, name, self.group_size)
+                else:
+                    report = write_directory(self.trained, folder, NATIVE, str(_dtype(name)).split(".")[1], _ONE_FILE)
+            files = list(place.glob("*.safetensors"))
+        size = sum(file.stat().st_size for file in files)
+        known |= {"bytes": size, "bits_a_weight": 8 * size / self.parameters}
+        known["max_abs_difference"] = report.get("max_abs_difference")
+        self.types[name] = (self.types.get(name, {}) if name not in self.kinds else {}) | known
+        self._save()
+
+    def _as_written(self, name: str) -> AsWritten | None:
+        """Return what each tensor of the model is in a type; None where nothing changes."""
+        if name in TORCHAO:
+            return as_stored(self.out / name)
+        if name.startswith(GGUF):
+            from xmodel2.release.quantising.gguf_weights import as_gguf
+
+            return as_gguf(name.removeprefix(GGUF))
+        dtype = _dtype(name)
+        return None if dtype == torch.float32 else lambda _, tensor: tensor.to(dtype).float()
+
+    def _losses(self, places: dict[str, Path], documents: Documents) -> None:
+        """Measure the loss of types that have none of these documents, and of the first, which all are compared with."""
+        self.record["heldout"] = {
+            "of": documents.origin,
+            "documents": len(documents.ids),
+            "tokens": documents.tokens,
+            "fingerprint": documents.fingerprint,
+        }
+        base, *others = places
+        wanted = [name for name in others if self.types[name].get("losses_of") != documents.fingerprint]
+        if self.types[base].get("losses_of") != documents.fingerprint or wanted:
+            wanted = [base, *wanted]
+        before: np.ndarray | None = None
+        for number, name in enumerate(wanted):
+            self.show("held-out losses", number, len(wanted))
+            model = own_model(self.trained, self._as_written(name))
+            nats = document_nats(model, documents, self.trained.settings.max_position_embeddings)
+            self.types[name] |= {"losses": summary(documents, nats, before), "losses_of": documents.fingerprint}
+            if name.startswith(GGUF) and places[name].exists():
+                from xmodel2.release.quantising.gguf_weights import llama_difference
+
+                self.types[name]["llama_difference"] = llama_difference(model, places[name], documents)
+            before = nats if before is None else before
+            self._save()
+        self.show("held-out losses", len(wanted), len(wanted))
+
+    def _work(self, rounds: int) -> dict[str, Any]:
+        context = self.trained.settings.max_position_embeddings
+        prompt = min(_PROMPT, context // 2)
+        return {
+            "prompt_tokens": prompt,
+            "new_tokens": min(_NEW, context - prompt - 1),
+            "rounds": rounds,
+            "threads": torch.get_num_threads(),
+        }
+
+    def _speeds(self, places: dict[str, Path], work: dict[str, Any]) -> None:
+        for name, place in places.items():
+            if not place.exists():
+                self._make(name, place)
+        # Which tokens they are changes nothing, so they are the first ids again and again.
+        prompt = [number % self.trained.settings.vocab_size for number in range(work["prompt_tokens"])]
+        asked = Work(prompt, work["new_tokens"], work["threads"])
+        found = measure(places, asked, work["rounds"], lambda done, of: self.show("speed", done, of))
+        for name, figures in found.items():
+            self.types[name] |= figures
+        self.record["speed"] = work
+
+    def _save(self) -> None:
+        write_json_atomic(self.out / FILE, self.record)
+
+
+def _dtype(name: str) -> torch.dtype:
+    return next(DTYPES[base.dtype] for base in NATIVE_BASES if base.name == name)
