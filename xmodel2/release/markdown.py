@@ -14,8 +14,12 @@ def plain(text: str) -> str:
     >>> plain("a|b\\n# *c*")
     'a\\\\|b \\\\# \\\\*c\\\\*'
     """
-    line = printable(" ".join(text.split()))
-    return "".join(f"\\{c}" if c in _MARKED else c for c in line)
+    return escaped(" ".join(text.split()))
+
+
+def escaped(text: str) -> str:
+    """Return a line, or a part of one, that Markdown leaves as it is."""
+    return "".join(f"\\{c}" if c in _MARKED else c for c in printable(text))
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = True) -> str:
@@ -24,9 +28,14 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = Tr
     >>> table(["", "a"], [["x_y", "1"]])
     '|  | a |\\n| --- | --: |\\n| x\\\\_y | 1 |'
     """
-    lines = [[plain(cell) for cell in row] for row in (head, *rows)]
+    return raw_table([plain(cell) for cell in head], [[plain(cell) for cell in row] for row in rows], numbers)
+
+
+def raw_table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = True) -> str:
+    """Return a table as `table` does, of cells that are Markdown already; a row that is short is filled."""
     rule = ["---", *["--:" if numbers else "---"] * (len(head) - 1)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (lines[0], rule, *lines[1:]))
+    filled = ([*line, *[""] * (len(head) - len(line))] for line in (head, rule, *rows))
+    return "\n".join(f"| {' | '.join(line)} |" for line in filled)
 
 
 def fenced(text: str, language: str = "") -> str:
