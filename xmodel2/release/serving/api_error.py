@@ -1,5 +1,6 @@
 """What a client is told when it cannot be served, in the JSON form of OpenAI's errors."""
 
+import math
 from typing import Any
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
@@ -22,7 +23,7 @@ class ApiError(Exception):
         self.status, self.message, self.code, self.param = status, message, code, param
         self.headers = dict(headers or {})
         if retry_after is not None:
-            self.headers["Retry-After"] = str(max(1, round(retry_after + 0.5)))
+            self.headers["Retry-After"] = str(max(1, math.ceil(round(retry_after, 3))))
 
     def as_json(self) -> dict[str, Any]:
         """Return the body of the answer."""

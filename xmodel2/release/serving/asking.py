@@ -19,7 +19,8 @@ _PASSED_ON = (400, 404, 413, 422)
 def open_session() -> aiohttp.ClientSession:
     """Return what requests to the engine are sent with: no limit of connections, no cookies, no proxies."""
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0),
+        # A connection each: an engine may close an idle one at the very moment that it is used again.
+        connector=aiohttp.TCPConnector(limit=0, force_close=True),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
         auto_decompress=False,

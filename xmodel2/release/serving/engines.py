@@ -9,6 +9,7 @@
 
 import importlib.util
 import json
+import multiprocessing
 import os
 import secrets
 import signal
@@ -21,6 +22,7 @@ import urllib.error
 import urllib.request
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,35 +174,39 @@ def _installed(package: str) -> bool:
 
 
 def _is_ours(model: Path) -> bool:
-    from xmodel2.release.trained import open_trained
-
     try:
-        open_trained(model)
         load_tokenizer(model)
     except XmodelError:
         return False
-    return True
+    return bool((read_json(model / "config.json") or {}).get("model_type") == "granite")
 
 
 def _llama(model: Path, options: ServeOptions) -> Engine:
     if not _installed("xllamacpp"):
         raise XmodelError("--engine llama: llama.cpp's binding is not installed; pip install 'xmodel2[serve]'")
     from xmodel2.release.llama_server import LlamaServer
-    from xmodel2.release.served import served_model
 
-    served = served_model(model, options.kind)
-    if options.context > served.context:
-        raise XmodelError(f"--context {options.context}: the model was trained on {served.context} tokens")
-    context, slots = options.context or served.context, options.slots or 8
-    if served.tokenizer_dir is None:
-        way: Way = OpenAIWay(served.name, None, _WITH_USAGE)
-    else:
-        way = LlamaWay(Prompts(load_tokenizer(served.tokenizer_dir), context))
+    # In a process of its own: PyTorch, which reads the weights, would stay in the gateway's memory.
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as once:
+        name, gguf, tokenizer_dir, trained = once.submit(_served, model, options.kind).result()
+    context, slots = _context(options, trained), options.slots or 8
+    # Its threads wait for one another spinning: one that shares its core with the gateway stops them all.
+    threads = options.threads or max(1, (os.cpu_count() or 2) - 1)
+    way: Way = OpenAIWay(name, None, _WITH_USAGE)
+    if tokenizer_dir is not None:
+        way = LlamaWay(Prompts(load_tokenizer(tokenizer_dir), context))
 
     def start() -> Running:
-        return LlamaServer(served.gguf, context=context, slots=slots, threads=options.threads)
+        return LlamaServer(gguf, context=context, slots=slots, threads=threads)
 
-    return Engine("llama", options.name or served.name, way, start, slots, context, str(served.gguf))
+    return Engine("llama", options.name or name, way, start, slots, context, str(gguf))
+
+
+def _served(model: Path, kind: str) -> tuple[str, Path, Path | None, int]:
+    from xmodel2.release.served import served_model
+
+    served = served_model(model, kind)
+    return served.name, served.gguf, served.tokenizer_dir, served.context
 
 
 def _vllm(model: Path, options: ServeOptions) -> Engine:
@@ -284,7 +290,10 @@ def _native_context(engine: str, model: Path, options: ServeOptions) -> int:
     if not config:
         hint = f"`xmodel2 export {model} --to hf --out DIR` writes one"
         raise XmodelError(f"{model}: --engine {engine} takes a native directory with a config.json; {hint}")
-    trained = int(config.get("max_position_embeddings", 2048))
+    return _context(options, int(config.get("max_position_embeddings", 2048)))
+
+
+def _context(options: ServeOptions, trained: int) -> int:
     if options.context > trained:
         raise XmodelError(f"--context {options.context}: the model was trained on {trained} tokens")
     return options.context or trained

@@ -13,7 +13,8 @@ import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +32,29 @@ from xmodel2.release.serving.ways import Piece
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 PAGE = Path(__file__).parent / "page"
-PAGE_FILES = {
-    "/": ("index.html", "text/html"),
-    "/chat.css": ("chat.css", "text/css"),
-    "/chat.js": ("chat.js", "text/javascript"),
-}
+_KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+_SCRIPTS = ("chat.js", "markdown.js", "settings.js", "stream.js")
+PAGE_FILES = {"/": "index.html", **{f"/{name}": name for name in ("chat.css", *_SCRIPTS)}}
 """All files that are served, by path: nothing of a request ever becomes the name of a file."""
 _BODY_SECONDS = 30.0
 _WRITE_SECONDS = 30.0
 """A client that takes none of its answer for so long is let go."""
 _GONE = 499
 """What is counted for a client that went away."""
+
+
+@dataclass
+class _Note:
+    """What is known of the request that a task answers."""
+
+    headers: dict[str, str] = field(default_factory=dict)
+    tokens: tuple[int, int] | None = None
+    """Of prompt and answer."""
+    status: int = 0
+    """Of an error after an answer had begun, when its own status was long read."""
+
+
+_NOTE: ContextVar[_Note] = ContextVar("note")
 
 
 @dataclass(frozen=True)
@@ -95,10 +108,11 @@ class Gateway:
         resource = request.match_info.route.resource
         route = resource.canonical if resource else "other"
         self.metrics.in_flight += 1
-        status = _GONE
+        status, note = _GONE, _Note()
+        _NOTE.set(note)
         try:
             response = await self._answered(request, handler)
-            status = int(request.get("status", response.status))
+            status = note.status or response.status
             return response
         finally:
             self.metrics.in_flight -= 1
@@ -107,7 +121,7 @@ class Gateway:
             self.metrics.requests[route, status] += 1
             if not self._policy.quiet:
                 took = time.monotonic() - began
-                tokens = "prompt {} answer {} ".format(*request["tokens"]) if "tokens" in request else ""
+                tokens = "prompt {} answer {} ".format(*note.tokens) if note.tokens else ""
                 method = request.method if request.method.isalpha() else "?"
                 line = f"{request.remote} {method[:8]} {route} {status} {tokens}{took:.3f}s"
                 print(time.strftime("%Y-%m-%dT%H:%M:%S"), line, file=sys.stderr)
@@ -119,7 +133,7 @@ class Gateway:
             headers = self._policy.guard.check(request)
             if request.method == "OPTIONS" and headers:
                 return web.Response(status=204, headers=headers)
-            request["headers"] = headers
+            _NOTE.get().headers = headers
             response = await handler(request)
             if not response.prepared:
                 response.headers.update(headers)
@@ -144,8 +158,8 @@ class Gateway:
     async def _page(self, request: web.Request) -> web.Response:
         resource = request.match_info.route.resource
         assert resource
-        name, kind = PAGE_FILES[resource.canonical]
-        return web.Response(body=(PAGE / name).read_bytes(), content_type=kind, charset="utf-8")
+        file = PAGE / PAGE_FILES[resource.canonical]
+        return web.Response(body=file.read_bytes(), content_type=_KINDS[file.suffix], charset="utf-8")
 
     async def _health(self, request: web.Request) -> web.Response:
         word = "stopping" if self.stopping else "ok" if self._supervisor.up else "engine starting"
@@ -205,10 +219,10 @@ class Gateway:
             if response is None:
                 raise
             told = error if isinstance(error, ApiError) else self._too_late()
-            request["status"] = told.status  # as it is counted: the client has read 200 long ago
+            _NOTE.get().status = told.status
             await _write(response, f"data: {json.dumps(told.as_json())}\n\n".encode())
         finally:
-            request["tokens"] = (answer.prompt_tokens, answer.tokens)
+            _NOTE.get().tokens = (answer.prompt_tokens, answer.tokens)
             self.metrics.prompt_tokens += answer.prompt_tokens
             self.metrics.generated_tokens += answer.tokens
             self.metrics.whole.add(time.monotonic() - began)
@@ -263,7 +277,7 @@ async def _opened(request: web.Request, answer: Answer) -> web.StreamResponse:
         "Cache-Control": "no-store",
         "X-Accel-Buffering": "no",
     }
-    response = web.StreamResponse(headers={**headers, **request["headers"]})
+    response = web.StreamResponse(headers={**headers, **_NOTE.get().headers})
     await response.prepare(request)
     await _write(response, answer.beginning())
     return response

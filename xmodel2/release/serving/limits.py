@@ -44,12 +44,13 @@ class RateLimit:
     """A bucket of ``per_minute`` requests a client, filled evenly; 0: no limit."""
 
     def __init__(self, per_minute: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._size, self._rate, self._clock = per_minute, per_minute / 60, clock
+        self._per_minute, self._clock = per_minute, clock
+        self._size, self._rate = max(1.0, per_minute), per_minute / 60
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def take(self, client: str) -> None:
         """Count a request. Raises `ApiError` (429) if the bucket is empty."""
-        if not self._size:
+        if not self._per_minute:
             return
         now = self._clock()
         left, then = self._buckets.pop(client, (self._size, now))
@@ -60,7 +61,7 @@ class RateLimit:
         if left < 1:
             raise ApiError(
                 429,
-                f"more than {self._size:g} requests a minute; try again later",
+                f"more than {self._per_minute:g} requests a minute; try again later",
                 code="rate_limit_exceeded",
                 retry_after=(1 - left) / self._rate,
             )

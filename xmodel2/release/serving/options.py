@@ -22,7 +22,7 @@ class ServeOptions:
     context: int = 0
     """tokens of prompt and answer together (0: what the model was trained on)"""
     threads: int = 0
-    """CPU threads of the engine (0: one a core)"""
+    """CPU threads of the engine (0: one a core; llama.cpp: one less, for the gateway)"""
     name: str = ""
     """name that clients ask for (default: the model's own)"""
     engine_key_file: Path | None = None

@@ -59,14 +59,14 @@ def read_keys(options: ServeOptions) -> list[str]:
 
 def listen(host: str, port: int) -> socket.socket:
     """Return a listening socket, before anything is loaded. Raises `XmodelError` if the port is taken."""
+    if not 0 <= port <= 65535:
+        raise XmodelError(f"--port {port}: must be from 0 to 65535")
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(256)
-    except OverflowError:
-        raise XmodelError(f"--port {port}: must be from 0 to 65535") from None
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             hint = "another server listens there; choose another --port, or 0 for a free one"

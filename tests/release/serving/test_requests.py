@@ -1,0 +1,99 @@
+"""Bodies of requests: what is understood, and what is refused by which words."""
+
+import json
+from typing import Any
+
+import pytest
+
+from xmodel2.release.serving.api_error import ApiError
+from xmodel2.release.serving.requests import parse
+
+MESSAGES = [{"role": "user", "content": "hi"}]
+
+
+def refused(body: Any, chat: bool = True) -> ApiError:
+    with pytest.raises(ApiError) as error:
+        parse(body if isinstance(body, bytes) else json.dumps(body).encode(), chat)
+    assert error.value.status == 400
+    return error.value
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[[" * 100_000, b"\xff\xfe", b"[]", b'"text"', b'{"max_tokens": ' + b"9" * 5000 + b"}"]
+)
+def test_what_is_no_json_object(body: bytes) -> None:
+    assert refused(body).code == "invalid_json"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("temperature", "hot", "must be a number, not text"),
+        ("temperature", True, "must be a number, not true or false"),
+        ("temperature", 3, "from 0 to 2"),
+        ("temperature", float("nan"), "from 0 to 2"),
+        ("top_p", float("inf"), "from 0 to 1"),
+        ("top_k", 1.5, "whole number"),
+        ("max_tokens", 0, "from 1"),
+        ("max_tokens", float("inf"), "whole number"),
+        ("seed", 2**64, "from"),
+        ("stop", 5, "text or a list"),
+        ("stop", [""], "1 to 256 letters"),
+        ("stop", ["a"] * 17, "at most 16"),
+        ("stream", "yes", "true or false"),
+        ("stream_options", {"include_usage": True}, "stream: true only"),
+        ("stream_options", [], "an object"),
+        ("n", 2, "not supported"),
+        ("tools", [{"type": "function"}], "not supported"),
+        ("response_format", {"type": "json_object"}, "not supported"),
+        ("logit_bias", {"5": 1}, "not supported"),
+        ("logprobs", 3, "true or false"),
+        ("top_logprobs", 3, "needs logprobs"),
+        ("top_logprobs", 50, "from 0 to 20"),
+        ("model", 5, "must be text"),
+        ("messages", "hi", "list of messages"),
+        ("messages", [], "is empty"),
+    ],
+)
+def test_a_wrong_value_names_its_field(field: str, value: Any, words: str) -> None:
+    error = refused({"messages": MESSAGES, field: value})
+    assert error.param
+    assert error.param.startswith(field)
+    assert words in error.message
+
+
+@pytest.mark.parametrize(
+    ("message", "param"),
+    [
+        ("hi", "messages[0]"),
+        ({"content": "hi"}, "messages[0].role"),
+        ({"role": "asistant", "content": "hi"}, "messages[0].role"),
+        ({"role": ["user"], "content": "hi"}, "messages[0].role"),
+        ({"role": "user"}, "messages[0].content"),
+        ({"role": "user", "content": 5}, "messages[0].content"),
+        ({"role": "user", "content": "\ud800"}, "messages[0].content"),
+        ({"role": "user", "content": [{"type": "image_url"}]}, "messages[0].content[0]"),
+        ({"role": "assistant", "content": "", "tool_calls": [{}]}, "messages[0].tool_calls"),
+    ],
+)
+def test_a_wrong_message_is_pointed_at(message: Any, param: str) -> None:
+    assert refused({"messages": [message]}).param == param
+
+
+def test_unknown_fields_get_the_nearest_name() -> None:
+    assert "Did you mean 'temperature'?" in refused({"messages": MESSAGES, "temprature": 1}).message
+    assert refused({"messages": MESSAGES, "prompt": "x"}).code == "unknown_parameter"
+    assert "\x1b" not in refused({"messages": MESSAGES, "\x1b[31m": 1}).message
+
+
+@pytest.mark.parametrize("prompt", [None, 5, [], [True], ["a", "b"], [[1], [2]], [1, "a"], "\udfff"])
+def test_wrong_prompts(prompt: Any) -> None:
+    assert refused({"prompt": prompt}, chat=False).param == "prompt"
+
+
+def test_what_is_given_goes_on_and_nothing_else() -> None:
+    body = {"messages": MESSAGES, "top_p": 1, "max_completion_tokens": 5, "stop": "x", "user": "me", "seed": None}
+    asked = parse(json.dumps(body).encode(), chat=True)
+    assert asked.options == {"top_p": 1.0, "max_tokens": 5, "stop": ["x"]}
+    assert asked.messages == MESSAGES
+    assert (asked.stream, asked.logprobs, asked.model) == (False, None, None)
