@@ -108,10 +108,17 @@ def test_benchmarks_with_items_and_intervals(road: Path, tmp_path: Path) -> None
 def test_the_card_of_an_import_claims_no_training(road: Path, tmp_path: Path) -> None:
     import_model(road / "hf", tmp_path / "run")
     card = card_of(open_trained(tmp_path / "run"))
-    assert "It was not trained here: it was imported" in card
+    assert "It was not trained here but imported" in card
     for absent in ("trained from scratch", "## Training", "## Results", "tokens of training"):
         assert absent not in card
     assert "## Data" in card  # what its recipe asks for is known
+    assert "The recipe that came with it" in card
+    shutil.copytree(road / "hf", tmp_path / "bare")
+    (tmp_path / "bare" / "recipe.toml").unlink()
+    for recipe in (None, road / "run" / "recipe.toml"):  # of what is to come, not of what was
+        import_model(tmp_path / "bare", tmp_path / "run", recipe=recipe, overwrite=True)
+        card = card_of(open_trained(tmp_path / "run"))
+        assert not {"## Data", "```toml"} & set(card.splitlines())
 
 
 def test_the_card_of_a_directory_that_says_nothing(road: Path) -> None:

@@ -35,9 +35,11 @@ def card_of(trained: Trained, architecture: str = NATIVE) -> str:
 
     ``architecture``: of `transformers`, that the export is of. Raises `XmodelError` if a file of results is damaged.
     """
-    recipe, state = trained.recipe, trained.state or {}
+    state = trained.state or {}
     imported = state.get("imported")
-    made_here = bool(state) and imported is None  # an imported model's training is told by nothing that is here
+    made_here = bool(state) and imported is None
+    # Where an import brought no recipe of its own, the run's says nothing of how it was trained.
+    recipe = trained.recipe if imported is None or imported.get("own_recipe") else None
     parts = [_header(recipe), f"# {plain(trained.name)}", _what(trained, made_here)]
     if imported is not None:
         parts.append(_where_from(imported))
@@ -48,9 +50,9 @@ def card_of(trained: Trained, architecture: str = NATIVE) -> str:
         parts += ["## Data", _data(recipe)]
     if made_here and trained.run:
         parts += _results(trained, state)
-    parts += ["## Limitations", _limitations(trained, made_here)]
+    parts += ["## Limitations", _limitations(trained, recipe, made_here)]
     if recipe:
-        parts.append(_recipe(recipe))
+        parts.append(_recipe(recipe, made_here))
     parts += ["## Citation", "The method is that of the report:", fenced(_CITATION, "bibtex")]
     return "\n\n".join(parts) + "\n"
 
@@ -91,7 +93,7 @@ def _what(trained: Trained, made_here: bool) -> str:
 
 
 def _where_from(imported: Mapping[str, Any]) -> str:
-    said = "It was not trained here: it was imported from a directory of others, which says what it was trained on."
+    said = "It was not trained here but imported: what is known of its training is what came with it."
     folded = imported.get("folded") or {}
     if folded:
         parts = ", ".join(f"{plain(part)} x {factor:.6g}" for part, factor in folded.items())
@@ -266,8 +268,8 @@ def _benchmarks(results: Mapping[str, Any]) -> list[str]:
     return parts
 
 
-def _limitations(trained: Trained, made_here: bool) -> str:
-    settings, recipe, state = trained.settings, trained.recipe, trained.state or {}
+def _limitations(trained: Trained, recipe: Recipe | None, made_here: bool) -> str:
+    settings, state = trained.settings, trained.state or {}
     small = f"- It is small ({parameter_count(settings):,} parameters"
     small += f", {state['tokens']:,} tokens of training): " if made_here else "): "
     lines = [
@@ -290,8 +292,7 @@ def _limitations(trained: Trained, made_here: bool) -> str:
     return "\n".join(lines)
 
 
-def _recipe(recipe: Recipe) -> str:
+def _recipe(recipe: Recipe, made_here: bool) -> str:
+    what = "The recipe, which repeats the training" if made_here else "The recipe that came with it"
     text = "\n".join(map(printable, recipe_to_toml(recipe).splitlines()))
-    return (
-        f"<details>\n<summary>The recipe, which repeats the training</summary>\n\n{fenced(text, 'toml')}\n\n</details>"
-    )
+    return f"<details>\n<summary>{what}</summary>\n\n{fenced(text, 'toml')}\n\n</details>"

@@ -54,7 +54,10 @@ def import_model(
     directory = Path(directory)
     config = directory / "config.json"
     if not directory.is_dir():
-        raise XmodelError(f"{directory}: is not a folder; give one that holds a config.json and *.safetensors")
+        raise XmodelError(
+            f"{directory}: is not a folder; give one that holds config.json, *.safetensors and a tokenizer (of a repository of"
+            " the Hub: `hf download NAME --local-dir FOLDER`)"
+        )
     layout = read_layout(config)
     source = Source(directory)
     kept = {HEAD} if layout.tied else set()
@@ -71,7 +74,8 @@ def import_model(
         whole = _recipe(base, settings, name, directory, recipe)
         data = data_fingerprint(whole.data.dir) if recipe else ""
         step = whole.stable_steps if recipe else 0
-        imported = {"from": str(directory), "layout": layout.kind, "folded": folded}
+        own = base is not None and recipe is None
+        imported = {"from": str(directory), "layout": layout.kind, "folded": folded, "own_recipe": own}
         state = {"step": step, "tokens": 0, "stage": "stable", "data": data, "imported": imported}
         _write(folder, whole, state, source, folded)
         difference = source_difference(directory, folder, tolerance) if layout.native else None
@@ -163,7 +167,7 @@ def _tensors(
         parts = []
         for part in FUSED.get(fused, (fused,)):
             tensor = source.read("model." + name.replace(fused, part))
-            parts.append(tensor.mul_(folded[part]) if part in folded else tensor)
+            parts.append(tensor * folded[part] if part in folded else tensor)
         if fused == "qkv_proj":
             yield name, fused_layout.join_qkv(parts[0], parts[1], parts[2], settings)
         elif fused == "gate_up_proj":
