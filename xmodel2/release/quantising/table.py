@@ -66,7 +66,7 @@ def source_rows(record: dict[str, Any]) -> tuple[list[str], Rows]:
 
 def caption(record: dict[str, Any]) -> str:
     """Return how the figures were made, in plain sentences."""
-    speed, heldout, made = record["speed"], record["heldout"], record["environment"]
+    speed, heldout = record["speed"], record["heldout"]
     model = record["model"]
     text = [
         f"{model['name']}, {model['parameters']:,} parameters, of which the embedding, which is the head as well, makes up"
@@ -88,7 +88,7 @@ def caption(record: dict[str, Any]) -> str:
     if speed:
         text.append(
             f"One stream, a prompt of {speed['prompt_tokens']} tokens and {speed['new_tokens']} new ones, medians of"
-            f" {speed['rounds']} rounds in turns on {speed['threads']} threads of {made['device']}; transformers uncompiled."
+            f" {speed['rounds']} rounds in turns on {speed['threads']} threads of {speed['device']}; transformers uncompiled."
         )
     return " ".join(text)
 
