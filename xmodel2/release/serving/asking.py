@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any
 
 import aiohttp
@@ -54,6 +54,24 @@ async def ask(
         raise ApiError(503, "the engine went away; try again soon", code="engine_lost", retry_after=1) from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise _garbage() from None
+
+
+async def cut(pieces: AsyncIterator[Piece], stops: Sequence[str]) -> AsyncIterator[Piece]:
+    """Yield the pieces up to the first of the texts; what may be the beginning of one is held back until it is not."""
+    held, over = "", False
+    async for piece in pieces:
+        held = "" if over else held + piece.text
+        ends = [at for at in map(held.find, stops) if at >= 0]
+        if ends:
+            held, over = held[: min(ends)], True
+        kept = 0 if over or piece.finish else max(_begun(held, stop) for stop in stops)
+        piece.text, held = held[: len(held) - kept], held[len(held) - kept :]
+        yield piece
+
+
+def _begun(text: str, stop: str) -> int:
+    """Return how many letters at the end of a text may be the beginning of another."""
+    return next((n for n in range(min(len(stop), len(text)), 0, -1) if text.endswith(stop[:n])), 0)
 
 
 def _events(lines: bytes) -> list[dict[str, Any]]:

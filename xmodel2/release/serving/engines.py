@@ -26,12 +26,12 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from xmodel2.errors import XmodelError
 from xmodel2.files import read_json
 from xmodel2.release.serving.options import ServeOptions
-from xmodel2.release.serving.ways import LlamaWay, OpenAIWay, Prompts, Way
+from xmodel2.release.serving.ways import LlamaWay, OpenAIWay, Prompts, TransformersWay, Way
 from xmodel2.tokenizer import load_tokenizer
 
 _START_SECONDS = 900.0
@@ -245,24 +245,9 @@ def _transformers(model: Path, options: ServeOptions) -> Engine:
         return Child(command, "/health", {"HF_HUB_OFFLINE": "1", **threads}, "")
 
     slots = options.slots or (64 if batched else 1)
-    way = TransformersWay(path, read_json(model / "generation_config.json") or {})
+    counted = Prompts(load_tokenizer(model), context) if _is_ours(model) else None
+    way = TransformersWay(path, read_json(model / "generation_config.json") or {}, counted)
     return Engine("transformers", options.name or model.resolve().name, way, start, slots, context, path)
-
-
-class TransformersWay(OpenAIWay):
-    """`transformers serve`, which samples only if its generation config says so, and has no field for some settings."""
-
-    def __init__(self, model: str, generation: dict[str, Any]) -> None:
-        super().__init__(model)
-        self._generation = generation
-
-    def prepare(self, asked: Any) -> Any:
-        question = super().prepare(asked)
-        body = question.body
-        settings = {name: body.pop(name) for name in ("top_k", "min_p", "repetition_penalty") if name in body}
-        sampled = {"do_sample": body.get("temperature", 1.0) > 0, "top_k": 0}
-        body["generation_config"] = json.dumps({**self._generation, **sampled, **settings})
-        return question
 
 
 def _elsewhere(model: Path, options: ServeOptions) -> Engine:

@@ -22,7 +22,7 @@ from aiohttp import ClientSession, web
 
 from xmodel2.release.serving.answers import Answer
 from xmodel2.release.serving.api_error import ApiError
-from xmodel2.release.serving.asking import ask, open_session
+from xmodel2.release.serving.asking import ask, cut, open_session
 from xmodel2.release.serving.guard import Guard
 from xmodel2.release.serving.limits import Keys, Places, RateLimit
 from xmodel2.release.serving.metrics import Metrics
@@ -204,7 +204,7 @@ class Gateway:
                 assert self._session
                 running = self._supervisor.ready()
                 async with aclosing(ask(self._session, self._engine, running, question)) as pieces:
-                    timed = self._timed(pieces, answer, began)
+                    timed = self._timed(cut(pieces, question.stops) if question.stops else pieces, answer, began)
                     if not asked.stream:
                         said = [piece async for piece in timed]
                         return web.json_response(answer.whole(said), dumps=_dumps)

@@ -6,6 +6,7 @@ A model of ours is asked in token ids where the engine takes them (llama.cpp, vL
 inside a user's text as the special token, and llama.cpp's breaks ties between segmentations otherwise than ours.
 """
 
+import json
 import math
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -53,6 +54,8 @@ class Question:
     body: dict[str, Any]
     prompt_tokens: int = 0
     """0 if the engine counts them."""
+    stops: tuple[str, ...] = ()
+    """Texts that end the answer and that the engine leaves in it."""
 
 
 class Way(Protocol):
@@ -141,7 +144,7 @@ class OpenAIWay:
         if chat:
             return Question("/v1/chat/completions", {**body, "messages": asked.messages})
         if self._prompts is None:
-            return Question("/v1/completions", {**body, "prompt": asked.prompt})
+            return Question("/v1/completions", {"max_tokens": _COMPLETION_TOKENS, **body, "prompt": asked.prompt})
         ids, tokens = self._prompts.ids(asked)
         stops = {"stop_token_ids": self._prompts.tokenizer.stop_ids}
         return Question("/v1/completions", {**body, **stops, "prompt": ids, "max_tokens": tokens}, len(ids))
@@ -156,6 +159,31 @@ class OpenAIWay:
             piece.finish = choice.get("finish_reason")
             piece.logprobs = _entries(choice.get("logprobs"))
         return piece
+
+
+class TransformersWay(OpenAIWay):
+    """`transformers serve` takes texts only, samples only if its generation config says so, and keeps stop texts.
+
+    With ``counted`` prompts are counted by our tokenizer; the engine's reads names of special tokens inside them as such.
+    """
+
+    def __init__(self, model: str, generation: dict[str, Any], counted: Prompts | None = None) -> None:
+        super().__init__(model)
+        self._generation, self._counted = generation, counted
+
+    def prepare(self, asked: Asked) -> Question:
+        for name, given in (("logprobs", asked.logprobs is not None), *asked.options.items()):
+            if given and name in ("logprobs", "presence_penalty", "frequency_penalty"):
+                raise wrong(name, "is not supported by this server's engine", "unsupported_value")
+        question = super().prepare(asked)
+        body, tokens = dict(question.body), 0
+        if self._counted:
+            ids, body["max_tokens"] = self._counted.ids(asked)
+            tokens = len(ids)
+        settings = {name: body.pop(name) for name in ("top_k", "min_p", "repetition_penalty") if name in body}
+        sampled = {"do_sample": body.get("temperature", 1.0) > 0, "top_k": 0}
+        body["generation_config"] = json.dumps({**self._generation, **sampled, **settings})
+        return Question(question.path, body, tokens, tuple(asked.options.get("stop", ())))
 
 
 def _entry(token: dict[str, Any]) -> Logprob:
