@@ -80,7 +80,7 @@ def scripted_server() -> Iterator[ScriptedServer]:
         def do_GET(self) -> None:
             name = self.path[1:] or "index.html"
             if name == "v1/models":
-                entry = {"id": script.model, "object": "model", "context_length": script.context}
+                entry = {"id": script.model, "object": "model", "max_model_len": script.context}
                 self.answer(self.checked(Reply([json.dumps({"data": [entry]}).encode()])), "application/json")
             elif (PAGE / name).is_file():
                 policy = {"Content-Security-Policy": POLICY}

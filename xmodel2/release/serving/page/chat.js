@@ -37,7 +37,7 @@ function facts({ started, first, last, tokens, reason }) {
   const rate = tokens > 1 && last > first ? ((tokens - 1) * 1000) / (last - first) : 0;
   const speed = rate && `${rate.toFixed(rate < 100 ? 1 : 0)} tokens/s`;
   const wait = `first token after ${((first - started) / 1000).toFixed(2)} s`;
-  return [`${tokens} token${tokens === 1 ? "" : "s"}`, speed, wait, reason].filter(Boolean).join(" · ");
+  return [`${tokens} tokens`, speed, wait, reason].filter(Boolean).join(" · ");
 }
 
 // Asks for an answer to the turns as they are; gives what went wrong, or null.
@@ -47,8 +47,13 @@ async function ask() {
   const stopper = (running = new AbortController());
   const turn = add({ role: "assistant", content: "" });
   const seen = { started: performance.now(), tokens: 0, reason: "" };
-  let frame = 0;
-  let failed = null;
+  let [timer, pause, failed] = [0, 16, null];
+  const soon = () => {
+    timer = 0;
+    const began = performance.now();
+    if (isShown(turn)) paint(turn);
+    pause = Math.max(16, 4 * (performance.now() - began)); // buttons answer however long the text is
+  };
   status.textContent = "The model is answering.";
   refresh(turn);
   follow(true);
@@ -60,10 +65,7 @@ async function ask() {
         seen.first ??= seen.last;
         seen.tokens += 1;
         turn.content += text;
-        frame ||= requestAnimationFrame(() => {
-          frame = 0;
-          if (isShown(turn)) paint(turn);
-        });
+        timer ||= setTimeout(soon, pause);
       }
       if (reason === "length") seen.reason = "ended at the longest length";
       seen.tokens = usage?.completion_tokens ?? seen.tokens;
@@ -74,7 +76,7 @@ async function ask() {
     else if (error instanceof Failure) failed = error;
     else throw error;
   } finally {
-    cancelAnimationFrame(frame);
+    clearTimeout(timer);
     if (running === stopper) running = null;
   }
   if (!isShown(turn)) return null; // a new chat was begun in the meantime
@@ -82,8 +84,9 @@ async function ask() {
   if (turn.content) paint(turn);
   else remove(turn);
   const stopped = seen.reason === "stopped";
-  if (failed) explain(failed);
-  else if (!turn.content) tell(stopped ? "Stopped before the answer began." : "The model had nothing to say.", again());
+  const nothing = stopped ? "Stopped before the answer began." : "The model had nothing to say.";
+  if (failed) explain(failed, regenerate);
+  else if (!turn.content) explain({ message: nothing }, regenerate);
   status.textContent = turn.content && `${stopped ? "Stopped. " : ""}The answer: ${visible(turn.content).slice(0, 5000)}`;
   refresh();
   if (!served.name && !failed) findModel();
@@ -100,8 +103,9 @@ function send() {
   ask();
 }
 
+// Asks the last question again, whether it has an answer or a half one or none.
 function regenerate() {
-  remove(turns.at(-1));
+  if (turns.at(-1)?.role === "assistant") remove(turns.at(-1));
   ask();
 }
 
@@ -148,7 +152,7 @@ function newChat() {
     hideNotice();
     refresh();
   };
-  tell("A new conversation.", button("Bring the old one back", bring));
+  tell("A new chat.", button("Undo", bring));
 }
 
 // Leaves out the oldest exchanges, a quarter of them; false where only the question is left.
@@ -165,34 +169,21 @@ async function askWithLess() {
   while (dropOldest() && (await ask())?.kind === "context");
 }
 
-// Tries again what was refused: the question that has no answer, or else the model's name.
-function retry() {
-  if (turns.at(-1)?.role === "user") ask();
-  else if (!served.name) findModel();
-  else hideNotice();
-}
-
-const again = () => button("Try again", retry);
-
-function explain({ kind, message, wait }) {
+function explain({ kind, message, wait }, retry) {
+  const again = button("Try again", retry);
   if (kind === "key") askKey(key ? "This server does not accept the key." : message);
   else if (kind === "busy") tellAndWait(message, wait, retry);
-  else if (kind !== "context") tell(message, again());
+  else if (kind !== "context") tell(message, again);
   else if (sent().filter((turn) => turn.role === "user").length > 1) {
     tell(message, button("Leave out the oldest turns and try again", askWithLess));
-  } else tell("This question alone is longer than the model's context. Shorten it or the system prompt.", again());
+  } else tell("This question alone is longer than the model's context. Shorten it.", again);
 }
 
 async function findModel() {
-  const asked = () => running || turns.at(-1)?.role === "user";
-  try {
-    served = await model(key);
-  } catch (error) {
-    if (!(error instanceof Failure)) throw error;
-    if (!asked()) explain(error);
-    return;
-  }
-  if (!asked()) hideNotice();
+  const found = await model(key).catch((error) => (error instanceof Failure ? error : Promise.reject(error)));
+  if (!running && turns.at(-1)?.role !== "user") found instanceof Failure ? explain(found, findModel) : hideNotice();
+  if (found instanceof Failure) return;
+  served = found;
   at("model").textContent = visible(served.name);
   document.title = `${served.name} · chat`;
   showContext();
@@ -214,11 +205,11 @@ const form = bindSettings(dialog.querySelector("form"));
 bindTheme(at("theme"));
 setKey(key);
 
-at("ask").addEventListener("submit", (event) => {
+at("ask").onsubmit = (event) => {
   event.preventDefault();
   send();
-});
-at("key-form").addEventListener("submit", (event) => {
+};
+at("key-form").onsubmit = (event) => {
   event.preventDefault();
   setKey(at("key").value.trim());
   at("key").value = "";
@@ -226,31 +217,33 @@ at("key-form").addEventListener("submit", (event) => {
   if (!served.name) findModel();
   if (turns.at(-1)?.role === "user") ask();
   question.focus();
-});
-question.addEventListener("input", grow);
-question.addEventListener("keydown", (event) => {
+};
+question.oninput = grow;
+question.onkeydown = (event) => {
   // While Chinese or Japanese is composed, Enter takes the word; Safari tells it by 229 only.
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing && event.keyCode !== 229) {
     event.preventDefault();
     send();
   } else if (event.key === "ArrowUp" && !question.value && lastQuestion()) edit();
-});
-document.addEventListener("keydown", (event) => {
+};
+document.onkeydown = (event) => {
   if (event.key !== "Escape" || event.isComposing || dialog.open) return;
   if (running) running.abort();
   else if (draft !== null) cancelEdit();
   else hideNotice();
-});
-at("log").addEventListener("click", ({ target }) => {
+};
+at("log").onclick = ({ target }) => {
   if (target.className === "copy") copy(target.closest(".code").querySelector("pre").textContent, target);
-});
-at("examples").addEventListener("click", ({ target }) => {
+};
+at("examples").onclick = ({ target }) => {
   if (target.tagName !== "BUTTON") return;
   question.value = target.textContent;
   send();
-});
-dialog.addEventListener("close", form.restore);
-dialog.addEventListener("click", ({ target }) => target === dialog && dialog.close());
+};
+dialog.onclose = form.restore;
+dialog.onclick = ({ target }) => {
+  if (target === dialog) dialog.close();
+};
 for (const [id, act] of Object.entries({
   stop: () => (running?.abort(), focus()),
   new: newChat,
@@ -260,7 +253,7 @@ for (const [id, act] of Object.entries({
   "forget-key": () => (setKey(""), dialog.close()),
   "cancel-edit": cancelEdit,
 })) {
-  at(id).addEventListener("click", act);
+  at(id).onclick = act;
 }
 
 restore();

@@ -3,9 +3,8 @@
 const FENCE = /^\s*(`{3,}|~{3,})[ \t]*([^\s`][^`]*)?$/;
 const HEADING = /^(#{1,6})[ \t]+(\S.*)$/;
 const ITEM = /^(\s*)([-*+]|\d{1,9}[.)])[ \t]+(\S.*)$/;
-const RULE = /^(?:-{3,}|\*{3,}|_{3,})\s*$/;
 // A paragraph ends where one of these begins; a number ends it only where a list begins.
-const STARTS = /^(?:\s*(?:`{3}|~{3})|#{1,6}[ \t]|>|\s*[-*+][ \t]+\S|\s*1[.)][ \t]+\S)/;
+const STARTS = /^(?:\s*(?:`{3}|~{3})|#{1,6}[ \t]|\s*[-*+][ \t]+\S|\s*1[.)][ \t]+\S)/;
 // Lengths are bounded so that no text makes the search slow. A link that is not http(s) is not a link.
 const INLINE = new RegExp(
   [
@@ -21,9 +20,9 @@ const INLINE = new RegExp(
 const DEEPEST = 6;
 
 export function element(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
+  const made = document.createElement(tag);
   made.append(...children);
-  return made;
+  return Object.assign(made, properties); // last, as dir="auto" looks at all the text anew for each child
 }
 
 // What would move a terminal's cursor, or be seen nowhere, is shown by its sign: what is copied is what is seen.
@@ -37,7 +36,10 @@ export function visible(text) {
 function inline(text) {
   const parts = [];
   let end = 0;
-  for (const found of text.matchAll(INLINE)) {
+  for (;;) {
+    INLINE.lastIndex = end; // set anew each time, as bold text is searched in between
+    const found = INLINE.exec(text);
+    if (!found) return [...parts, text.slice(end)];
     const [whole, code, bold, star, line, words, to, bare] = found;
     parts.push(text.slice(end, found.index));
     end = found.index + whole.length;
@@ -49,7 +51,6 @@ function inline(text) {
       parts.push(element("a", { href, title: href, target: "_blank", rel: "noopener noreferrer" }, words ?? bare));
     }
   }
-  return [...parts, text.slice(end)];
 }
 
 const prose = (tag, text) => element(tag, { dir: "auto" }, ...inline(text));
@@ -111,14 +112,8 @@ function blocks(text) {
       while (at < lines.length && !closes(lines[at])) at++;
       const inside = lines.slice(begin + 1, at++).map((other) => other.replace(indent, ""));
       build = () => code(language.trim().slice(0, 40), inside.join("\n"));
-    } else if (RULE.test(line)) {
-      build = () => element("hr");
     } else if (heading) {
       build = () => prose(`h${Math.min(heading[1].length + 2, 6)}`, heading[2]);
-    } else if (line.startsWith(">")) {
-      while (lines[at]?.startsWith(">")) at++;
-      const quoted = lines.slice(begin, at).map((other) => other.replace(/^>+ ?/, ""));
-      build = () => element("blockquote", {}, prose("p", quoted.join("\n")));
     } else if (ITEM.test(line)) {
       const [items, end] = readList(lines, begin);
       at = end;

@@ -50,41 +50,41 @@ export function bindSettings(form) {
   const fields = Object.keys(DEFAULTS).map((name) => form.elements[name]);
   const fill = (values) => {
     for (const field of fields) {
-      const value = values?.[field.name];
-      field.value = typeof value === "string" ? value : DEFAULTS[field.name];
-      if (!field.validity.valid || field.validity.badInput) field.value = DEFAULTS[field.name];
+      field.value = values?.[field.name] ?? DEFAULTS[field.name];
+      if (!field.validity.valid) field.value = DEFAULTS[field.name];
       settings[field.name] = field.value;
     }
   };
   fill(parsed(local.read("settings")));
-  form.addEventListener("input", ({ target }) => {
+  form.oninput = ({ target }) => {
     if (!(target.name in settings) || !target.validity.valid) return;
     settings[target.name] = target.value;
     local.write("settings", JSON.stringify(settings));
-  });
-  form.addEventListener("reset", (event) => {
+  };
+  form.onreset = (event) => {
     event.preventDefault();
     fill(DEFAULTS);
     local.write("settings", "");
-  });
+  };
   return { restore: () => fill(settings) };
 }
 
 // Dark or light: as the system has it, unless the other is chosen here.
 export function bindTheme(button) {
   const dark = matchMedia("(prefers-color-scheme: dark)");
-  const root = document.documentElement;
+  const { dataset } = document.documentElement;
+  const other = { dark: "light", light: "dark" };
+  const system = () => (dark.matches ? "dark" : "light");
   const show = () => {
     const chosen = local.read("theme");
-    root.dataset.theme = chosen === "dark" || chosen === "light" ? chosen : dark.matches ? "dark" : "light";
-    const other = root.dataset.theme === "dark" ? "light" : "dark";
-    button.ariaLabel = button.title = `Switch to the ${other} theme`;
+    dataset.theme = chosen in other ? chosen : system();
+    button.title = `Switch to the ${other[dataset.theme]} theme`;
   };
-  button.addEventListener("click", () => {
-    const other = root.dataset.theme === "dark" ? "light" : "dark";
-    local.write("theme", other === (dark.matches ? "dark" : "light") ? "" : other);
+  button.onclick = () => {
+    const wanted = other[dataset.theme];
+    local.write("theme", wanted === system() ? "" : wanted);
     show();
-  });
-  dark.addEventListener("change", show);
+  };
+  dark.onchange = show;
   show();
 }

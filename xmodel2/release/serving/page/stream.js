@@ -1,7 +1,7 @@
 // Asks the server, and gives its answer piece by piece; whatever goes wrong becomes a Failure in plain words.
 
 export class Failure extends Error {
-  // kind: "key", "context", "busy" (try again after `wait` seconds), "lost" or "other".
+  // kind: "key", "context", "busy" (try again after `wait` seconds) or "other".
   constructor(message, kind = "other", wait = 0) {
     super(message);
     this.kind = kind;
@@ -13,22 +13,18 @@ const LOST = "The server can't be reached. Is it still running, and is this comp
 const CUT = "The connection ended before the answer was complete.";
 const BROKEN = "The server sent something that is not an answer.";
 
-// Retry-After is a number of seconds or a date; an hour is the longest that is waited.
-function seconds(header) {
-  const wait = /^\d+$/.test(header ?? "") ? Number(header) : (Date.parse(header) - Date.now()) / 1000;
-  return Math.min(Math.max(Math.ceil(wait) || 5, 1), 3600);
-}
+// Retry-After in seconds; an hour is the longest that is waited.
+const seconds = (headers) => Math.min(Number(headers.get("Retry-After")) || 5, 3600);
 
 function failure(status, error, headers) {
   const said = typeof error?.message === "string" ? error.message : "";
   if (error?.code === "context_length_exceeded") {
     return new Failure("This conversation is longer than the model's context.", "context");
   }
-  const wait = () => seconds(headers.get("Retry-After"));
   if (status === 401) return new Failure("This server wants an API key.", "key");
-  if (status === 413) return new Failure("This is more text than the server takes in one request. Shorten it.");
-  if (status === 429) return new Failure("The server has too many requests at the moment.", "busy", wait());
-  if (status === 503) return new Failure("The model is being started and will answer soon.", "busy", wait());
+  if (status === 413) return new Failure("This is more text than the server takes.");
+  const busy = { 429: "The server has too many requests at the moment.", 503: "The model is being started." }[status];
+  if (busy) return new Failure(busy, "busy", seconds(headers));
   const what = status >= 500 ? "The server failed" : "The server refused this";
   return new Failure(said ? `${what}: ${said}` : `${what} (${status}).`);
 }
@@ -47,7 +43,7 @@ async function orLost(promise, words) {
   try {
     return await promise;
   } catch (error) {
-    throw error.name === "AbortError" ? error : new Failure(words, "lost");
+    throw error.name === "AbortError" ? error : new Failure(words);
   }
 }
 
@@ -56,8 +52,7 @@ export async function model(key) {
   const response = await request("v1/models", key);
   const first = (await response.json().catch(() => null))?.data?.[0];
   if (typeof first?.id !== "string") throw new Failure(BROKEN);
-  const context = first.context_length ?? first.max_model_len ?? first.meta?.n_ctx ?? first.meta?.n_ctx_train;
-  return { name: first.id, context: Number(context) || 0 };
+  return { name: first.id, context: Number(first.max_model_len ?? first.meta?.n_ctx_train) || 0 };
 }
 
 // The data of server-sent events. A chunk may end inside a character, inside a line, or between \r and \n.
@@ -104,5 +99,5 @@ export async function* answer(body, key, signal) {
     ended ||= Boolean(choice?.finish_reason);
     yield { text: typeof text === "string" ? text : "", reason: choice?.finish_reason, usage: part?.usage };
   }
-  if (!ended) throw new Failure(CUT, "lost");
+  if (!ended) throw new Failure(CUT);
 }

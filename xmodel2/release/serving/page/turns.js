@@ -79,10 +79,10 @@ export function follow(again = false) {
   else latest.hidden = false;
 }
 
-log.addEventListener("scroll", () => {
+log.onscroll = () => {
   const left = log.scrollHeight - log.clientHeight - log.scrollTop;
   following = left < 8 || (following && log.scrollTop >= top);
   top = log.scrollTop;
   latest.hidden = following || left < 200;
-});
-latest.addEventListener("click", () => follow(true));
+};
+latest.onclick = () => follow(true);
