@@ -194,7 +194,7 @@ def test_llama_with_folded_scales_comes_back_as_it_was(road: Path, tmp_path: Pat
         assert bare["max_abs_difference"] <= 10 * report["max_abs_difference"]
 
 
-def test_a_run_goes_on_from_an_import(road: Path, tmp_path: Path) -> None:
+def test_a_run_goes_on_from_an_import(road: Path, tokenizer_dir: Path, tmp_path: Path) -> None:
     recipe = replace(load_recipe(road / "run" / "recipe.toml"), {"train.heldout_every": 0, "evaluation.prompts": []})
     (tmp_path / "decay.toml").write_text(recipe_to_toml(recipe))
     report = import_model(road / "hf", tmp_path / "run", recipe=tmp_path / "decay.toml")
@@ -209,6 +209,8 @@ def test_a_run_goes_on_from_an_import(road: Path, tmp_path: Path) -> None:
     [line] = [line for line in read_metrics(tmp_path / "decayed") if "loss" in line]
     assert line["step"] == recipe.stable_steps + 1
     assert line["loss"] < 6  # of weights drawn anew it is log(700) = 6.6
+    with pytest.raises(XmodelError, match="was made with another tokenizer than the model's"):
+        import_model(road / "hf", tmp_path / "other", recipe=tmp_path / "decay.toml", tokenizer=tokenizer_dir)
 
 
 def broken(folder: Path, tokenizer: Path, **changes: Any) -> Path:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from xmodel2.data.shards import data_fingerprint
+from xmodel2.data.shards import data_fingerprint, read_index
 from xmodel2.errors import XmodelError
 from xmodel2.files import file_record, replaced_folder, write_json_atomic, write_text_atomic
 from xmodel2.model import Xmodel2, fused_layout
@@ -28,6 +28,7 @@ from xmodel2.release.importing.compare import source_difference
 from xmodel2.release.importing.layouts import Layout, factors, read_layout, same_shape, settings_of, with_head
 from xmodel2.release.importing.source import Source
 from xmodel2.release.importing.tokenizer import adopt_tokenizer
+from xmodel2.tokenizer import Tokenizer
 from xmodel2.train.checkpoint import FORMAT, MANIFEST_FILE, OPTIMIZER, RECIPE_FILE, STATE_FILE
 from xmodel2.train.tensor_files import file_name, write_tensors
 
@@ -72,7 +73,7 @@ def import_model(
     with replaced_folder(out, overwrite, "import") as folder:
         text, changed = adopt_tokenizer(tokenizer or directory, folder / "tokenizer", settings.vocab_size)
         whole = _recipe(base, settings, name, directory, recipe)
-        data = data_fingerprint(whole.data.dir) if recipe else ""
+        data = _data(whole, text) if recipe else ""
         step = whole.stable_steps if recipe else 0
         own = base is not None and recipe is None
         imported = {"from": str(directory), "layout": layout.kind, "folded": folded, "own_recipe": own}
@@ -141,6 +142,17 @@ def _recipe(
     }
     tree = {**(base or fresh), "model": {key: value for key, value in model.items() if value is not None}}
     return recipe_from_dict({**tree, "name": name} if name else tree, str(origin or directory))
+
+
+def _data(recipe: Recipe, tokenizer: Tokenizer) -> str:
+    """Return the fingerprint of a recipe's data. Raises `XmodelError` if it has other ids than the model."""
+    made_with = read_index(recipe.data.dir)["tokenizer"].get("fingerprint")
+    if made_with != tokenizer.fingerprint:
+        raise XmodelError(
+            f"{recipe.data.dir}: was made with another tokenizer than the model's; import without --recipe first, then prepare"
+            " the data with the RUN/tokenizer that this gives"
+        )
+    return data_fingerprint(recipe.data.dir)
 
 
 def _write(folder: Path, recipe: Recipe, state: dict[str, Any], source: Source, folded: dict[str, float]) -> None:
