@@ -21,6 +21,8 @@ def evaluate_run(path: Path, suites: Sequence[str], limit: int | None = None) ->
     Raises `XmodelError` if the data is not there.
     """
     model, recipe, state = load_model(path)
+    if "imported" in state and not state["data"]:
+        raise XmodelError(f"{path}: was imported, so it has no held-out data of its own; name --suite or --tasks")
     data, stage = recipe.data.dir, state["stage"]
     if data_fingerprint(data) != state["data"]:
         raise XmodelError(
