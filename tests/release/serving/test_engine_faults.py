@@ -129,6 +129,20 @@ def test_an_engine_that_talks_nonsense(stack: ExitStack, data: bytes, monkeypatc
     assert b"/home" not in answer.body
 
 
+def test_half_a_letter_of_the_engine_does_not_end_the_answer(stack: ExitStack) -> None:
+    served, _ = up(stack, says(chunk("a\ud83d") + chunk("b", "stop")))
+    assert served.ask(CHAT, HELLO).json["choices"][0]["message"]["content"] == "a?b"
+    assert served.ask(CHAT, STREAM).events[-1] == "[DONE]"
+
+
+def test_an_error_of_our_own_is_logged_and_not_told(stack: ExitStack, capfd: pytest.CaptureFixture[str]) -> None:
+    served, _ = up(stack, hi)
+    object.__setattr__(served.supervisor.engine, "way", None)
+    answer = served.ask(CHAT, HELLO)
+    assert (answer.status, answer.error["code"]) == (500, "internal_error")
+    assert "AttributeError" in capfd.readouterr().err
+
+
 def test_refusals_of_the_engine(stack: ExitStack) -> None:
     served, engine = up(stack, refuses(500, "<html>Traceback: /home/somebody/model</html>"))
     answer = served.ask(CHAT, HELLO)

@@ -56,7 +56,9 @@ class Answer:
         """Return the event of a piece's text."""
         said = _dumps(piece.text)
         content = f'"delta":{{"content":{said}}}' if self._chat else f'"text":{said}'
-        return f'data: {self._choice}{content}{self._logprobs_of(piece)},"finish_reason":null}}]}}\n\n'.encode()
+        return f'data: {self._choice}{content}{self._logprobs_of(piece)},"finish_reason":null}}]}}\n\n'.encode(
+            errors="replace"
+        )
 
     def ending(self) -> bytes:
         """Return the last events."""
@@ -66,14 +68,14 @@ class Answer:
         usage = f'data: {self._open},"choices":[],"usage":{_dumps(self.usage)}}}\n\n'.encode() if self._usage else b""
         return last + usage + DONE
 
-    def whole(self, pieces: Sequence[Piece]) -> dict[str, Any]:
-        """Return the answer in one."""
+    def whole(self, pieces: Sequence[Piece]) -> bytes:
+        """Return the answer in one JSON object."""
         text = "".join(piece.text for piece in pieces)
         entries = [entry for piece in pieces for entry in piece.logprobs or []]
         said: dict[str, Any] = {"message": {"role": "assistant", "content": text}} if self._chat else {"text": text}
         logprobs = None if self._alternatives is None else self._logprobs(entries)
         choice = {"index": 0, **said, "logprobs": logprobs, "finish_reason": self.finish or "stop"}
-        return {**self._head, "choices": [choice], "usage": self.usage}
+        return _dumps({**self._head, "choices": [choice], "usage": self.usage}).encode(errors="replace")
 
     def _logprobs_of(self, piece: Piece) -> str:
         if self._alternatives is None:

@@ -12,7 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -124,7 +124,8 @@ class Gateway:
                 tokens = "prompt {} answer {} ".format(*note.tokens) if note.tokens else ""
                 method = request.method if request.method.isalpha() else "?"
                 line = f"{request.remote} {method[:8]} {route} {status} {tokens}{took:.3f}s"
-                print(time.strftime("%Y-%m-%dT%H:%M:%S"), line, file=sys.stderr)
+                with suppress(OSError):  # nobody reads the log any more
+                    print(time.strftime("%Y-%m-%dT%H:%M:%S"), line, file=sys.stderr)
 
     async def _answered(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Return the handler's answer, or what went wrong in OpenAI's form."""
@@ -138,22 +139,22 @@ class Gateway:
             if not response.prepared:
                 response.headers.update(headers)
             return response
-        except ApiError as error:
-            return _refused(error, headers)
-        except web.HTTPException as error:
-            return _refused(_error_of(error, self._policy.max_body), headers)
-        except TimeoutError:
-            return _refused(self._too_late(), headers)
         except ConnectionError:
             raise
-        except Exception:
-            traceback.print_exc()
-            return _refused(
-                ApiError(500, "an error of the server, which its log tells", code="internal_error"), headers
-            )
+        except Exception as error:
+            told = self._told(error)
+            return web.json_response(told.as_json(), status=told.status, headers={**told.headers, **headers})
 
-    def _too_late(self) -> ApiError:
-        return ApiError(504, f"no whole answer within {self._policy.timeout:g} s", code="timeout")
+    def _told(self, error: Exception) -> ApiError:
+        """Return what the client is told of an error."""
+        if isinstance(error, ApiError):
+            return error
+        if isinstance(error, web.HTTPException):
+            return _error_of(error, self._policy.max_body)
+        if isinstance(error, TimeoutError):
+            return ApiError(504, f"no whole answer within {self._policy.timeout:g} s", code="timeout")
+        traceback.print_exception(error)
+        return ApiError(500, "an error of the server, which its log tells", code="internal_error")
 
     async def _page(self, request: web.Request) -> web.Response:
         resource = request.match_info.route.resource
@@ -207,7 +208,7 @@ class Gateway:
                     timed = self._timed(cut(pieces, question.stops) if question.stops else pieces, answer, began)
                     if not asked.stream:
                         said = [piece async for piece in timed]
-                        return web.json_response(answer.whole(said), dumps=_dumps)
+                        return web.Response(body=answer.whole(said), content_type="application/json")
                     async for piece in timed:
                         if response is None:
                             response = await _opened(request, answer)
@@ -215,10 +216,12 @@ class Gateway:
                             await _write(response, answer.event(piece))
                     response = response or await _opened(request, answer)
                     await _write(response, answer.ending())
-        except (ApiError, TimeoutError) as error:
+        except ConnectionError:
+            raise
+        except Exception as error:
             if response is None:
                 raise
-            told = error if isinstance(error, ApiError) else self._too_late()
+            told = self._told(error)
             _NOTE.get().status = told.status
             await _write(response, f"data: {json.dumps(told.as_json())}\n\n".encode())
         finally:
@@ -291,10 +294,6 @@ async def _write(response: web.StreamResponse, data: bytes) -> None:
         raise ConnectionResetError("the client does not read its answer") from None
 
 
-def _refused(error: ApiError, headers: dict[str, str]) -> web.Response:
-    return web.json_response(error.as_json(), status=error.status, headers={**error.headers, **headers})
-
-
 def _error_of(error: web.HTTPException, max_body: int) -> ApiError:
     if error.status == 413:
         return ApiError(413, f"the body is above {max_body:,} bytes", code="request_too_large")
@@ -304,7 +303,3 @@ def _error_of(error: web.HTTPException, max_body: int) -> ApiError:
     if error.status == 404:
         return ApiError(404, "no such path; see /v1/models, /v1/completions, /v1/chat/completions", code="unknown_path")
     return ApiError(error.status, error.reason, code="http_error")
-
-
-def _dumps(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)

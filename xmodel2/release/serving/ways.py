@@ -154,7 +154,7 @@ class OpenAIWay:
         piece = Piece(prompt_tokens=usage.get("prompt_tokens"), all_tokens=usage.get("completion_tokens"))
         for choice in event.get("choices", [])[:1]:
             delta = choice.get("delta")
-            piece.text = (choice.get("text") if delta is None else delta.get("content")) or ""
+            piece.text = str((choice.get("text") if delta is None else delta.get("content")) or "")
             piece.tokens = int(bool(piece.text))
             piece.finish = choice.get("finish_reason")
             piece.logprobs = _entries(choice.get("logprobs"))
