@@ -159,6 +159,14 @@ def test_a_directory_that_lacks_tensors(road: Path, tmp_path: Path) -> None:
         export_model(tmp_path / "hf", ["hf"], tmp_path / "out")
 
 
+def test_quantised_weights_are_not_taken_for_the_models_own(road: Path, tmp_path: Path) -> None:
+    shutil.copytree(road / "hf", tmp_path / "hf")
+    config = json.loads((road / "hf" / "config.json").read_text())
+    write_json_atomic(tmp_path / "hf" / "config.json", {**config, "quantization_config": {"quant_method": "torchao"}})
+    with pytest.raises(XmodelError, match="its weights are quantised"):
+        export_model(tmp_path / "hf", ["hf"], tmp_path / "out")
+
+
 def test_a_checkpoint_of_several_ranks(road: Path, run: Path, tmp_path: Path) -> None:
     checkpoint = run / "checkpoints" / "step-20"
     whole = load_file(checkpoint / "model.safetensors")

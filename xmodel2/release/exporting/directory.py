@@ -51,12 +51,8 @@ def write_directory(trained: Trained, folder: Path, layout: Layout, dtype: str, 
     if not layout.tied:
         shapes[HEAD] = shapes[EMBEDDING]
     written = write_shards(folder, shapes, _tensors(trained, layout), DTYPES[dtype], max_shard_bytes)
-    config = {
-        "architectures": [layout.architecture],
-        **layout.config(settings, tokenizer),
-        "use_cache": True,
-        "dtype": dtype,
-    }
+    types = {"dtype": dtype, "torch_dtype": dtype}  # transformers before 4.56 knows the second name alone
+    config = {"architectures": [layout.architecture], **layout.config(settings, tokenizer), "use_cache": True, **types}
     write_json_atomic(folder / "config.json", config)
     _write_tokenizer(trained.tokenizer_dir, tokenizer, folder)
     if trained.recipe:

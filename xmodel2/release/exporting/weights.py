@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from xmodel2.errors import XmodelError
+from xmodel2.files import read_json
 from xmodel2.model import Xmodel2, fused_layout
 from xmodel2.model.convert import to_granite
 from xmodel2.recipe import ModelSettings
@@ -31,7 +32,12 @@ def native_shapes(settings: ModelSettings) -> dict[str, tuple[int, ...]]:
 
 
 def check_tensors(trained: Trained) -> None:
-    """Raise `XmodelError` naming the first tensor that is missing, unknown or of another shape; reads headers alone."""
+    """Raise `XmodelError` naming the first tensor that is missing, unknown or of another shape; reads headers alone.
+
+    Quantised weights are refused too: they would be taken for the model's own.
+    """
+    if not trained.state and "quantization_config" in read_json(trained.path / "config.json"):
+        raise XmodelError(f"{trained.path}: its weights are quantised; give the model that they were made from")
     files = TensorFiles(trained.path, MODEL)
     have = files.shapes
     if trained.state:
