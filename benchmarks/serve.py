@@ -212,8 +212,10 @@ async def measure(
     prompts = list(expected)
     if alone.errors or len(prompts) < 2:
         sys.exit(f"asked alone: {len(alone.errors)} errors ({alone.errors[:1]}), {len(prompts)} answers that differ")
-    for each, where in targets.values():
-        await load(each, where, prompts, streams, options.warm, new)
+    # `transformers serve` answers one at a time on a CPU: 64 would wait for minutes, at the same rate.
+    at_once = {name: 2 if each.kind == "transformers" else streams for name, (each, _) in targets.items()}
+    for name, (each, where) in targets.items():
+        await load(each, where, prompts, at_once[name], options.warm, new)
     before = memory(running.url)
     seen = await load(engine, running, prompts, streams, options.seconds, new)
     after = memory(running.url)
@@ -222,7 +224,7 @@ async def measure(
     gaps: dict[str, list[float]] = {name: [] for name in targets}
     for _ in range(options.rounds):
         for name, (each, where) in targets.items():
-            part = await load(each, where, prompts, streams, options.round_seconds, new)
+            part = await load(each, where, prompts, at_once[name], options.round_seconds, new)
             rates[name].append(part.rate)
             gaps[name] += part.first
             seen.errors += [f"{name}: {error}" for error in part.errors]

@@ -160,9 +160,13 @@ def test_a_child_that_does_not_start_is_quoted() -> None:
         Child(lambda port: ["no-such-program"], "/health", {}, "")
 
 
-def test_a_child_ends_when_we_do() -> None:
-    tied = [sys.executable, "-m", "xmodel2.release.serving.tied", "sleep", "60"]
-    with subprocess.Popen(tied, stdin=subprocess.PIPE, start_new_session=True) as process:
+@pytest.mark.parametrize("how", ["our end", "SIGTERM"])
+def test_a_child_ends_with_what_ties_it_to_us(how: str) -> None:
+    tied = [sys.executable, "-m", "xmodel2.release.serving.tied", "sh", "-c", "echo on; sleep 60"]
+    with subprocess.Popen(tied, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True) as process:
         assert process.stdin
-        process.stdin.close()
+        assert process.stdout
+        assert process.stdout.readline() == b"on\n"
+        process.stdin.close() if how == "our end" else process.terminate()
         assert process.wait(20) == -signal.SIGKILL
+        assert process.stdout.read() == b""  # whoever could write there has ended

@@ -10,13 +10,18 @@ import sys
 import threading
 
 
-def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
+def _end(*_: object) -> None:
     os.killpg(0, signal.SIGKILL)
 
 
+def _end_with_parent() -> None:
+    sys.stdin.buffer.read()
+    _end()
+
+
 def main() -> int:
-    """Run the command and return its exit code."""
+    """Run the command and return its exit code. We lead a process group, which ends whole."""
+    signal.signal(signal.SIGTERM, _end)
     try:
         child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
     except OSError as error:
