@@ -44,7 +44,7 @@ def new_session() -> "PromptSession[str]":
 
 def ask_for_line(session: "PromptSession[str]") -> str:
     """Return what was typed, without white space around it. Raises `KeyboardInterrupt` and `EOFError` for Ctrl-C and -D."""
-    return session.prompt("you> ").strip()
+    return session.prompt("you> ", handle_sigint=False).strip()
 
 
 def is_open_block(text: str) -> bool:

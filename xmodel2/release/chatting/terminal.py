@@ -18,6 +18,18 @@ from xmodel2.release.chatting.line_editor import BLOCK, ask_for_line, new_sessio
 
 def run_terminal(chat: Conversation) -> None:
     """Talk until Ctrl-D or /quit."""
+    before = signal.signal(signal.SIGINT, _nothing)  # of a Ctrl-C just after an answer's end
+    try:
+        _talk(chat)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _nothing(number: int, frame: FrameType | None) -> None:
+    pass
+
+
+def _talk(chat: Conversation) -> None:
     console = Console(highlight=False, markup=False, soft_wrap=True)
     session = new_session()
 
@@ -70,7 +82,7 @@ def _show(chat: Conversation, answer: Answer, console: Console) -> None:
     elif usage.finish == "length":
         parts.append("cut at its longest; /set max_new_tokens=... allows more")
     if usage.tokens:
-        parts.append(f"{usage.tokens:,} tokens")
+        parts.append(f"{usage.tokens:,} token{'s' if usage.tokens > 1 else ''}")
     if usage.tokens_per_second:
         parts.append(f"{usage.tokens_per_second:,.1f} tokens/s")
     for note in [*usage.notes, " · ".join(parts)]:
@@ -82,7 +94,7 @@ def _stoppable() -> Iterator[None]:
     """Within, the first Ctrl-C raises `KeyboardInterrupt`, and none after it, so that what it stops can be put away."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, _nothing)
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGINT, stop)
