@@ -39,7 +39,9 @@ class Server:
                 self.send_header("Location", "http://elsewhere/")
                 self.end_headers()
                 lines = [row if isinstance(row, str) else f"data: {json.dumps(row)}" for row in found]
-                text = "\n\n".join(lines) + "\n\n" if streams else found if isinstance(found, str) else json.dumps(found)
+                text = (
+                    "\n\n".join(lines) + "\n\n" if streams else found if isinstance(found, str) else json.dumps(found)
+                )
                 self.wfile.write(text.encode())
 
             do_GET = do_POST = answer
@@ -76,7 +78,8 @@ def said(server: Server, sampling: Sampling | None = None, usage: Usage | None =
 
 def test_an_answer_comes_with_its_usage(server: Server) -> None:
     counts = {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 9}}
-    server.says(": ping", {"choices": [{"delta": {"role": "assistant"}}]}, piece("Hel"), piece("lo", "length"), counts, "data: [DONE]")  # fmt: skip
+    role = {"choices": [{"delta": {"role": "assistant"}}]}
+    server.says(": ping", role, piece("Hel"), piece("lo", "length"), counts, "data: [DONE]")
     engine, usage = open_engine(server.url + "/v1/"), Usage()
     assert (engine.model, engine.context) == ("small", 512)
     assert list(engine.stream(HI, Sampling(temperature=0.5), usage)) == ["Hel", "lo"]
