@@ -45,6 +45,10 @@ _UNREAD = {"checkpoints", "tensorboard", "tokenizer", "figures"}
 """Folders of a run that the report does not read."""
 
 
+_File = tuple[str, int, float]
+"""What changes when a file does: path, bytes, time of change."""
+
+
 def build_report(paths: Sequence[Path], out: Path) -> Path:
     """Write ``out`` and return it. Raises `XmodelError` if a folder is neither a run directory nor one of a search."""
     return Report(paths, out).write()
@@ -60,19 +64,21 @@ class Report:
         found = {folder: _studies(folder) for folder in self._folders}
         self._studies = [section for sections in found.values() for section in sections]
         self.runs = open_runs([folder for folder in self._folders if not found[folder]])
-        self._seen: list[tuple[str, int, float]] | None = None
+        self._known: list[_File] = self._files()
+        self._made_of: list[_File] | None = None
         self._around: tuple[list[Section], list[Section]] = ([], [])
 
     def read_on(self) -> bool:
         """Read what was added to the runs; tell whether anything changed."""
         grown = [run.recorded.read_on() for run in self.runs]
-        return self._files() != self._seen or any(grown)
+        before, self._known = self._known, self._files()
+        return self._known != before or any(grown)
 
     def write(self, live: str = "") -> Path:
         """Write the page and return its path; ``live``: the line of a page that follows its run and loads itself again."""
         files = self._files()
-        if files != self._seen or not live:
-            self._around, self._seen = self._unhurried(), files
+        if files != self._made_of or not live:
+            self._around, self._made_of = self._unhurried(), files
         before, after = self._around
         summary = [overview_section(self.runs)] if self.runs else []
         curves = self._tried(lambda: curves_section(self.runs, bool(live)), "curves", "Training curves")
@@ -135,22 +141,21 @@ class Report:
             bodies.append(body if len(self.runs) == 1 else f'<h3 class="of">{escape(run.label)}</h3>{body}')
         return Section(parts[0][1].anchor, parts[0][1].title, "\n".join(bodies))
 
-    def _files(self) -> list[tuple[str, int, float]]:
+    def _files(self) -> list[_File]:
         """Return what changes when the page around the curves does: files, and the samples that metrics.jsonl holds."""
-        samples = [(run.label, len(run.recorded.lines("samples")), 0.0) for run in self.runs]
-        return sorted(file for run in self.runs for file in _files_read(run)) + samples
+        own = {str(self.out.resolve()), *(str(run.recorded.path.resolve()) for run in self.runs)}
+        files = sorted(file for run in self.runs for file in _files_read(run.path.resolve()) if file[0] not in own)
+        return files + [(run.label, len(run.recorded.lines("samples")), 0.0) for run in self.runs]
 
 
-def _files_read(run: ReportedRun) -> Iterator[tuple[str, int, float]]:
-    """Yield what changes when a file changes that the report reads, other than the metrics."""
-    for folder, below, names in os.walk(run.path):
+def _files_read(run_dir: Path) -> Iterator[_File]:
+    """Yield the files that the report may read."""
+    for folder, below, names in os.walk(run_dir):
         below[:] = [name for name in below if name not in _UNREAD and not name.startswith(".")]
-        for name in names:
-            path = os.path.join(folder, name)
-            if not name.startswith(".") and path != str(run.recorded.path):
-                with suppress(FileNotFoundError):  # it went while we looked
-                    status = os.stat(path)
-                    yield path, status.st_size, status.st_mtime
+        for path in (os.path.join(folder, name) for name in names if not name.startswith(".")):
+            with suppress(FileNotFoundError):  # it went while we looked
+                status = os.stat(path)
+                yield path, status.st_size, status.st_mtime
 
 
 def _some(section: Section | None) -> list[Section]:

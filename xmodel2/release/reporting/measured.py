@@ -9,9 +9,10 @@ from typing import Any
 
 from xmodel2.eval.calibration_page import calibration_section
 from xmodel2.eval.item_page import ITEM_PAGE
+from xmodel2.eval.paper import XMODEL2
 from xmodel2.eval.result_files import RESULTS_FILE, read_results
 from xmodel2.eval.result_page import result_sections
-from xmodel2.eval.result_tables import TITLES, suite_table
+from xmodel2.eval.result_tables import TITLES, Cell, SuiteTable, suite_table
 from xmodel2.eval.test_time import RESULT_FILE as SCALING_FILE
 from xmodel2.eval.test_time_figure import scaling_section
 from xmodel2.page import table
@@ -88,29 +89,35 @@ def compared(runs: Sequence[ReportedRun]) -> str:
     parts = []
     for suite, title in TITLES.items():
         tables = [(label, made) for label, results in found if (made := suite_table(results, suite))]
-        if len(tables) < 2:
-            continue
-        columns = tables[0][1].columns
-        rows = []
-        for label, of in tables:
-            cells = [*(of.ours[column.task] for column in columns), of.average]
-            rows.append(
-                [
-                    label,
-                    *(
-                        " ".join(filter(None, [cell.text, f"({cell.interval})" * bool(cell.interval)]))
-                        for cell in cells
-                    ),
-                ]
-            )
-        rows += [
-            [row.model, *(f"{score:.2f}" for score in row.scores.values()), f"{row.average:.2f}"]
-            for row in tables[0][1].paper
-        ]
-        head = ["model", *(column.title for column in columns), "Avg"]
-        caption = "Percent, with 95% intervals; what each run's numbers leave out stands in its own table below."
-        parts.append(f"<h3>{escape(title)}: the runs side by side</h3>{table(head, rows, caption)}")
+        if len(tables) > 1:
+            parts.append(f"<h3>{escape(title)}: the runs side by side</h3>{_side_by_side(tables)}")
     return "".join(parts)
+
+
+def _side_by_side(tables: Sequence[tuple[str, SuiteTable]]) -> str:
+    """Return a suite's table with a row of each run above the report's rows."""
+    first = tables[0][1]
+    rows = []
+    for label, of in tables:
+        cells = "".join(_cell(of.ours[column.task]) for column in first.columns) + _cell(of.average)
+        rows.append(f'<tr class="ours"><th scope="row">{escape(label)}</th>{cells}</tr>')
+    for row in first.paper:
+        cells = "".join(f"<td>{score:.2f}</td>" for score in (*row.scores.values(), row.average))
+        kind = ' class="xmodel2"' if row.model == XMODEL2 else ""
+        rows.append(f'<tr{kind}><th scope="row">{escape(row.model)}</th>{cells}</tr>')
+    heads = ("model", *(column.title for column in first.columns), "Avg")
+    top = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
+    caption = "Percent, with 95% intervals; shaded: not what the report measured, each run's own table below says why."
+    return (
+        f'<div class="scroll"><table class="paper"><caption><span>{caption}</span></caption>'
+        f"<thead><tr>{top}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _cell(cell: Cell) -> str:
+    interval = f"<small>{escape(cell.interval)}</small>" if cell.interval else ""
+    kind = ' class="other"' if cell.notes else ""
+    return f"<td{kind}>{escape(cell.text)}{interval}</td>"
 
 
 def calibration_sections(run: ReportedRun) -> list[Section]:

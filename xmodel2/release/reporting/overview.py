@@ -41,7 +41,7 @@ def _training(run: ReportedRun) -> dict[str, str]:
     recipe, recorded = run.recipe, run.recorded
     cells = {
         "parameters": f"{parameter_count(recipe.model):,}",
-        "steps": f"{recorded.last_step:,} of {recipe.total_steps:,}",
+        "steps": f"{recorded.last_step:,} / {recipe.total_steps:,}",
     }
     losses, speeds = (column[np.isfinite(column)] for column in map(recorded.column, ("loss", "tokens_per_second")))
     if len(losses):

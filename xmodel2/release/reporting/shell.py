@@ -13,7 +13,7 @@ from xmodel2.release.reporting.section import Section
 
 _HERE = Path(__file__).parent
 _STYLE = _HERE / "report.css"
-_SCRIPTS = ("curves.js", "tables.js", "watch.js")
+_CURVES, _OTHERS = ("curves.js", "curves_controls.js"), ("tables.js", "watch.js")
 
 
 def data_block(name: str, value: Any) -> str:
@@ -28,7 +28,9 @@ def data_block(name: str, value: Any) -> str:
 
 def report_page(title: str, top: str, sections: Sequence[Section], live: str = "") -> str:
     """Return the document: ``top`` above all sections, ``live``: the line of a page that follows a run."""
-    scripts = [(_HERE / name).read_text(encoding="utf-8") for name in _SCRIPTS]
+    drawn = any('id="charts"' in section.body for section in sections)
+    names = [*(_CURVES if drawn else ()), *_OTHERS]
+    scripts = [(_HERE / name).read_text(encoding="utf-8") for name in names]
     head = f'<meta http-equiv="Content-Security-Policy" content="{policy(scripts)}">'
     head += f"<style>{_STYLE.read_text(encoding='utf-8')}</style>"
     links = "".join(f'<li><a href="#{section.anchor}">{escape(section.title)}</a></li>' for section in sections)

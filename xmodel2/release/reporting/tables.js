@@ -24,14 +24,18 @@ function sort(table, column, order) {
 
 for (const table of document.querySelectorAll("table")) {
   const heads = table.tHead ? [...table.tHead.rows[0].cells] : [];
-  if (!table.tBodies[0] || table.tBodies[0].rows.length < 3 || heads.length < 2 || table.querySelector("[colspan], [rowspan]")) continue;
+  // A table whose first column has no head is one of things, not of cases: its rows don't compare.
+  const compares = heads.length > 1 && heads[0].textContent.trim() && !table.querySelector("[colspan], [rowspan]");
+  if (!compares || !table.tBodies[0] || table.tBodies[0].rows.length < 3) continue;
   table.classList.add("sortable");
   heads.forEach((head, column) => {
+    if (!head.textContent.trim()) return;
     const button = document.createElement("button");
     button.type = "button";
-    if (head.querySelector("a") || !head.textContent.trim()) {
-      button.setAttribute("aria-label", `sort by ${head.textContent.trim() || "name"}`);
-      head.append(button);
+    const link = head.querySelector("a");
+    if (link) {
+      button.ariaLabel = `sort by ${link.textContent}`;
+      link.after(button);
     } else {
       button.append(...head.childNodes);
       head.append(button);
