@@ -29,6 +29,7 @@ from typing import Any, Self
 from xmodel2.errors import XmodelError
 from xmodel2.release.exporting.gguf_read import model_metadata
 
+BINDING = "xllamacpp"
 _LOG_LINES = 20
 
 
@@ -57,16 +58,17 @@ class LlamaServer:
     ) -> None:
         """Start it and wait until it answers.
 
-        ``context`` is the tokens of a sequence (0: what the model was trained on), ``slots`` how many sequences run at
-        once, ``cache_tokens`` the tokens of a cache that all slots share (0: each has its own), ``threads`` those that
-        calculate (0: one a core), ``cache_type`` f16, or f32, with which attention is not rounded to f16 anywhere,
-        ``batch`` the tokens a step takes at most.
+        ``context`` is the tokens of a sequence (0, and at most: what the model was trained on; llama.cpp makes it a multiple
+        of 256), ``slots`` how many sequences run at once, ``cache_tokens`` the tokens of a cache that all slots share (0: each
+        has its own), ``threads`` those that calculate (0: one a core), ``cache_type`` f16, or f32, with which attention is
+        not rounded to f16 anywhere, ``batch`` the tokens that a step takes at most.
         Raises `XmodelError` with llama.cpp's last words if it does not load.
         """
         if not Path(gguf).is_file():
             raise XmodelError(f"{gguf}: no such file; give a .gguf file, as `xmodel2 export --to gguf` writes it")
         self.gguf, self.slots = Path(gguf), slots
-        self.context: int = context or model_metadata(self.gguf, "context_length")
+        trained: int = model_metadata(self.gguf, "context_length")
+        self.context = min(context or trained, trained)
         self.api_key = secrets.token_urlsafe(24)
         asked = {
             "gguf": str(gguf),
@@ -86,6 +88,7 @@ class LlamaServer:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
+            start_new_session=True,  # Ctrl-C is for us: who chats stops an answer with it, and `serve` ends in good order
         )
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()

@@ -1,23 +1,24 @@
 """A GGUF file of a trained model, for llama.cpp and all that builds on it; streaming, one tensor in memory at a time.
 
-llama.cpp knows our model as its architecture "granite", whose four scales are ours. Rows of the query and key matrices are
-reordered, because llama.cpp rotates neighbouring pairs where `transformers` rotates halves.
+llama.cpp knows our model as its architecture "granite", whose four scales are ours.
 """
 
-from collections.abc import Iterator
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from xmodel2.errors import XmodelError
 from xmodel2.files import writing_atomic
-from xmodel2.model import Xmodel2
-from xmodel2.model.convert import granite_config, to_granite
+from xmodel2.model.convert import granite_config
 from xmodel2.recipe import recipe_to_toml
-from xmodel2.release.exporting.gguf_types import check_kind, tensor_type
+from xmodel2.release.exporting.gguf_check import check_gguf
+from xmodel2.release.exporting.gguf_quantiser import check_quantiser, quantise
+from xmodel2.release.exporting.gguf_tensors import gguf_names, llama_rows
+from xmodel2.release.exporting.gguf_types import K_QUANTS, check_kind, tensor_type
 from xmodel2.release.exporting.gguf_vocabulary import vocabulary
+from xmodel2.release.exporting.weights import check_tensors, native_shapes, native_tensors
 from xmodel2.release.trained import Trained
 from xmodel2.tokenizer import load_tokenizer
 from xmodel2.tokenizer.load import CHAT_TEMPLATE
@@ -30,17 +31,27 @@ FINGERPRINT, RECIPE = "xmodel2.fingerprint", "xmodel2.recipe"
 
 
 def write_gguf(trained: Trained, out_file: Path, kind: str = "f16") -> dict[str, Any]:
-    """Write a GGUF file and return {"format", "kind", "path", "bytes"}.
+    """Write a GGUF file and return {"format", "kind", "path", "bytes"} and what `check_gguf` found.
 
-    Raises `XmodelError` for a kind that is not known.
+    Raises `XmodelError` for a kind that is not known, for weights or a tokenizer that GGUF cannot hold, and if the file is
+    not proved; then nothing is published.
     """
     check_kind(kind)
     gguf_installed()
+    if kind in K_QUANTS:
+        check_quantiser(kind)
+    check_tensors(trained)
     with writing_atomic(out_file) as handle:
         beside = Path(handle.name)
-        _write(trained, beside, kind)
+        if kind in K_QUANTS:
+            with tempfile.NamedTemporaryFile(dir=out_file.parent, prefix=".", suffix=".gguf") as source:
+                _write(trained, Path(source.name), "f32")
+                quantise(Path(source.name), beside, kind)
+        else:
+            _write(trained, beside, kind)
+        found = check_gguf(trained, beside, kind)
         size = beside.stat().st_size
-    return {"format": "gguf", "kind": kind, "path": str(out_file), "bytes": size}
+    return {"format": "gguf", "kind": kind, "path": str(out_file), "bytes": size, **found}
 
 
 def gguf_installed() -> None:
@@ -52,21 +63,18 @@ def gguf_installed() -> None:
 
 
 def _write(trained: Trained, file: Path, kind: str) -> None:
-    from gguf import MODEL_ARCH, GGUFWriter, get_tensor_name_map
-    from gguf.quants import quant_shape_to_byte_shape, quantize
+    from gguf import GGUFWriter, quants
 
-    names = get_tensor_name_map(MODEL_ARCH.GRANITE, trained.settings.num_hidden_layers)
+    name = gguf_names(trained.settings)
     writer = GGUFWriter(file, "granite")
     _write_metadata(writer, trained, kind)
     offsets, end = dict[str, int](), 0
     types = {}
-    for native, shape in _shapes(trained):
-        name = names.get_name(native, try_suffixes=(".weight",))
-        assert name, native
-        types[native] = tensor_type(kind, name, shape)
-        in_bytes = quant_shape_to_byte_shape(shape, types[native])
+    for native, shape in native_shapes(trained.settings).items():
+        types[native] = tensor_type(kind, name(native), shape)
+        in_bytes = quants.quant_shape_to_byte_shape(shape, types[native])
         size = int(np.prod(in_bytes))
-        writer.add_tensor_info(name, in_bytes, np.dtype(np.uint8), size, raw_dtype=types[native])
+        writer.add_tensor_info(name(native), in_bytes, np.dtype(np.uint8), size, raw_dtype=types[native])
         offsets[native], end = end, writer.ggml_pad(end + size, writer.data_alignment)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -75,26 +83,10 @@ def _write(trained: Trained, file: Path, kind: str) -> None:
     with open(file, "r+b") as handle:
         begin = writer.ggml_pad(handle.seek(0, 2), writer.data_alignment)
         handle.truncate(begin + end)
-        for native, tensor in trained.granite_tensors():
+        for native, tensor in native_tensors(trained):
             handle.seek(begin + offsets[native])
-            quantize(llama_rows(native, tensor, trained).float().numpy(), types[native]).tofile(handle)
-
-
-def _shapes(trained: Trained) -> Iterator[tuple[str, tuple[int, ...]]]:
-    with torch.device("meta"):
-        model = Xmodel2(trained.settings)
-    for name, tensor in to_granite(dict(model.named_parameters()), trained.settings).items():
-        yield name, tuple(tensor.shape)
-
-
-def llama_rows(native: str, tensor: torch.Tensor, trained: Trained) -> torch.Tensor:
-    """Return a tensor with its rows in llama.cpp's order: of queries and keys, the halves of each head interleaved."""
-    settings = trained.settings
-    heads = {"q_proj": settings.num_attention_heads, "k_proj": settings.num_key_value_heads}
-    for part, count in heads.items():
-        if native.endswith(f"{part}.weight"):
-            tensor = tensor.reshape(count, 2, -1, tensor.shape[-1]).transpose(1, 2).reshape(tensor.shape)
-    return tensor
+            values = llama_rows(native, tensor, trained.settings).float().numpy()
+            quants.quantize(values, types[native]).tofile(handle)
 
 
 def _write_metadata(writer: "GGUFWriter", trained: Trained, kind: str) -> None:
@@ -123,7 +115,7 @@ def _write_metadata(writer: "GGUFWriter", trained: Trained, kind: str) -> None:
     writer.add_residual_scale(config["residual_multiplier"])
     writer.add_logit_scale(config["logits_scaling"])
     writer.add_attention_scale(config["attention_multiplier"])
-    pieces, scores, types = vocabulary(tokenizer)
+    pieces, scores, types = vocabulary(tokenizer, settings.vocab_size)
     writer.add_tokenizer_model("plamo2")
     writer.add_tokenizer_pre("default")
     writer.add_token_list(pieces)

@@ -1,7 +1,7 @@
 """The kinds of GGUF file that are written, and the type of each tensor in them.
 
-Norms stay f32 in all. A matrix whose rows are no multiple of a type's block stays f16, and the tied embedding, which is the
-head too, is never below q8_0.
+Norms stay f32 in all. A matrix whose rows are no multiple of a type's block stays f16. The tied embedding, which is the head
+too, is never below q8_0. What K-quants hold, where the errors of blocks matter most, is llama.cpp's own choice.
 """
 
 from collections.abc import Sequence
@@ -15,9 +15,22 @@ if TYPE_CHECKING:
 PLAIN = ("f32", "f16", "bf16")
 BLOCKS = ("q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
 """Blocks of 32 weights with one scale (``_0``) or a scale and an offset (``_1``)."""
-KINDS = (*PLAIN, *BLOCKS)
+K_QUANTS = ("q6_k", "q5_k_m", "q4_k_m", "q3_k_m", "q2_k")
+"""Blocks of 256 whose scales are quantised too; made by llama.cpp's own quantiser (package llama-cpp-python)."""
+KINDS = (*PLAIN, *BLOCKS, *K_QUANTS)
 
 EMBEDDING = "token_embd.weight"
+_LARGEST_ERRORS = {
+    "F32": 0.0,
+    "F16": 1e-3,
+    "BF16": 4e-3,
+    "Q8": 0.025,
+    "Q6": 0.1,
+    "Q5": 0.2,
+    "Q4": 0.36,
+    "Q3": 0.5,
+    "Q2": 0.7,
+}
 
 
 def check_kind(kind: str) -> None:
@@ -27,7 +40,7 @@ def check_kind(kind: str) -> None:
 
 
 def tensor_type(kind: str, name: str, shape: Sequence[int]) -> "GGMLQuantizationType":
-    """Return the type that a file of a kind holds a tensor in."""
+    """Return the type that a file of a kind, other than the K-quants, holds a tensor in."""
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
     if len(shape) == 1:
@@ -36,3 +49,11 @@ def tensor_type(kind: str, name: str, shape: Sequence[int]) -> "GGMLQuantization
         kind = "q8_0"
     found = GGMLQuantizationType[kind.upper()]
     return found if shape[-1] % GGML_QUANT_SIZES[found][0] == 0 else GGMLQuantizationType.F16
+
+
+def largest_error(type_name: str) -> float:
+    """Return the largest error that rounding to a type can make, as a share of a tensor's norm.
+
+    A weight is off by at most half a step, and 32 share the step of the largest: q8_0 sqrt(32) / 254, q4_0 sqrt(32) / 16.
+    """
+    return _LARGEST_ERRORS[type_name.split("_")[0]]

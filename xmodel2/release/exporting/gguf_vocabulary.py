@@ -1,37 +1,72 @@
 """Our Unigram tokenizer in a GGUF file's metadata, as llama.cpp's "plamo2".
 
 Of llama.cpp's tokenizers two search for the likeliest segmentation as Unigram does: "t5", which has no byte fallback, so that
-an emoji would be lost, and "plamo2", which has it. ("llama" merges pairs greedily, another search with other results.) Plamo2
-turns a score into round(score * 10,000) and adds integers; our scores are written times 256 / 10,000, which those integers
-hold exactly because trained scores have eight fractional bits.
+an emoji would be lost, and "plamo2", which has it. ("llama" joins pairs greedily, with other results.) Plamo2 rounds
+10,000 times a score to an integer and adds those; our scores, multiples of 2^-8 nats, are written so that the integers are exact.
+
+Of equally likely segmentations it takes the one whose first piece is longest, we the one whose last is. And it drops U+FEFF at
+the beginning of a text. So whoever needs our very ids asks our tokenizer, and sends llama.cpp ids.
 """
 
 import json
 from typing import Any
 
+from xmodel2.errors import XmodelError
 from xmodel2.tokenizer import SPECIAL_TOKENS, Tokenizer
 
-UNIT = 256 / 1e4
-"""What a score is multiplied with."""
-NEVER = -1e4
+UNIT = 2**16 / 1e4
+"""What a score in nats is multiplied with; -150 nats is what llama.cpp gives to an unknown character, below any piece's."""
+_NEVER = -1e4
 """Score of what no text may be matched with: control tokens, and bytes, which are the fallback."""
+_SPACE = "▁"
 
 
-def vocabulary(tokenizer: Tokenizer) -> tuple[list[bytes], list[float], list[int]]:
-    """Return pieces, scores and token types by id."""
+def vocabulary(tokenizer: Tokenizer, rows: int) -> tuple[list[bytes], list[float], list[int]]:
+    """Return pieces, scores and token types by id, of all ``rows`` of the embedding.
+
+    Raises `XmodelError` for a tokenizer that is no Unigram with byte fallback.
+    """
     from gguf import TokenType
 
-    model: dict[str, Any] = json.loads((tokenizer.directory / "tokenizer.json").read_text(encoding="utf-8"))["model"]
-    pieces, scores, types = list[bytes](), list[float](), list[int]()
+    tree = _tree(tokenizer)
+    raw = tree["normalizer"] is None
+    model, special = tree["model"], {token["id"]: token["content"] for token in tree["added_tokens"]}
+    if model["type"] != "Unigram" or not model.get("byte_fallback"):
+        raise XmodelError(
+            f"{tokenizer.directory}: its tokenizer is {model['type']}, and GGUF files are written of Unigram tokenizers with"
+            " byte fallback; export with --to hf, and convert that with llama.cpp's convert_hf_to_gguf.py"
+        )
+    scores = dict.fromkeys(range(rows), _NEVER)
+    pieces = {number: f"[unused {number}]" for number in range(rows)}
+    types = dict.fromkeys(range(rows), TokenType.UNUSED)
+    taken = {piece for piece, _ in model["vocab"]}
     for number, (piece, score) in enumerate(model["vocab"]):
-        kind = TokenType.NORMAL
+        pieces[number] = piece
         if number == model["unk_id"]:
-            kind = TokenType.UNKNOWN
-        elif piece in SPECIAL_TOKENS:
-            kind = TokenType.CONTROL
+            types[number] = TokenType.UNKNOWN
         elif len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">"):
-            kind = TokenType.BYTE
-        pieces.append(piece.encode())
-        scores.append(score * UNIT if kind == TokenType.NORMAL else NEVER)
-        types.append(kind)
-    return pieces, scores, types
+            types[number] = TokenType.BYTE
+        elif number not in special and piece not in SPECIAL_TOKENS:
+            types[number], scores[number] = TokenType.NORMAL, score * UNIT
+            spelt = piece.replace(_SPACE, " ")
+            if not raw and spelt not in taken:
+                pieces[number] = spelt
+                taken.add(spelt)
+    for number, content in special.items():
+        if number != model["unk_id"]:
+            pieces[number], types[number] = content, TokenType.CONTROL
+    return (
+        [pieces[number].encode() for number in range(rows)],
+        [scores[number] for number in range(rows)],
+        [types[number] for number in range(rows)],
+    )
+
+
+def is_raw(tokenizer: Tokenizer) -> bool:
+    """Tell whether a tokenizer takes text as it is, without a normaliser, as all of ours do."""
+    return _tree(tokenizer)["normalizer"] is None
+
+
+def _tree(tokenizer: Tokenizer) -> dict[str, Any]:
+    tree: dict[str, Any] = json.loads((tokenizer.directory / "tokenizer.json").read_text(encoding="utf-8"))
+    return tree
