@@ -21,8 +21,8 @@ def chat(
     repetition_penalty: float = 1.0,
     max_new_tokens: int = 256,
     seed: int = 0,
-    engine: Literal["auto", "llama.cpp", "torch"] = "auto",
-    gguf_type: str = "f16",
+    engine: Literal["auto", "llama", "torch"] = "auto",
+    kind: str = "f16",
     threads: int = 0,
     api_key_file: Path | None = None,
     name: str = "",
@@ -47,7 +47,7 @@ def chat(
         max_new_tokens: longest answer, in tokens
         seed: of the drawing
         engine: llama.cpp, or our own model in torch; auto is llama.cpp where it is installed
-        gguf_type: of the weights that llama.cpp reads: f32, f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0
+        kind: of weights that llama.cpp computes with: f16, q8_0, q4_0, ... (`xmodel2 export --help` lists them)
         threads: that calculate; 0: one a core
         api_key_file: file with the key of the address
         name: which of the models at the address; default: the first
@@ -65,7 +65,7 @@ def chat(
     if json and terminal:
         raise XmodelError("--json: is for scripts; give the questions on standard input, one a line")
     with busy("opening the model"):
-        opened = open_engine(model, engine, gguf_type=gguf_type, threads=threads, api_key_file=api_key_file, name=name)
+        opened = open_engine(model, engine, kind=kind, threads=threads, api_key_file=api_key_file, name=name)
     talk = Conversation(opened, sampling, system)
     try:
         if not terminal:

@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("prompt_toolkit")
 ENGINES = ["torch"]
 if importlib.util.find_spec("xllamacpp") and importlib.util.find_spec("gguf"):
-    ENGINES.append("llama.cpp")
+    ENGINES.append("llama")
 _LONGEST_S = 120.0
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 

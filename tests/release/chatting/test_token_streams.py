@@ -20,7 +20,7 @@ from xmodel2.tokenizer import Message, load_tokenizer
 QUESTION: list[Message] = [{"role": "user", "content": "What is 3 plus 4? <|end|>"}]
 ENGINES = ["torch"]
 if importlib.util.find_spec("xllamacpp") and importlib.util.find_spec("gguf"):
-    ENGINES.append("llama.cpp")
+    ENGINES.append("llama")
 
 
 @pytest.fixture(scope="module", params=ENGINES)
@@ -113,7 +113,7 @@ def test_what_cannot_be_opened(tiny: Path, tmp_path: Path) -> None:
         open_engine(str(tiny), api_key_file=tmp_path / "key")
 
 
-@pytest.mark.skipif("llama.cpp" not in ENGINES, reason="xllamacpp is not installed")
+@pytest.mark.skipif("llama" not in ENGINES, reason="xllamacpp is not installed")
 def test_a_file_with_a_tokenizer_of_its_own(tiny: Path, tmp_path: Path) -> None:
     from xmodel2.release.served import served_model
 

@@ -8,7 +8,7 @@ from xmodel2.errors import XmodelError
 from xmodel2.release.chatting.streams import Engine
 from xmodel2.tokenizer import Tokenizer, load_tokenizer
 
-EngineName = Literal["auto", "llama.cpp", "torch"]
+EngineName = Literal["auto", "llama", "torch"]
 
 
 def is_address(model: str) -> bool:
@@ -20,7 +20,7 @@ def open_engine(
     model: str,
     engine: EngineName = "auto",
     *,
-    gguf_type: str = "f16",
+    kind: str = "f16",
     threads: int = 0,
     api_key_file: Path | None = None,
     name: str = "",
@@ -57,14 +57,13 @@ def open_engine(
     from xmodel2.release.llama_server import LlamaServer
     from xmodel2.release.served import served_model
 
-    served = served_model(path, gguf_type)
-    kind = f"llama.cpp, {served.gguf.name if file else gguf_type}"
+    served = served_model(path, kind)
+    what = f"llama.cpp, {served.gguf.name if file else kind}"
     server = LlamaServer(served.gguf, context=served.context, threads=threads)
     try:
-        tokenizer = _own_tokenizer(served.tokenizer_dir)
-        return (
-            llama_engine(server, served.name, kind, tokenizer) if tokenizer else file_engine(server, served.name, kind)
-        )
+        if tokenizer := _own_tokenizer(served.tokenizer_dir):
+            return llama_engine(server, served.name, what, tokenizer)
+        return file_engine(server, served.name, what)
     except BaseException:
         server.close()
         raise
