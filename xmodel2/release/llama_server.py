@@ -27,7 +27,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from xmodel2.errors import XmodelError
-from xmodel2.release.exporting.gguf_read import model_metadata
+from xmodel2.release.exporting.gguf_read import of_model, read_metadata
 
 BINDING = "xllamacpp"
 _LOG_LINES = 20
@@ -67,7 +67,7 @@ class LlamaServer:
         if not Path(gguf).is_file():
             raise XmodelError(f"{gguf}: no such file; give a .gguf file, as `xmodel2 export --to gguf` writes it")
         self.gguf, self.slots = Path(gguf), slots
-        trained: int = model_metadata(self.gguf, "context_length")
+        trained = _trained_context(self.gguf)
         self.context = min(context or trained, trained)
         self.api_key = secrets.token_urlsafe(24)
         asked = {
@@ -207,6 +207,13 @@ class LlamaServer:
         assert self._child.stderr
         for line in self._child.stderr:
             self._log.append(line.rstrip())
+
+
+def _trained_context(gguf: Path) -> int:
+    try:
+        return int(of_model(read_metadata(gguf), "context_length"))
+    except (KeyError, AttributeError, TypeError, ValueError):
+        raise XmodelError(f"{gguf}: its metadata tells no context length; it is no language model") from None
 
 
 def _message(answer: bytes) -> str:

@@ -1,18 +1,19 @@
 """The GGUF file that a model is served from, written the first time and kept while the weights are the same.
 
 a run            -> RUN/serving/step-N-f16.gguf
-a native folder  -> FOLDER/serving/NAME-f16.gguf
-a .gguf file     -> itself
+a native folder  -> FOLDER/serving/FOLDER-f16.gguf
+a .gguf file     -> itself, with the tokenizer.json beside it if that is its own
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock
 
 from xmodel2.errors import XmodelError
-from xmodel2.release.exporting.gguf_file import FINGERPRINT, write_gguf
-from xmodel2.release.exporting.gguf_read import model_metadata, read_metadata
+from xmodel2.files import sha256_file
+from xmodel2.release.exporting.gguf_file import FINGERPRINT, TOKENIZER, TOKENIZER_FILE, write_gguf
+from xmodel2.release.exporting.gguf_read import of_model, read_metadata
 from xmodel2.release.exporting.gguf_types import check_kind
 from xmodel2.release.trained import Trained, open_trained
 
@@ -24,7 +25,7 @@ class Served:
     name: str
     gguf: Path
     tokenizer_dir: Path | None
-    """None for a foreign GGUF file: llama.cpp's own tokenizer turns text into ids then."""
+    """None for a GGUF file without ours beside it: llama.cpp's own tokenizer turns text into ids then."""
     context: int
     """Tokens of a sequence."""
     stop_ids: tuple[int, ...]
@@ -38,38 +39,42 @@ def served_model(path: Path, kind: str = "f16") -> Served:
     """
     path = Path(path)
     if path.is_file() or path.suffix == ".gguf":
-        return _foreign(path)
+        return _of_file(path)
     check_kind(kind)
     trained = open_trained(path)
-    home = trained.run or trained.path
-    name = trained.path.name if trained.run else trained.name
-    file = home / "serving" / f"{name}-{kind}.gguf"
+    file = (trained.run or trained.path) / "serving" / f"{trained.path.resolve().name}-{kind}.gguf"
     if not _is_of(file, trained):
         try:
             file.parent.mkdir(exist_ok=True)
             with FileLock(file.parent / ".lock"):
                 if not _is_of(file, trained):  # another process may have written it meanwhile
+                    for left in file.parent.glob(".*.tmp"):  # of one that was killed
+                        left.unlink()
                     write_gguf(trained, file, kind)
         except OSError as error:
             raise XmodelError(
                 f"{file}: cannot be written ({error.strerror}); export to a folder of yours with"
                 f" `xmodel2 export {path} --to gguf --out DIR` and give that file"
             ) from None
-    found = _foreign(file)
-    return Served(trained.name, file, trained.tokenizer_dir, trained.settings.max_position_embeddings, found.stop_ids)
+    return replace(_of_file(file), name=trained.name, tokenizer_dir=trained.tokenizer_dir)
 
 
 def _is_of(file: Path, trained: Trained) -> bool:
     try:
-        return bool(read_metadata(file).get(FINGERPRINT, b"").decode() == trained.fingerprint)
+        return bool(read_metadata(file).get(FINGERPRINT) == trained.fingerprint.encode())
     except XmodelError:  # there is none, or it is not whole
         return False
 
 
-def _foreign(file: Path) -> Served:
+def _of_file(file: Path) -> Served:
     found = read_metadata(file)
-    name = found.get("general.name", b"").decode(errors="replace") or file.stem
-    stops = (found.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot", "eom"))
-    beside = file.parent if (file.parent / "tokenizer.json").exists() else None
-    context = int(model_metadata(file, "context_length"))
-    return Served(name, file, beside, context, tuple(dict.fromkeys(stop for stop in stops if stop is not None)))
+    try:
+        name = found.get("general.name", b"").decode(errors="replace") or file.stem
+        stops = [found.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot", "eom")]
+        stop_ids = tuple(dict.fromkeys(int(stop) for stop in stops if stop is not None))
+        context = int(of_model(found, "context_length"))
+    except (KeyError, AttributeError, TypeError, ValueError):
+        raise XmodelError(f"{file}: its metadata is not that of a language model") from None
+    tokenizer = file.with_name(TOKENIZER_FILE)
+    ours = tokenizer.is_file() and sha256_file(tokenizer).encode() == found.get(TOKENIZER)
+    return Served(name, file, file.parent if ours else None, context, stop_ids)

@@ -44,7 +44,7 @@ _SAME_SCORE = 1e-3
 
 
 def check_gguf(trained: Trained, file: Path, kind: str) -> dict[str, Any]:
-    """Return {"max_abs_difference", "share_of_spread", "weights_error", "tokenizer", "checked_by"}.
+    """Return {"weights_bytes", "weights_error", "max_abs_difference", "share_of_spread", "tokenizer", "checked_by"}.
 
     Without llama.cpp's binding the weights alone are checked, and what llama.cpp would tell is None. Raises `XmodelError`
     for what is not proved.
@@ -52,9 +52,10 @@ def check_gguf(trained: Trained, file: Path, kind: str) -> dict[str, Any]:
     prompts = prompt_ids(trained)
     stored = StoredTensors(file, trained.settings)
     ours = reference_logits(trained, prompts, stored)
+    weights = {"weights_bytes": stored.bytes, "weights_error": stored.worst}
     if importlib.util.find_spec(BINDING) is None:
         unknown = dict.fromkeys(("max_abs_difference", "share_of_spread", "tokenizer"))
-        return {**unknown, "weights_error": stored.worst, "checked_by": "reading it back, without llama.cpp"}
+        return {**weights, **unknown, "checked_by": "reading it back, without llama.cpp"}
     tokenizer = load_tokenizer(trained.tokenizer_dir)
     context, threads = max(map(len, prompts)) + 2, max(1, (os.cpu_count() or 1) // 2)
     with LlamaServer(file, cache_type="f32", context=context, threads=threads) as server:
@@ -67,9 +68,9 @@ def check_gguf(trained: Trained, file: Path, kind: str) -> dict[str, Any]:
                 f" logits' spread; the bound is {limit}; nothing was published"
             )
         return {
+            **weights,
             "max_abs_difference": largest,
             "share_of_spread": share,
-            "weights_error": stored.worst,
             "tokenizer": _compare_tokens(server, tokenizer),
             "checked_by": f"llama.cpp, {BINDING} {version(BINDING)}",
         }
@@ -79,16 +80,13 @@ def _differences(
     server: LlamaServer, prompts: list[list[int]], ours: Logits, tokenizer: Tokenizer
 ) -> tuple[float, float]:
     """Return the largest difference of two log-probabilities, and the RMS one as a share of the logits' spread."""
-    # llama.cpp tells no probabilities beside a token that ends the answer, or is a part of a character: it is given this one.
-    next_id = tokenizer.encode("e")[-1]
     largest, squares, spreads = list[float](), list[float](), list[float]()
     for prompt, logits in zip(prompts, ours, strict=True):
         whole = min(len(prompt), server.context - 1)
         for length in sorted({1, (whole + 1) // 2, whole}):
             our_V = logits[length - 1].double()
-            difference_V = torch.log_softmax(our_V, -1) - _log_probabilities(
-                server, prompt[:length], next_id, len(our_V)
-            )
+            their_V = log_probabilities(server, tokenizer, prompt[:length], len(our_V))
+            difference_V = torch.log_softmax(our_V, -1) - their_V
             largest.append(float(difference_V.abs().max()))
             squares.append(float(difference_V.square().mean()))
             spreads.append(float(our_V.var()))
@@ -97,9 +95,12 @@ def _differences(
     return max(largest), math.sqrt(sum(squares) / max(sum(spreads), 1e-30))
 
 
-def _log_probabilities(server: LlamaServer, prompt: list[int], next_id: int, vocab: int) -> torch.Tensor:
+def log_probabilities(server: LlamaServer, tokenizer: Tokenizer, prompt: list[int], vocab: int) -> torch.Tensor:
+    """Return llama.cpp's of the token after a prompt, by id; NaN where it told none."""
+    # It tells none beside a token that ends the answer, or is a part of a character: this one is neither.
+    letter = tokenizer.encode("e")[-1]
     asked = {"prompt": prompt, "n_predict": 1, "n_probs": vocab, "temperature": 0, "cache_prompt": False}
-    answer = server.post("/completion", asked | {"logit_bias": [[next_id, 1e4]]})  # not part of the probabilities
+    answer = server.post("/completion", asked | {"logit_bias": [[letter, 1e4]]})  # which changes no probability
     rows = answer["completion_probabilities"][0]["top_logprobs"]
     found_V = torch.full((vocab,), math.nan, dtype=torch.double)
     known = [math.nan if row["logprob"] is None else row["logprob"] for row in rows]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xmodel2.errors import XmodelError
-from xmodel2.files import writing_atomic
+from xmodel2.files import write_bytes_atomic, writing_atomic
 from xmodel2.model.convert import granite_config
 from xmodel2.recipe import recipe_to_toml
 from xmodel2.release.exporting.gguf_check import check_gguf
@@ -26,12 +26,15 @@ from xmodel2.tokenizer.load import CHAT_TEMPLATE
 if TYPE_CHECKING:
     from gguf import GGUFWriter
 
-FINGERPRINT, RECIPE = "xmodel2.fingerprint", "xmodel2.recipe"
-"""Keys of our own in the metadata: which weights these are (`Trained.fingerprint`), and the TOML of the recipe."""
+FINGERPRINT, TOKENIZER, RECIPE = "xmodel2.fingerprint", "xmodel2.tokenizer", "xmodel2.recipe"
+"""Keys of our own in the metadata: fingerprints of the weights and of tokenizer.json, and the TOML of the recipe."""
+TOKENIZER_FILE = "tokenizer.json"
 
 
 def write_gguf(trained: Trained, out_file: Path, kind: str = "f16") -> dict[str, Any]:
     """Write a GGUF file and return {"format", "kind", "path", "bytes"} and what `check_gguf` found.
+
+    Beside it goes tokenizer.json, if there is none: with it, text has our very ids, and cannot spell special tokens.
 
     Raises `XmodelError` for a kind that is not known, for weights or a tokenizer that GGUF cannot hold, and if the file is
     not proved; then nothing is published.
@@ -51,6 +54,9 @@ def write_gguf(trained: Trained, out_file: Path, kind: str = "f16") -> dict[str,
             _write(trained, beside, kind)
         found = check_gguf(trained, beside, kind)
         size = beside.stat().st_size
+        tokenizer = out_file.with_name(TOKENIZER_FILE)
+        if not tokenizer.exists():
+            write_bytes_atomic(tokenizer, (trained.tokenizer_dir / TOKENIZER_FILE).read_bytes())
     return {"format": "gguf", "kind": kind, "path": str(out_file), "bytes": size, **found}
 
 
@@ -90,7 +96,7 @@ def _write(trained: Trained, file: Path, kind: str) -> None:
 
 
 def _write_metadata(writer: "GGUFWriter", trained: Trained, kind: str) -> None:
-    from gguf import GGML_QUANT_VERSION, LlamaFileType
+    from gguf import GGML_QUANT_VERSION, LlamaFileType, TokenType
 
     settings, tokenizer = trained.settings, load_tokenizer(trained.tokenizer_dir)
     config = granite_config(settings)
@@ -99,6 +105,7 @@ def _write_metadata(writer: "GGUFWriter", trained: Trained, kind: str) -> None:
     writer.add_file_type(LlamaFileType.ALL_F32 if kind == "f32" else LlamaFileType[f"MOSTLY_{kind.upper()}"])
     writer.add_quantization_version(GGML_QUANT_VERSION)
     writer.add_string(FINGERPRINT, trained.fingerprint)
+    writer.add_string(TOKENIZER, tokenizer.fingerprint)
     if trained.recipe:
         writer.add_string(RECIPE, recipe_to_toml(trained.recipe))
     writer.add_context_length(settings.max_position_embeddings)
@@ -121,7 +128,7 @@ def _write_metadata(writer: "GGUFWriter", trained: Trained, kind: str) -> None:
     writer.add_token_list(pieces)
     writer.add_token_scores(scores)
     writer.add_token_types(types)
-    writer.add_unk_token_id(0)
+    writer.add_unk_token_id(types.index(TokenType.UNKNOWN))
     writer.add_bos_token_id(tokenizer.bos_id)
     writer.add_eos_token_id(tokenizer.eos_id)
     writer.add_pad_token_id(tokenizer.pad_id)

@@ -40,13 +40,9 @@ def read_metadata(file: Path) -> dict[str, Any]:
         raise XmodelError(f"{file}: not a whole GGUF file; write or copy it again") from None
 
 
-def model_metadata(file: Path, key: str) -> Any:
-    """Return a value under the file's architecture, such as ``context_length``. Raises `XmodelError` if it has none."""
-    found = read_metadata(file)
-    architecture = found.get("general.architecture", b"").decode(errors="replace")
-    if f"{architecture}.{key}" not in found:
-        raise XmodelError(f"{file}: its metadata has no {architecture}.{key}; it is no language model")
-    return found[f"{architecture}.{key}"]
+def of_model(metadata: dict[str, Any], key: str) -> Any:
+    """Return a value under the file's architecture, such as ``context_length``. Raises `KeyError` if it has none."""
+    return metadata[f"{metadata['general.architecture'].decode(errors='replace')}.{key}"]
 
 
 def _string(data: mmap.mmap, at: int) -> tuple[bytes, int]:

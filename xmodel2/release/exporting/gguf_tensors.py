@@ -49,7 +49,10 @@ class StoredTensors:
         from gguf import GGUFReader
 
         # The reader maps the file, and what is read of it would count as ours until it is closed.
-        self._places = {t.name: (t.tensor_type, int(t.data_offset)) for t in GGUFReader(file).tensors}
+        tensors = GGUFReader(file).tensors
+        self._places = {tensor.name: (tensor.tensor_type, int(tensor.data_offset)) for tensor in tensors}
+        self.bytes = sum(int(tensor.n_bytes) for tensor in tensors)
+        """Of all weights, without the metadata."""
         self._file = file
         self._name, self._settings = gguf_names(settings), settings
         self.worst = 0.0

@@ -30,6 +30,7 @@ from xmodel2.files import (
 )
 from xmodel2.model.count import parameter_count
 from xmodel2.release.exporting.directory import write_directory
+from xmodel2.release.exporting.gguf_types import K_QUANTS
 from xmodel2.release.exporting.native import NATIVE
 from xmodel2.release.exporting.shards import DTYPES
 from xmodel2.release.exporting.weights import EMBEDDING, AsWritten, check_tensors, native_shapes, own_model
@@ -40,6 +41,7 @@ from xmodel2.release.quantising.speed import ROUNDS, Work, measure
 from xmodel2.release.quantising.table import FILE, markdown
 from xmodel2.release.quantising.torchao_directory import as_stored, import_torchao, write_torchao
 from xmodel2.release.trained import Trained
+from xmodel2.tokenizer import load_tokenizer
 from xmodel2.train.environment import environment
 
 COMMAND = "quantize"
@@ -108,8 +110,12 @@ def _check(trained: Trained, kinds: list[str], group_size: int) -> None:
         import_torchao()
     if any(kind.startswith(GGUF) for kind in kinds):
         from xmodel2.release.exporting.gguf_file import gguf_installed
+        from xmodel2.release.exporting.gguf_quantiser import check_quantiser
 
         gguf_installed()
+        for kind in kinds:
+            if kind.removeprefix(GGUF) in K_QUANTS:
+                check_quantiser(kind)
     check_tensors(trained)
 
 
@@ -176,11 +182,9 @@ class _Quantisation:
         known: dict[str, Any] = {"path": str(place.relative_to(self.out))}
         if name.startswith(GGUF):
             from xmodel2.release.exporting.gguf_file import write_gguf
-            from xmodel2.release.quantising.gguf_weights import stored_bytes
 
-            kind = name.removeprefix(GGUF)
-            report = write_gguf(self.trained, place, kind)
-            known["weights_bytes"] = stored_bytes(self.trained.settings, kind)
+            report = write_gguf(self.trained, place, name.removeprefix(GGUF))
+            known["weights_bytes"] = report["weights_bytes"]
             files = [place]
         else:
             if name in TORCHAO and not self.places["bf16"].exists():
@@ -205,9 +209,9 @@ class _Quantisation:
         if name in TORCHAO:
             return as_stored(self.out / name)
         if name.startswith(GGUF):
-            from xmodel2.release.quantising.gguf_weights import as_gguf
+            from xmodel2.release.exporting.gguf_tensors import StoredTensors
 
-            return as_gguf(name.removeprefix(GGUF))
+            return StoredTensors(self.places[name], self.trained.settings)
         dtype = DTYPES[_dtype(name)]
         return None if dtype == torch.float32 else lambda _, tensor: tensor.to(dtype).float()
 
@@ -226,13 +230,16 @@ class _Quantisation:
         before: np.ndarray | None = None
         for number, name in enumerate(wanted):
             self.show("held-out losses", number, len(wanted))
+            if name.startswith(GGUF) and not self.places[name].exists():
+                self._make(name)
             model = own_model(self.trained, self._as_written(name))
             nats = document_nats(model, documents, self.trained.settings.max_position_embeddings)
             self.types[name] |= {"losses": summary(documents, nats, before), "losses_of": documents.fingerprint}
-            if name.startswith(GGUF) and self.places[name].exists():
-                from xmodel2.release.quantising.gguf_weights import llama_difference
+            if name.startswith(GGUF):
+                from xmodel2.release.quantising.llama_difference import llama_difference
 
-                self.types[name]["llama_difference"] = llama_difference(model, self.places[name], documents)
+                tokenizer = load_tokenizer(self.trained.tokenizer_dir)
+                self.types[name]["llama_difference"] = llama_difference(model, tokenizer, self.places[name], documents)
             before = nats if before is None else before
             self._save()
         self.show("held-out losses", len(wanted), len(wanted))
