@@ -207,7 +207,7 @@ async def measure(
     """Return what is noted of ours, its errors and mix-ups, and the tokens/s of each."""
     engine, running = targets["ours"]
     new, streams = options.new_tokens, options.streams
-    alone = await load(engine, running, questions(3 * streams), 1, 0, new)
+    alone = await load(engine, running, questions(2 * streams), 1, 0, new)
     expected = distinct(alone, streams)
     prompts = list(expected)
     if alone.errors or len(prompts) < 2:
@@ -242,7 +242,7 @@ async def measure(
 
 def main() -> None:
     """Measure and print."""
-    parser = argument_parser(__doc__, "12 s, then 3 rounds of 2 s, no `transformers serve`")
+    parser = argument_parser(__doc__, "8 s, then 3 rounds of 2 s, no `transformers serve`")
     parser.add_argument("--model", type=Path, help="run or native directory (default: a random-weight nano)")
     parser.add_argument("--streams", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=60)
@@ -251,8 +251,8 @@ def main() -> None:
         "--threads", type=int, default=1, help="of the engine; gateway and load generator need a core too"
     )
     options = parser.parse_args()
-    options.warm, options.rounds, options.round_seconds = (1, 3, 2) if options.quick else (5, 5, 5)
-    options.seconds = min(options.seconds, 12) if options.quick else options.seconds
+    options.warm, options.rounds, options.round_seconds = (0.5, 3, 2) if options.quick else (5, 5, 5)
+    options.seconds = min(options.seconds, 8) if options.quick else options.seconds
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         model = options.model or random_model(Path(folder))
         targets = {"ours": stack.enter_context(our_server(model, options))}
