@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from xmodel2.cli import main
 from xmodel2.errors import XmodelError
 from xmodel2.release.reporting.build import build_report
 
@@ -138,7 +139,7 @@ def test_a_run_that_holds_a_recipe_only_says_what_is_not_there(run: Path) -> Non
         if path.name not in ("recipe.toml", "tokenizer"):
             path.unlink()
     text = report(run)
-    assert "Not there yet: any step of training, held-out losses and benchmarks (<code>xmodel2 eval" in text
+    assert "Not there yet: any step of training; benchmarks (<code>xmodel2 eval" in text
     for anchor in ("curves", "heldout", "benchmarks", "calibration", "test-time", "samples"):
         assert f'<section id="{anchor}"' not in text
 
@@ -188,6 +189,8 @@ def test_what_is_no_run_is_refused_with_a_hint(road: Path, run: Path, tmp_path: 
         build_report([tmp_path], tmp_path / "report.html")
     with pytest.raises(XmodelError, match="no such folder"):
         build_report([tmp_path / "absent"], tmp_path / "report.html")
+    with pytest.raises(XmodelError, match="is an exported model; give the run"):
+        build_report([road / "hf"], tmp_path / "report.html")
     with pytest.raises(XmodelError, match="is a checkpoint; give its run"):
         build_report([next((road / "run" / "checkpoints").iterdir())], tmp_path / "report.html")
 
@@ -202,3 +205,19 @@ def test_links_lead_to_the_run_from_where_the_page_is(run: Path, tmp_path: Path)
     assert 'href="evaluation/step-20/items.html"' in report(run)
     text = build_report([run], tmp_path / "pages" / "report.html").read_text()
     assert 'href="../run/evaluation/step-20/items.html"' in text
+
+
+def test_the_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def said(*arguments: str | Path) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as stop:
+            main(["report", *map(str, arguments)])
+        output = capsys.readouterr()
+        return int(stop.value.code or 0), output.out + output.err
+
+    assert said(run, "--markdown", "--out", tmp_path / "card.md") == (0, f"{tmp_path / 'card.md'}\n")
+    assert "## Model (Table 1)" in (tmp_path / "card.md").read_text()
+    assert said(run, "--watch", "--every", "0.2")[1].startswith(f"{run / 'report.html'}: open it in a browser")
+    assert said(run, "--watch", "--every", "0")[0] == 1
+    assert said(run, "--watch", "--markdown")[0] == 1
+    assert said(run, "--out", tmp_path)[0] == 1
+    assert said()[0] in (1, 2)

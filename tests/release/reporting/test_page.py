@@ -16,31 +16,34 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 BAD = "</script><script>document.title = 'ran'</script><img src=x onerror=\"document.title = 'ran'\">"
+EVIL = BAD.replace("/", "")
+"""The same as a folder's name."""
 TABLE = "#benchmarks table.paper"
 
 
 @pytest.fixture(scope="module")
 def folder(road: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two runs and the page of both; the second has a hostile name, sources, samples, scores and a skipped step."""
+    """Two runs and the page of both; the second has hostile names, sources, samples, results and a skipped step."""
     folder = tmp_path_factory.mktemp("report")
-    for name in ("a", "b"):
+    for name in ("a", EVIL):
         shutil.copytree(road / "run", folder / name, ignore=shutil.ignore_patterns("checkpoints", "tensorboard"))
-    recipe = (folder / "b" / "recipe.toml").read_text().replace('name = "demo"', f"name = {json.dumps(BAD)}")
-    (folder / "b" / "recipe.toml").write_text(recipe)
+    recipe = (folder / EVIL / "recipe.toml").read_text().replace('name = "demo"', f"name = {json.dumps(BAD)}")
+    (folder / EVIL / "recipe.toml").write_text(recipe)
     sample = {"prompt": BAD, "continuation": BAD}
     lines: list[dict[str, Any]] = [
         {"step": 20, "kind": "heldout", "tokens": 10240, "heldout": {"docs": {"loss": 3.0}, BAD: {"loss": 4.0}}},
         {"step": 20, "kind": "samples", "tokens": 10240, "stage": "decay", "samples": [sample]},
         {"step": 9, "kind": "skipped", "stage": "stable", "reason": BAD},
     ]
-    with open(folder / "b" / "metrics.jsonl", "a") as file:
+    with open(folder / EVIL / "metrics.jsonl", "a") as file:
         file.writelines(json.dumps(line) + "\n" for line in lines)
     task = {"metric": "acc", "interval": [0.2, 0.4], "items": 10, "of": 10, "num_fewshot": 0}
     tasks = {name: {**task, "score": score} for name, score in (("piqa", 0.3), ("arc_easy", 0.65))}
-    (folder / "b" / "evaluation" / "step-20").mkdir(parents=True)
+    (folder / EVIL / "evaluation" / "step-20").mkdir(parents=True)
     results = {"model": {"name": BAD, "parameters": 10**9}, "settings": {"limit": None}, "tasks": tasks}
-    (folder / "b" / "evaluation" / "step-20" / "results.json").write_text(json.dumps(results))
-    build_report([folder / "a", folder / "b"], folder / "report.html")
+    (folder / EVIL / "evaluation" / "step-20" / "results.json").write_text(json.dumps(results))
+    (folder / EVIL / "evaluation" / "step-20" / "items.html").write_text("")
+    build_report([folder / "a", folder / EVIL], folder / "report.html")
     return folder
 
 

@@ -7,13 +7,14 @@ from pathlib import Path
 from xmodel2.files import append_json_lines
 from xmodel2.release.reporting.agents import agents_section
 from xmodel2.release.reporting.environment import environment_section
+from xmodel2.release.reporting.recorded import Recorded
 from xmodel2.release.reporting.samples import MOST_SHOWN, samples_section
 
 EVIL = "</pre><script>alert(1)</script>\x1b[31m\u202e"
 
 
 def test_samples_show_how_it_learned(road: Path, tmp_path: Path) -> None:
-    section = samples_section(road / "run")
+    section = samples_section(Recorded(road / "run"))
     assert section is not None
     assert "step 12, " in section.body
     assert "step 20, " in section.body
@@ -29,14 +30,14 @@ def test_samples_show_how_it_learned(road: Path, tmp_path: Path) -> None:
         for step in range(1, 31)
     ]
     append_json_lines(tmp_path / "metrics.jsonl", lines)
-    section = samples_section(tmp_path)
+    section = samples_section(Recorded(tmp_path))
     assert section is not None
     assert section.body.count("<li>") == MOST_SHOWN
     assert "step 1," in section.body
     assert "step 30," in section.body
     assert "<script" not in section.body
     assert "\x1b" not in section.body
-    assert samples_section(tmp_path / "none") is None
+    assert samples_section(Recorded(tmp_path / "none")) is None
 
 
 def test_episodes_of_agents(tmp_path: Path) -> None:

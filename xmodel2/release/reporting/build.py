@@ -18,6 +18,7 @@ from urllib.parse import quote
 from xmodel2.errors import XmodelError
 from xmodel2.files import write_text_atomic
 from xmodel2.page import printable
+from xmodel2.release.quantising.table import quantising_section
 from xmodel2.release.reporting.agents import agents_section
 from xmodel2.release.reporting.claims import claims_section
 from xmodel2.release.reporting.curves import curves_section
@@ -39,8 +40,11 @@ from xmodel2.release.reporting.section import Section
 from xmodel2.release.reporting.shell import report_page
 from xmodel2.release.reporting.wind_tunnel import wind_tunnel_sections
 from xmodel2.train.environment import ENVIRONMENT_FILE
+from xmodel2.train.metrics import METRICS_FILE
 from xmodel2.train.run_dir import RECIPE_FILE
 
+QUANTIZED = "quantized"
+"""Where `xmodel2 quantize` writes in a run."""
 _UNREAD = {"checkpoints", "tensorboard", "tokenizer", "figures"}
 """Folders of a run that the report does not read."""
 
@@ -104,7 +108,8 @@ class Report:
             *self._of_runs("Calibration (Figure 4)", calibration_sections),
             *self._of_runs("Test-time scaling law (Figure 5)", test_time_sections),
             *self._of_runs("Agent transcripts", lambda run: _some(agents_section(run.path)), "evaluation"),
-            *self._of_runs("Samples over training", lambda run: _some(samples_section(run.path))),
+            *self._of_runs("Samples over training", lambda run: _some(samples_section(run.recorded))),
+            *self._of_runs("Quantisation", lambda run: _some(quantising_section(run.path / QUANTIZED)), QUANTIZED),
             *(self._tried(lambda: model_section(self.runs), "model", "Model") if self.runs else []),
             *self._of_runs(
                 "Environment and recipe", lambda run: _some(environment_section(run.path)), ENVIRONMENT_FILE
@@ -166,15 +171,21 @@ def _studies(folder: Path) -> list[Section]:
     """Return what a search or its like found in a folder, nothing for a run. Raises `XmodelError` for another folder."""
     if not folder.is_dir():
         raise XmodelError(
-            f"{folder}: no such folder; give a run directory, or the folder of a search, transfer, ratio or law"
+            f"{folder}: no such folder; give a run directory, or a folder of search, transfer, ratio, law or quantize"
         )
     name = printable(folder.resolve().name)
-    if sections := told_sections(partial(wind_tunnel_sections, folder), folder, "damaged", name):
+
+    def found() -> list[Section]:
+        return [*wind_tunnel_sections(folder), *_some(quantising_section(folder))]
+
+    if sections := told_sections(found, folder, "damaged", name):
         return sections
     if (folder / "state.json").exists():
         raise XmodelError(f"{folder}: is a checkpoint; give its run, {folder.resolve().parents[1]}")
+    if (folder / "config.json").exists():
+        raise XmodelError(f"{folder}: is an exported model; give the run that it is of")
     if not (folder / RECIPE_FILE).exists():
-        below = next((path for path in sorted(folder.iterdir()) if (path / RECIPE_FILE).exists()), None)
+        below = next((path.parent for path in sorted(folder.glob(f"*/{METRICS_FILE}"))), None)
         hint = f"; did you mean {below}?" if below else ""
         raise XmodelError(f"{folder}: not a run directory (no {RECIPE_FILE}), nor the folder of a search{hint}")
     return []

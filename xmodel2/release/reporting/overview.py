@@ -1,5 +1,6 @@
 """What stands on top: a run's headline figures, or those of several side by side; and what is not there, with its command."""
 
+import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -17,12 +18,13 @@ from xmodel2.release.results import run_results, step_folders
 LAST = 20
 """Steps whose mean loss is called the last."""
 
-_LACKS = (
-    # what, folder below the run, file pattern in it, command
-    ("held-out losses and benchmarks", "evaluation", "results.json", "xmodel2 eval"),
-    ("calibration (Figure 4)", "evaluation", "calibration*.json", "xmodel2 calibrate"),
-    ("test-time scaling (Figure 5)", "scaling", "scaling.json", "xmodel2 scaling"),
-)
+_LACKS = {
+    "benchmarks (`xmodel2 eval {}`)": "evaluation/step-*/results.json",
+    "calibration (`xmodel2 calibrate {}`)": "evaluation/step-*/calibration*.json",
+    "test-time scaling (`xmodel2 scaling {}`)": "scaling/step-*/scaling.json",
+    "quantised sizes and speeds (`xmodel2 quantize {}`)": "quantized/quantize.json",
+}
+"""What a run may lack, with what makes it, and the files that it is known by."""
 
 
 def overview_section(runs: Sequence[ReportedRun]) -> Section:
@@ -34,7 +36,8 @@ def overview_section(runs: Sequence[ReportedRun]) -> Section:
         names = list(dict.fromkeys(name for row in cells.values() for name in row))
         rows = [[name, *(cells[run.label].get(name, "") for run in runs)] for name in names]
         body = table(["", *(run.label for run in runs)], rows, "The runs side by side")
-    return Section("summary", "Summary", body + "".join(map(absent, runs) if len(runs) == 1 else map(_absent_of, runs)))
+    lacks = [absent(run, "" if len(runs) == 1 else f" of {run.label}") for run in runs]
+    return Section("summary", "Summary", body + "".join(lacks))
 
 
 def _training(run: ReportedRun) -> dict[str, str]:
@@ -82,20 +85,16 @@ def _averages(run_dir: Path) -> dict[str, str]:
     return cells
 
 
-def absent(run: ReportedRun) -> str:
+def absent(run: ReportedRun, of: str = "") -> str:
     """Return in one line what was not measured of a run; empty if all was."""
-    lacks = [
-        f"{escape(what)} (<code>{command} {escape(printable(str(run.path)))}</code>)"
-        for what, kind, pattern, command in _LACKS
-        if not any(any(folder.glob(pattern)) for folder in step_folders(run.path, kind))
-    ]
+    name = printable(str(run.path))
+    lacks = [what.format(name) for what, pattern in _LACKS.items() if not any(run.path.glob(pattern))]
+    if not run.recorded.lines("samples"):
+        lacks.append("samples over training (`evaluation.prompts` in its recipe)")
     if not len(run.recorded.steps):
         lacks.insert(0, "any step of training")
-    return f'<p class="absent">Not there yet: {", ".join(lacks)}.</p>' if lacks else ""
-
-
-def _absent_of(run: ReportedRun) -> str:
-    return absent(run).replace("Not there yet", f"Not there yet of {escape(run.label)}", 1)
+    told = re.sub("`(.*?)`", r"<code>\1</code>", escape("; ".join(lacks)))
+    return f'<p class="absent">Not there yet{escape(of)}: {told}.</p>' if lacks else ""
 
 
 def duration(seconds: float) -> str:

@@ -2,20 +2,19 @@
 
 from collections.abc import Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
 
 from xmodel2.page import printable
+from xmodel2.release.reporting.recorded import Recorded
 from xmodel2.release.reporting.section import Section
-from xmodel2.train.metrics import read_metrics
 
 MOST_SHOWN = 8
 """Measurements a prompt, the first and the last among them."""
 
 
-def samples_section(run_dir: Path) -> Section | None:
+def samples_section(recorded: Recorded) -> Section | None:
     """Return the samples of a run, None if it took none (`evaluation.prompts` in its recipe)."""
-    lines = [line for line in read_metrics(run_dir) if line.get("kind") == "samples" and line.get("samples")]
+    lines = [line for line in recorded.lines("samples") if line.get("samples")]
     if not lines:
         return None
     prompts = dict.fromkeys(str(sample["prompt"]) for line in lines for sample in line["samples"])
