@@ -42,7 +42,7 @@ class Visits:
         context = self._browser.new_context(
             viewport={"width": width, "height": height}, service_workers="block", **settings
         )
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(30_000)
         self._contexts.append(context)
         own = _origin(address)
 

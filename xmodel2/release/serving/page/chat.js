@@ -32,12 +32,13 @@ function messages() {
   return [...system, ...answered.map(({ role, content }) => ({ role, content }))];
 }
 
+// A rate is told only of times (in ms) that are long enough to measure.
 function facts({ started, first, last, tokens, reason }) {
   if (!first) return reason;
-  const rate = tokens > 1 && last > first ? ((tokens - 1) * 1000) / (last - first) : 0;
+  const rate = last - first > 100 && ((tokens - 1) * 1000) / (last - first);
+  const [wait, all] = [first, last].map((time) => `${((time - started) / 1000).toFixed(2)} s`);
   const speed = rate && `${rate.toFixed(rate < 100 ? 1 : 0)} tokens/s`;
-  const wait = `first token after ${((first - started) / 1000).toFixed(2)} s`;
-  return [`${tokens} tokens`, speed, wait, reason].filter(Boolean).join(" · ");
+  return [`${tokens} tokens in ${all}`, speed, `first after ${wait}`, reason].filter(Boolean).join(" · ");
 }
 
 // Asks for an answer to the turns as they are; gives what went wrong, or null.

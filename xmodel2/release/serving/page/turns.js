@@ -65,7 +65,7 @@ export function settle(written, { copy, edit, regenerate }) {
 export function restore() {
   const kept = parsed(session.read("turns"));
   for (const { role, content, facts, dropped } of Array.isArray(kept) ? kept : []) {
-    if (["user", "assistant"].includes(role) && typeof content === "string") add({ role, content, facts, dropped });
+    if (["user", "assistant"].includes(role) && content?.trim?.()) add({ role, content, facts, dropped });
   }
 }
 
