@@ -18,13 +18,13 @@ def run(*arguments: str | Path) -> int:
 def test_a_run_is_quantised_into_a_folder_of_its_own(
     road: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ("--types", "gguf-q8_0", "--out", tmp_path / "out", "--limit-tokens", "100", "--rounds", "0")
+    options = ("--types", "int8", "--out", tmp_path / "out", "--limit-tokens", "100", "--rounds", "0")
     assert run(road / "run", *options) == 0
     printed = capsys.readouterr().out
-    assert "gguf-q8_0" in printed
+    assert "int8" in printed
     assert str(tmp_path / "out" / "quantize.md") in printed
     assert run(road / "run", *options, "--json") == 0
-    assert json.loads(capsys.readouterr().out)["types"]["gguf-q8_0"]["losses"]["all"]["tokens"] <= 104
+    assert json.loads(capsys.readouterr().out)["types"]["int8"]["losses"]["all"]["tokens"] <= 104
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import torch
 from safetensors import safe_open
 
 from xmodel2.errors import XmodelError
+from xmodel2.files import mark_folder
 from xmodel2.release.quantising.documents import documents_of
 from xmodel2.release.quantising.quantise import quantise
 from xmodel2.release.quantising.speed import Work, measure
@@ -82,14 +83,14 @@ def test_what_is_there_stays_and_what_is_new_is_added(road: Path, tmp_path: Path
     assert again["types"]["int8"] == first["types"]["int8"]
     assert again["types"]["gguf-q8_0"]["losses"]["all"]["difference"] != 0.0
     assert json.loads((out / "quantize.json").read_text()) == again
-    assert list(run(road / "run", out, ["gguf-q4_0"])["types"])[-3:] == ["int8", "gguf-q8_0", "gguf-q4_0"]
+    assert list(run(road / "run", out, ["int4"])["types"])[-3:] == ["int8", "int4", "gguf-q8_0"]
     run(road / "run", out, ["int8"], overwrite=True)
     assert (out / "int8" / "model.safetensors").stat().st_mtime_ns != made
 
 
 def test_other_documents_are_measured_anew(road: Path, tmp_path: Path) -> None:
-    first = run(road / "run", tmp_path, ["gguf-q8_0"], limit=100)
-    other = run(road / "run", tmp_path, ["gguf-q8_0"], limit=200)
+    first = run(road / "run", tmp_path, ["int8"], limit=100)
+    other = run(road / "run", tmp_path, ["int8"], limit=200)
     assert other["heldout"]["tokens"] > first["heldout"]["tokens"]
     assert other["types"]["fp32"]["losses"] != first["types"]["fp32"]["losses"]
 
@@ -106,25 +107,25 @@ def test_a_folder_holds_one_model(road: Path, tmp_path: Path) -> None:
     native = tmp_path / "other"
     shutil.copytree(road / "hf", native, ignore=shutil.ignore_patterns("recipe.toml"))
     with pytest.raises(XmodelError, match="holds the model demo; choose another --out"):
-        run(native, tmp_path / "out", ["gguf-q4_0"])
-    assert list(run(native, tmp_path / "out", ["gguf-q4_0"], overwrite=True)["types"])[-1] == "gguf-q4_0"
+        run(native, tmp_path / "out", ["int8"])
+    assert list(run(native, tmp_path / "out", ["int8"], overwrite=True)["types"]) == ["fp32", "bf16", "int8"]
     assert not list((tmp_path / "out").glob("demo*"))
 
 
 def test_other_weights_of_the_model_are_quantised_anew(road: Path, tmp_path: Path) -> None:
     steps = sorted((road / "run" / "checkpoints").glob("step-*"), key=lambda path: int(path.name.partition("-")[2]))
-    first = run(steps[0], tmp_path, ["gguf-q8_0"])
-    last = run(steps[-1], tmp_path, ["gguf-q4_0"])
+    first = run(steps[0], tmp_path, ["int8"])
+    last = run(steps[-1], tmp_path, ["int4"])
     assert first["model"]["step"] < last["model"]["step"]
-    for name in ("fp32", "gguf-q8_0"):
+    for name in ("fp32", "int8"):
         assert first["types"][name]["losses"] != last["types"][name]["losses"]
 
 
 def test_a_damaged_record_is_told(road: Path, tmp_path: Path) -> None:
-    run(road / "run", tmp_path, ["gguf-q8_0"])
+    mark_folder(tmp_path, "quantize")
     (tmp_path / "quantize.json").write_text("[1]")
     with pytest.raises(XmodelError, match=r"quantize\.json: was not written by"):
-        run(road / "run", tmp_path, ["gguf-q8_0"])
+        run(road / "run", tmp_path, ["int8"])
 
 
 def test_a_native_directory_is_quantised_without_losses(road: Path, tmp_path: Path) -> None:
