@@ -23,7 +23,8 @@ def export(
     """Write a model for transformers, vLLM, llama.cpp and others, and prove that it repeats our logits.
 
     One kind of format is written to --out itself; several kinds have a folder each in it: hf, llama, gguf. Each is loaded
-    by the engine it is for and held against our own logits on real prompts; above 1e-4 nothing is published.
+    by the engine it is for and held against our own logits on real prompts: above rounding (1e-4, or what a GGUF type
+    loses) nothing is published.
 
     Example: xmodel2 export runs/nano --to hf --out nano-hf
 
@@ -54,7 +55,6 @@ def export(
     if json:
         return print_json({"model": str(model), "out": str(out), "formats": reports})
     for report in reports:
-        against = "transformers" if report["format"] in ("hf", "llama") else "llama.cpp"
-        difference = report.get("max_abs_difference")
-        proof = "" if difference is None else f", largest logit difference {difference:.2e} against {against}"
-        print(f"{report['path']}: {report['bytes'] / 1e6:,.1f} MB{proof}")
+        difference, by = report["max_abs_difference"], report.get("checked_by", "transformers")
+        proof = f"proved by {by}" if difference is None else f"largest logit difference {difference:.2e} against {by}"
+        print(f"{report['path']}: {report['bytes'] / 1e6:,.1f} MB, {proof}")

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from safetensors.torch import load_file, save_file
 from xmodel2.cli import main
 from xmodel2.errors import XmodelError
 from xmodel2.files import file_record, write_json_atomic
-from xmodel2.release.exporting import directory
+from xmodel2.release.exporting import directory, formats, gguf_file
 from xmodel2.release.exporting.formats import check_formats, export_model, parse_size
+from xmodel2.release.trained import Trained, open_trained
 from xmodel2.train.tensor_files import Piece, write_tensors
 
 
@@ -56,8 +58,25 @@ def test_one_format_is_the_folder_itself(road: Path, tmp_path: Path, capsys: pyt
     assert (tmp_path / "hf" / "config.json").exists()
 
 
+def test_gguf_files_lie_where_it_is_said(road: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(trained: Trained, file: Path, kind: str) -> dict[str, Any]:
+        file.write_bytes(kind.encode())
+        return {"kind": kind, "bytes": len(kind), "max_abs_difference": 0.0}
+
+    monkeypatch.setattr(gguf_file, "write_gguf", write)
+    monkeypatch.setattr(gguf_file, "gguf_installed", lambda: None)
+    monkeypatch.setattr(formats, "open_trained", lambda path: replace(open_trained(path), name="../a model"))
+    alone = export_model(road / "run", ["gguf", "gguf-q8_0"], tmp_path / "alone")
+    beside = export_model(road / "run", ["gguf-q8_0", "hf"], tmp_path / "both")
+    assert [row["path"] for row in alone] == [
+        str(tmp_path / "alone" / f"a-model-{kind}.gguf") for kind in ("f16", "q8_0")
+    ]
+    assert beside[0]["path"] == str(tmp_path / "both" / "gguf" / "a-model-q8_0.gguf")
+    assert (tmp_path / "both" / "gguf" / "a-model-q8_0.gguf").read_bytes() == b"q8_0"
+
+
 @pytest.mark.parametrize(
-    ("formats", "message"),
+    ("names", "message"),
     [
         (["lama"], r"--to lama: must be of hf, llama, gguf, .*Did you mean 'llama'\?"),
         (["hf", "gguf-q8"], "Did you mean 'gguf-q8_0'"),
@@ -65,9 +84,9 @@ def test_one_format_is_the_folder_itself(road: Path, tmp_path: Path, capsys: pyt
         (["", " "], "--to: names no format"),
     ],
 )
-def test_unknown_formats(road: Path, tmp_path: Path, formats: list[str], message: str) -> None:
+def test_unknown_formats(road: Path, tmp_path: Path, names: list[str], message: str) -> None:
     with pytest.raises(XmodelError, match=message):
-        export_model(road / "run", formats, tmp_path / "out")
+        export_model(road / "run", names, tmp_path / "out")
 
 
 def test_formats_are_taken_once() -> None:
