@@ -16,10 +16,12 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import secrets
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +32,9 @@ from xmodel2.errors import XmodelError
 from xmodel2.release.exporting.gguf_read import of_model, read_metadata
 
 BINDING = "xllamacpp"
+CHILD = ("-m", "xmodel2.release.llama_server")
 _LOG_LINES = 20
+_STAMP = re.compile(r"^[\d.]+ [A-Z] ")
 
 
 class LlamaError(XmodelError):
@@ -82,7 +86,7 @@ class LlamaServer:
         }
         self._log: deque[str] = deque(maxlen=_LOG_LINES)
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "xmodel2.release.llama_server"],
+            [sys.executable, *CHILD],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -103,6 +107,7 @@ class LlamaServer:
         assert self._child.stdout
         late = threading.Timer(seconds, self._child.kill)
         late.daemon = True
+        began = time.monotonic()
         late.start()
         try:
             self._child.stdin.write(asked + "\n")  # not as arguments, which every user of the machine can read
@@ -117,6 +122,8 @@ class LlamaServer:
             self._reader.join(1)
             if code == _NOT_INSTALLED:
                 raise XmodelError("llama.cpp's binding is not installed; pip install 'xmodel2[serve]'")
+            if time.monotonic() - began >= seconds:
+                raise XmodelError(f"{self.gguf}: llama.cpp was not ready after {seconds:g} s{self._last_words()}")
             raise XmodelError(f"{self.gguf}: llama.cpp could not load it{self._last_words()}")
         return url
 
@@ -206,7 +213,7 @@ class LlamaServer:
     def _read_log(self) -> None:
         assert self._child.stderr
         for line in self._child.stderr:
-            self._log.append(line.rstrip())
+            self._log.append(_STAMP.sub("", line.rstrip()))
 
 
 def _trained_context(gguf: Path) -> int:

@@ -92,7 +92,8 @@ def _write(trained: Trained, file: Path, kind: str) -> None:
         for native, tensor in native_tensors(trained):
             handle.seek(begin + offsets[native])
             values = llama_rows(native, tensor, trained.settings).float().numpy()
-            quants.quantize(values, types[native]).tofile(handle)
+            with np.errstate(over="ignore"):  # what does not fit is found when it is read back
+                quants.quantize(values, types[native]).tofile(handle)
 
 
 def _write_metadata(writer: "GGUFWriter", trained: Trained, kind: str) -> None:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from xmodel2.errors import XmodelError
 
-_PACKAGE = "llama_cpp"
+PACKAGE = "llama_cpp"
 
 
 def check_quantiser(kind: str) -> None:
     """Raise `XmodelError` naming the package if it is missing."""
-    if importlib.util.find_spec(_PACKAGE) is None:
+    if importlib.util.find_spec(PACKAGE) is None:
         raise XmodelError(
             f"gguf: {kind} is made by llama.cpp's own quantiser; pip install llama-cpp-python, or choose q8_0, q5_1, q5_0,"
             " q4_1 or q4_0, which need nothing more"
