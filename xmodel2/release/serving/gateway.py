@@ -33,8 +33,7 @@ from xmodel2.release.serving.ways import Piece
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 PAGE = Path(__file__).parent / "page"
 _KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
-_SCRIPTS = ("chat.js", "markdown.js", "settings.js", "stream.js")
-PAGE_FILES = {"/": "index.html", **{f"/{name}": name for name in ("chat.css", *_SCRIPTS)}}
+PAGE_FILES = {"/": "index.html"} | {f"/{file.name}": file.name for file in PAGE.iterdir() if file.suffix in _KINDS}
 """All files that are served, by path: nothing of a request ever becomes the name of a file."""
 _BODY_SECONDS = 30.0
 _WRITE_SECONDS = 30.0
