@@ -89,6 +89,7 @@ def test_it_fits_and_is_drawn_at_every_width(folder: Path, visits: Visits, width
         page.get_by_text("Contents", exact=True).click()
     page.get_by_role("link", name="Claims").click()
     assert page.evaluate("document.getElementById('claims').getBoundingClientRect().top") < 800
+    assert page.locator("details.contents").get_attribute("open") is None
 
 
 def test_dragging_zooms_and_a_double_click_shows_all(page: "Page") -> None:
@@ -117,7 +118,6 @@ def test_pointing_shows_the_values_of_all_runs_and_marks(page: "Page") -> None:
     at = box(page)
     page.mouse.move(at["x"] + at["width"] * 0.46, at["y"] + 100)
     tip = page.locator(".tip:visible")
-    assert tip.count() == 1
     assert tip.locator("div").count() == 2
     assert "tokens" in tip.inner_text()
     for share in range(35, 50):  # the skipped step is one of them

@@ -13,7 +13,7 @@ from xmodel2.release.reporting.section import Section
 
 _HERE = Path(__file__).parent
 _STYLE = _HERE / "report.css"
-_CURVES, _OTHERS = ("curves.js", "curves_controls.js"), ("tables.js", "watch.js")
+_CURVES, _OTHERS = ("curves.js", "curves_controls.js"), ("contents.js", "tables.js", "watch.js")
 
 
 def data_block(name: str, value: Any) -> str:
