@@ -4,6 +4,7 @@ import asyncio
 import http.client
 import json
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -185,7 +186,7 @@ def test_an_engine_that_does_not_start_again_is_tried_again(stack: ExitStack) ->
     def start() -> FakeEngine:
         tries.append(1)
         if len(tries) < 3:
-            raise XmodelError("no memory")
+            raise XmodelError("no memory") if len(tries) == 1 else BlockingIOError("no process")
         engine.alive = True
         return engine
 
@@ -250,6 +251,31 @@ def test_what_is_no_http(stack: ExitStack, head: bytes) -> None:
     assert served.ask("/health").status == 200
 
 
+def test_a_packed_body(stack: ExitStack) -> None:
+    served, _ = up(stack)
+    answer = served.ask(CHAT, b"no gzip", headers={"Content-Encoding": "gzip"})
+    assert (answer.status, answer.error["code"]) == (415, "unsupported_encoding")
+
+
+def test_an_engine_that_is_still_starting_does_not_hold_up_the_end(stack: ExitStack) -> None:
+    served, engine = up(stack)
+    begun, go_on, closed = threading.Event(), threading.Event(), threading.Event()
+
+    def start() -> FakeEngine:
+        begun.set()
+        go_on.wait(20)
+        return engine
+
+    engine.close = closed.set  # type: ignore[method-assign]
+    object.__setattr__(served.supervisor.engine, "start", start)
+    engine.alive = False
+    assert begun.wait(10)
+    asyncio.run_coroutine_threadsafe(served.supervisor.end(), served.loop).result(10)
+    closed.clear()
+    go_on.set()
+    assert closed.wait(10)  # what came up too late is ended
+
+
 def test_a_full_queue(stack: ExitStack) -> None:
     served, engine = up(stack, never_ends, places=Places(1, 0))
     connection = http.client.HTTPConnection("127.0.0.1", served.port)
@@ -270,15 +296,16 @@ def test_keys_and_rates(stack: ExitStack) -> None:
     assert [served.ask(CHAT, HELLO, headers=mine).status for _ in range(3)] == [200, 200, 429]
     assert served.ask(CHAT, HELLO, headers=other).status == 200
     wrong = [served.ask(CHAT, HELLO, headers={"Authorization": "Bearer x"}) for _ in range(3)]
-    assert [answer.status for answer in wrong] == [401, 401, 429]
+    assert [answer.status for answer in wrong] == [401, 401, 401]
     assert wrong[0].error["type"] == "authentication_error"
 
 
 def test_pages_of_an_allowed_origin(stack: ExitStack) -> None:
     served, _ = up(stack, guard=Guard("127.0.0.1", ["chat.example"], ["https://app.example/"]))
     origin = {"Origin": "https://app.example"}
-    asks = served.ask(CHAT, method="OPTIONS", headers=origin | {"Access-Control-Request-Method": "POST"})
-    assert (asks.status, asks.headers["Access-Control-Allow-Headers"]) == (204, "authorization, content-type")
+    wants = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization, x-stainless-os"}
+    asks = served.ask(CHAT, method="OPTIONS", headers=origin | wants)
+    assert (asks.status, asks.headers["Access-Control-Allow-Headers"]) == (204, wants["Access-Control-Request-Headers"])
     for body in (HELLO, STREAM, b"{"):
         answer = served.ask(CHAT, body, headers=origin)
         assert answer.headers["Access-Control-Allow-Origin"] == "https://app.example"

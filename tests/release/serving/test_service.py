@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+import math
 import os
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from tests.release.serving.test_engine_faults import never_ends
 from xmodel2.errors import XmodelError
 from xmodel2.release.serving.engines import Child, choose
 from xmodel2.release.serving.options import ServeOptions
-from xmodel2.release.serving.service import listen, read_keys, serve
+from xmodel2.release.serving.service import keys_of, listen, serve
 
 
 def refusal(model: Path, **options: object) -> str:
@@ -100,20 +101,26 @@ def test_a_port_that_is_taken() -> None:
 def test_what_is_refused(tmp_path: Path) -> None:
     assert "--api-key-file, or --allow-no-key" in refusal(tmp_path, host="0.0.0.0")
     assert "must not be negative" in refusal(tmp_path, slots=-1)
+    assert "must not be negative" in refusal(tmp_path, requests_per_minute=math.nan)
+    assert "--max-body: must be above 0" in refusal(tmp_path, max_body=0)
+    assert "--timeout: must be above 0" in refusal(tmp_path, timeout=math.inf)
     assert "must be auto, vllm, llama, transformers or the URL" in refusal(tmp_path, engine="lama", port=0)
     assert "does not answer as it should" in refusal(tmp_path, engine="http://127.0.0.1:1", port=0)
+    assert "or the URL" in refusal(tmp_path, engine="file:///etc", port=0)
+    absent = tmp_path / "absent"
+    assert "--engine-key-file" in refusal(tmp_path, engine="http://127.0.0.1:1", engine_key_file=absent, port=0)
     assert "takes a native directory" in refusal(tmp_path, engine="transformers", port=0)
     empty = tmp_path / "keys"
     empty.write_text("# none\n\n")
     assert "has no key" in refusal(tmp_path, api_key_file=empty)
-    assert "cannot be read" in refusal(tmp_path, api_key_file=tmp_path / "absent")
+    assert "cannot be read" in refusal(tmp_path, api_key_file=absent)
     assert "is empty" in refusal(tmp_path, api_key=("",))
 
 
 def test_keys_of_a_file_and_of_the_command_line(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text("# mine\none\n\n two \n")
-    assert read_keys(ServeOptions(api_key=("zero",), api_key_file=file)) == ["zero", "one", "two"]
+    assert keys_of(ServeOptions(api_key=("zero",), api_key_file=file)) == ["zero", "one", "two"]
 
 
 def test_another_servers_models(tmp_path: Path) -> None:

@@ -52,12 +52,17 @@ def test_a_system_message_in_the_middle_and_ids_that_are_none(prompts: Prompts) 
 
 
 def test_transformers_gets_a_generation_config(prompts: Prompts) -> None:
-    way = TransformersWay("/model", {"eos_token_id": 2}, prompts)
+    way = TransformersWay("/model", {"eos_token_id": 2, "top_p": 0.8, "temperature": 0.6}, prompts)
     question = way.prepare(chat(top_k=5, temperature=0.5, stop=["x"]))
-    assert json.loads(question.body["generation_config"]) == {"eos_token_id": 2, "do_sample": True, "top_k": 5}
+    assert json.loads(question.body["generation_config"]) == {
+        **{"eos_token_id": 2, "do_sample": True, "top_k": 5, "temperature": 0.5},
+        **{"top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0},
+    }
     assert "top_k" not in question.body
     assert question.stops == ("x",)
-    assert json.loads(way.prepare(chat(temperature=0.0)).body["generation_config"])["do_sample"] is False
+    greedy = {"eos_token_id": 2, "do_sample": False, "top_p": 0.8, "temperature": 0.6, "repetition_penalty": 1.0}
+    assert json.loads(way.prepare(chat(temperature=0.0)).body["generation_config"]) == greedy
+    assert json.loads(way.prepare(chat(top_k=-1)).body["generation_config"])["top_k"] == 0
     for wrong in (chat(presence_penalty=1.0), Asked(None, MESSAGES, logprobs=0)):
         with pytest.raises(ApiError, match="not supported by this server's engine"):
             way.prepare(wrong)

@@ -23,7 +23,7 @@ def open_session() -> aiohttp.ClientSession:
         connector=aiohttp.TCPConnector(limit=0, force_close=True),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
-        auto_decompress=False,
+        headers={"Accept-Encoding": "identity"},  # a proxy that compresses would hold events back
     )
 
 

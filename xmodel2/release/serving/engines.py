@@ -30,6 +30,7 @@ from typing import Protocol
 
 from xmodel2.errors import XmodelError
 from xmodel2.files import read_json
+from xmodel2.release.serving.limits import read_keys
 from xmodel2.release.serving.options import ServeOptions
 from xmodel2.release.serving.ways import LlamaWay, OpenAIWay, Prompts, TransformersWay, Way
 from xmodel2.tokenizer import load_tokenizer
@@ -37,6 +38,8 @@ from xmodel2.tokenizer import load_tokenizer
 _START_SECONDS = 900.0
 _LOG_LINES = 12
 _WITH_USAGE = {"stream_options": {"include_usage": True}}
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Asks engines past the proxies of the environment, which should not see our keys and cannot reach our ports."""
 
 
 class Running(Protocol):
@@ -117,7 +120,7 @@ class Child:
         request = urllib.request.Request(url, headers={"Authorization": f"Bearer {self.api_key}"})
         while self.alive:
             try:
-                with urllib.request.urlopen(request, timeout=5):
+                with _DIRECT.open(request, timeout=5):
                     return
             except (OSError, urllib.error.URLError):
                 if time.monotonic() > until:
@@ -147,7 +150,7 @@ class Elsewhere:
 
 def choose(model: Path, options: ServeOptions) -> Engine:
     """Return the engine for a model. Raises `XmodelError` if there is none that can serve it."""
-    if "://" in options.engine:
+    if options.engine.startswith(("http://", "https://")):
         return _elsewhere(model, options)
     kind = options.engine
     if kind == "auto":
@@ -194,7 +197,7 @@ def _llama(model: Path, options: ServeOptions) -> Engine:
     threads = options.threads or max(1, (os.cpu_count() or 2) - 1)
     way: Way = OpenAIWay(name, None, _WITH_USAGE)
     if tokenizer_dir is not None:
-        way = LlamaWay(Prompts(load_tokenizer(tokenizer_dir), context))
+        way = LlamaWay(_prompts(tokenizer_dir, context))
 
     def start() -> Running:
         return LlamaServer(gguf, context=context, slots=slots, threads=threads)
@@ -214,12 +217,13 @@ def _vllm(model: Path, options: ServeOptions) -> Engine:
         raise XmodelError("--engine vllm: vLLM is not installed; pip install vllm")
     context = _native_context("vllm", model, options)
     slots, name = options.slots or 64, options.name or model.resolve().name
-    prompts = Prompts(load_tokenizer(model), context) if _is_ours(model) else None
+    prompts = _prompts(model, context) if _is_ours(model) else None
 
     def command(port: int) -> list[str]:
         arguments = ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", name]
-        limits = ["--max-model-len", str(context), "--max-num-seqs", str(slots)]
-        return [*_program("vllm"), "serve", str(model.resolve()), *arguments, *limits]
+        # What a client leaves out is OpenAI's default, not what the model's generation_config.json says.
+        settings = ["--max-model-len", str(context), "--max-num-seqs", str(slots), "--generation-config", "vllm"]
+        return [*_program("vllm"), "serve", str(model.resolve()), *arguments, *settings]
 
     def start() -> Running:
         key = secrets.token_urlsafe(24)
@@ -245,18 +249,18 @@ def _transformers(model: Path, options: ServeOptions) -> Engine:
         return Child(command, "/health", {"HF_HUB_OFFLINE": "1", **threads}, "")
 
     slots = options.slots or (64 if batched else 1)
-    counted = Prompts(load_tokenizer(model), context) if _is_ours(model) else None
+    counted = _prompts(model, context) if _is_ours(model) else None
     way = TransformersWay(path, read_json(model / "generation_config.json") or {}, counted)
     return Engine("transformers", options.name or model.resolve().name, way, start, slots, context, path)
 
 
 def _elsewhere(model: Path, options: ServeOptions) -> Engine:
-    key = options.engine_key_file.read_text(encoding="utf-8").strip() if options.engine_key_file else ""
+    key = read_keys(options.engine_key_file, "--engine-key-file")[0] if options.engine_key_file else ""
     url = options.engine.rstrip("/").removesuffix("/v1")
     running = Elsewhere(url, key)
     request = urllib.request.Request(url + "/v1/models", headers={"Authorization": f"Bearer {key}"})
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with _DIRECT.open(request, timeout=10) as answer:
             names = [str(found["id"]) for found in json.load(answer)["data"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise XmodelError(
@@ -282,6 +286,12 @@ def _context(options: ServeOptions, trained: int) -> int:
     if options.context > trained:
         raise XmodelError(f"--context {options.context}: the model was trained on {trained} tokens")
     return options.context or trained
+
+
+def _prompts(tokenizer_dir: Path, context: int) -> Prompts:
+    tokenizer = load_tokenizer(tokenizer_dir)
+    tokenizer.encode("")  # makes what encodes, for which the first client would wait
+    return Prompts(tokenizer, context)
 
 
 def _program(name: str) -> list[str]:

@@ -25,7 +25,7 @@ from xmodel2.release.serving.api_error import ApiError
 from xmodel2.release.serving.asking import ask, cut, open_session
 from xmodel2.release.serving.guard import Guard
 from xmodel2.release.serving.limits import Keys, Places, RateLimit
-from xmodel2.release.serving.metrics import Metrics
+from xmodel2.release.serving.metrics import Metrics, group_bytes, resident_bytes
 from xmodel2.release.serving.requests import parse
 from xmodel2.release.serving.supervisor import Supervisor
 from xmodel2.release.serving.ways import Piece
@@ -35,6 +35,8 @@ PAGE = Path(__file__).parent / "page"
 _KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 PAGE_FILES = {"/": "index.html"} | {f"/{file.name}": file.name for file in PAGE.iterdir() if file.suffix in _KINDS}
 """All files that are served, by path: nothing of a request ever becomes the name of a file."""
+_LONG_BODY = 20_000
+"""Bytes above which a prompt becomes tokens in a thread, so that answers to others go on meanwhile."""
 _BODY_SECONDS = 30.0
 _WRITE_SECONDS = 30.0
 """A client that takes none of its answer for so long is let go."""
@@ -166,10 +168,10 @@ class Gateway:
         return web.json_response({"status": word}, status=200 if word == "ok" else 503)
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        self._policy.keys.client(request.headers.get("Authorization"))
-        processes = {"gateway": os.getpid()} | ({"engine": self._supervisor.pid} if self._supervisor.pid else {})
+        self._client(request)
+        memory = {"gateway": resident_bytes(os.getpid()), "engine": group_bytes(self._supervisor.pid)}
         up, restarts = self._supervisor.up, self._supervisor.restarts
-        text = self.metrics.text(self._policy.places.waiting, up, restarts, processes)
+        text = self.metrics.text(self._policy.places.waiting, up, restarts, memory)
         return web.Response(text=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
     def _described(self) -> dict[str, Any]:
@@ -177,11 +179,11 @@ class Gateway:
         return {"id": self._engine.model, "object": "model", "created": self._born, "owned_by": "xmodel2", **more}
 
     async def _models(self, request: web.Request) -> web.Response:
-        self._policy.keys.client(request.headers.get("Authorization"))
+        self._client(request)
         return web.json_response({"object": "list", "data": [self._described()]})
 
     async def _model(self, request: web.Request) -> web.Response:
-        self._policy.keys.client(request.headers.get("Authorization"))
+        self._client(request)
         self._check_model(request.match_info["model"])
         return web.json_response(self._described())
 
@@ -193,10 +195,14 @@ class Gateway:
 
     async def _generate(self, request: web.Request, chat: bool) -> web.StreamResponse:
         began = time.monotonic()
-        self._admit(request)
-        asked = parse(await self._body(request), chat)
+        self._policy.rate.take(self._client(request))
+        if self.stopping:
+            raise ApiError(503, "the server is stopping", code="stopping", retry_after=5)
+        body = await self._body(request)
+        asked = parse(body, chat)
         self._check_model(asked.model)
-        question = self._engine.way.prepare(asked)
+        prepare = self._engine.way.prepare
+        question = await asyncio.to_thread(prepare, asked) if len(body) > _LONG_BODY else prepare(asked)
         answer = Answer(asked, self._engine.model, question.prompt_tokens)
         response: web.StreamResponse | None = None
         try:
@@ -247,18 +253,12 @@ class Gateway:
         if answer.finish is None:
             raise ApiError(502, "the engine's answer broke off", code="engine_error")
 
-    def _admit(self, request: web.Request) -> None:
-        address = request.remote or ""
-        try:
-            client = self._policy.keys.client(request.headers.get("Authorization"))
-        except ApiError:
-            self._policy.rate.take(address)  # so that keys cannot be tried without end
-            raise
-        self._policy.rate.take(client or address)
-        if self.stopping:
-            raise ApiError(503, "the server is stopping", code="stopping", retry_after=5)
+    def _client(self, request: web.Request) -> str:
+        return self._policy.keys.client(request.headers.get("Authorization")) or request.remote or ""
 
     async def _body(self, request: web.Request) -> bytes:
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise ApiError(415, "send the body as it is, without Content-Encoding", code="unsupported_encoding")
         if request.content_length is not None and request.content_length > self._policy.max_body:
             raise web.HTTPRequestEntityTooLarge(self._policy.max_body, request.content_length)
         try:

@@ -46,7 +46,9 @@ class Guard:
         return {
             "Access-Control-Allow-Origin": "*" if "*" in self._origins else origin,
             "Access-Control-Allow-Methods": "GET, POST",
-            "Access-Control-Allow-Headers": "authorization, content-type",
+            "Access-Control-Allow-Headers": request.headers.get(
+                "Access-Control-Request-Headers", "authorization, content-type"
+            ),
             "Access-Control-Max-Age": "600",
             "Vary": "Origin",
         }

@@ -7,10 +7,24 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
+from xmodel2.errors import XmodelError
 from xmodel2.release.serving.api_error import ApiError
 
 _MAX_CLIENTS = 10_000
+
+
+def read_keys(file: Path, option: str) -> list[str]:
+    """Return the keys of a file, one a line. Raises `XmodelError`, which names the option, for a file that has none."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise XmodelError(f"{option} {file}: cannot be read ({error})") from None
+    keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if not keys:
+        raise XmodelError(f"{option} {file}: has no key; write one a line")
+    return keys
 
 
 class Keys:

@@ -3,9 +3,11 @@
 The format: https://prometheus.io/docs/instrumenting/exposition_formats/
 """
 
+import os
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 _FIRST_TOKEN = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -47,17 +49,13 @@ class Metrics:
         self.between_tokens = Histogram(_BETWEEN)
         self.whole = Histogram(_WHOLE)
 
-    def text(self, queued: int, engine_up: bool, restarts: int, processes: dict[str, int]) -> str:
-        """Return all samples; ``processes`` are process ids by name, whose resident memory is told where Linux tells it."""
+    def text(self, queued: int, engine_up: bool, restarts: int, memory: dict[str, int]) -> str:
+        """Return all samples; ``memory`` is in bytes by process, 0 where it is not known."""
         routes = [
             f'xmodel2_requests_total{{route="{route}",status="{status}"}} {count}'
             for (route, status), count in sorted(self.requests.items())
         ]
-        memory = [
-            f'xmodel2_memory_bytes{{process="{name}"}} {used}'
-            for name, pid in processes.items()
-            if (used := resident_bytes(pid)) is not None
-        ]
+        used = [f'xmodel2_memory_bytes{{process="{name}"}} {size}' for name, size in memory.items() if size]
         parts = [
             ("requests_total", "counter", "Requests answered, by route and status.", routes),
             ("in_flight", "gauge", "Requests being answered or waiting.", self.in_flight),
@@ -69,7 +67,7 @@ class Metrics:
             ("request_seconds", "histogram", "From a request to the end of its answer.", self.whole),
             ("engine_up", "gauge", "1 if the engine takes requests.", int(engine_up)),
             ("engine_restarts_total", "counter", "Times the engine died and was started again.", restarts),
-            ("memory_bytes", "gauge", "Resident memory.", memory),
+            ("memory_bytes", "gauge", "Resident memory.", used),
         ]
         lines = []
         for short, kind, words, value in parts:
@@ -82,10 +80,20 @@ class Metrics:
         return "\n".join(lines) + "\n"
 
 
-def resident_bytes(pid: int) -> int | None:
-    """Return a process's resident memory; None where there is no /proc, or no such process."""
+def resident_bytes(pid: int) -> int:
+    """Return a process's resident memory; 0 where there is no /proc, or no such process."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:")), None)
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:")), 0)
+
+
+def group_bytes(leader: int) -> int:
+    """Return the resident memory of all processes of a group: an engine may be several. 0 where there is none."""
+    total = 0
+    for process in Path("/proc").glob("[0-9]*") if leader else ():
+        with suppress(OSError):  # it has ended meanwhile
+            if os.getpgid(int(process.name)) == leader:
+                total += resident_bytes(int(process.name))
+    return total

@@ -32,7 +32,7 @@ _RANGES: dict[str, tuple[type, float, float]] = {
 }
 _IGNORED = {
     *("user", "metadata", "store", "service_tier", "parallel_tool_calls", "safety_identifier", "reasoning_effort"),
-    *("prompt_cache_key", "prompt_cache_retention", "verbosity", "tool_choice", "best_of"),
+    *("prompt_cache_key", "prompt_cache_retention", "verbosity", "tool_choice"),
 }
 _REFUSED: dict[str, tuple[Any, ...]] = {
     "n": (1,),
@@ -51,7 +51,7 @@ _COMMON = {*_RANGES, "model", "stop", "stream", "stream_options", "logprobs"} - 
 _FIELDS = {True: {*_COMMON, "messages", "max_completion_tokens", "top_logprobs"}, False: {*_COMMON, "prompt"}}
 _MAX_STOPS, _MAX_STOP = 16, 256
 _MAX_LOGPROBS = 20
-_PREFIX = {"developer": "system"}
+_SAME_ROLES = {"developer": "system"}
 """Other names of roles."""
 
 
@@ -141,7 +141,7 @@ def _number(name: str, value: Any, kind: type, low: float, high: float) -> float
     if kind is int and value != value // 1:  # also what is not finite
         raise wrong(name, "must be a whole number", "invalid_type")
     if not low <= value <= high or (isinstance(value, float) and not math.isfinite(value)):
-        raise wrong(name, f"must be from {low:g} to {high:g}")
+        raise wrong(name, f"must be from {low:,} to {high:,}")
     return int(value) if kind is int else float(value)
 
 
@@ -182,7 +182,7 @@ def _message(where: str, message: Any) -> Message:
     if not isinstance(message, dict):
         raise wrong(where, f"must be an object with role and content, not {_kind(message)}", "invalid_type")
     role = message.get("role")
-    role = _PREFIX.get(role, role) if isinstance(role, str) else role
+    role = _SAME_ROLES.get(role, role) if isinstance(role, str) else role
     if role not in ROLES:
         shown = printable(role[:40]) if isinstance(role, str) else _kind(role)
         raise wrong(f"{where}.role", f"{shown!r} must be user, assistant or system.{nearest(shown, ROLES)}")

@@ -2,6 +2,8 @@
 
 import asyncio
 import errno
+import math
+import resource
 import signal
 import socket
 import sys
@@ -14,12 +16,13 @@ from xmodel2.errors import XmodelError
 from xmodel2.release.serving.engines import Engine, choose
 from xmodel2.release.serving.gateway import Gateway, Policy
 from xmodel2.release.serving.guard import Guard, add_headers, is_loopback
-from xmodel2.release.serving.limits import Keys, Places, RateLimit
+from xmodel2.release.serving.limits import Keys, Places, RateLimit, read_keys
 from xmodel2.release.serving.options import ServeOptions
 from xmodel2.release.serving.supervisor import Supervisor
 
 _IDLE_SECONDS = 75.0
 """A connection that sends no whole request header for so long is closed."""
+_NOT_NEGATIVE = ("slots", "context", "threads", "max_concurrent", "max_queue", "requests_per_minute", "drain")
 
 
 def serve(model: Path, options: ServeOptions, announce: Callable[[str, Engine], None]) -> None:
@@ -27,31 +30,27 @@ def serve(model: Path, options: ServeOptions, announce: Callable[[str, Engine], 
 
     Raises `XmodelError` for what cannot be served, or not there.
     """
-    keys = read_keys(options)
+    keys = keys_of(options)
     if not is_loopback(options.host) and not keys and not options.allow_no_key:
         raise XmodelError(
             f"--host {options.host}: everybody on the network could ask; give --api-key-file, or --allow-no-key to let them"
         )
-    for name in ("slots", "context", "threads", "max_concurrent", "max_queue", "requests_per_minute"):
-        if getattr(options, name) < 0:
+    for name in _NOT_NEGATIVE:
+        if not 0 <= getattr(options, name) < math.inf:
             raise XmodelError(f"--{name.replace('_', '-')}: must not be negative")
-    listener = listen(options.host, options.port)
-    with listener:
+    for name in ("max_body", "timeout"):
+        if not 0 < getattr(options, name) < math.inf:
+            raise XmodelError(f"--{name.replace('_', '-')}: must be above 0")
+    # Each connection is an open file: with the usual 1,024, somebody who only connects would keep all others out.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    with listen(options.host, options.port) as listener:
         asyncio.run(_serve(choose(model, options), options, keys, listener, announce))
 
 
-def read_keys(options: ServeOptions) -> list[str]:
+def keys_of(options: ServeOptions) -> list[str]:
     """Return the keys of the options. Raises `XmodelError` for a file that has none."""
-    keys = list(options.api_key)
-    if options.api_key_file:
-        try:
-            lines = options.api_key_file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise XmodelError(f"--api-key-file {options.api_key_file}: cannot be read ({error})") from None
-        found = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-        if not found:
-            raise XmodelError(f"--api-key-file {options.api_key_file}: has no key; write one a line")
-        keys += found
+    keys = [*options.api_key, *(read_keys(options.api_key_file, "--api-key-file") if options.api_key_file else ())]
     if any(not key.strip() for key in keys):
         raise XmodelError("--api-key: is empty")
     return keys
@@ -124,6 +123,7 @@ async def run_gateway(gateway: Gateway, listener: socket.socket) -> web.AppRunne
     """Answer what comes in on a socket; `cleanup` of what is returned ends it."""
     runner = web.AppRunner(
         gateway.app,
+        auto_decompress=False,  # bodies with a Content-Encoding are refused
         handler_cancellation=True,  # a client that goes away stops its answer
         access_log=None,
         keepalive_timeout=_IDLE_SECONDS,

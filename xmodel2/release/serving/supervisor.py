@@ -2,7 +2,9 @@
 
 import asyncio
 import sys
+import threading
 import time
+from concurrent.futures import Future
 from contextlib import suppress
 
 from xmodel2.errors import XmodelError
@@ -20,7 +22,7 @@ class Supervisor:
     def __init__(self, engine: Engine, pauses: tuple[float, ...] = (0.2, 1, 2, 5, 15, 30)) -> None:
         self.engine, self._pauses = engine, pauses
         self._running: Running | None = None
-        self._starting: asyncio.Task[Running] | None = None
+        self._ended = False
         self._watcher: asyncio.Task[None] | None = None
         self.restarts = 0
 
@@ -51,19 +53,29 @@ class Supervisor:
             self._watcher.cancel()
             with suppress(asyncio.CancelledError):
                 await self._watcher
-        if self._starting:
-            with suppress(XmodelError):
-                self._running = await self._starting
+        self._ended = True
         if self._running:
             await asyncio.to_thread(self._running.close)
             self._running = None
 
     async def _start(self) -> Running:
-        # Shielded: a start that nobody waits for any more still gives a process that must be ended.
-        self._starting = asyncio.create_task(asyncio.to_thread(self.engine.start))
-        running = await asyncio.shield(self._starting)
-        self._starting = None
-        return running
+        """Start in a thread that our end does not wait for: loading may take minutes, and what is begun ends with us."""
+        started: Future[Running] = Future()
+
+        def start() -> None:
+            if not started.set_running_or_notify_cancel():
+                return
+            try:
+                running = self.engine.start()
+            except BaseException as error:
+                started.set_exception(error)
+                return
+            started.set_result(running)
+            if self._ended:
+                running.close()
+
+        threading.Thread(target=start, daemon=True).start()
+        return await asyncio.wrap_future(started)
 
     async def _watch(self) -> None:
         deaths, since = 0, time.monotonic()
@@ -83,6 +95,5 @@ class Supervisor:
             since = time.monotonic()
             try:
                 self._running = await self._start()
-            except XmodelError as error:
-                self._starting = None
+            except (XmodelError, OSError) as error:  # OSError: no memory or file for a process, just now
                 print(f"xmodel2: {error}", file=sys.stderr, flush=True)

@@ -20,10 +20,10 @@ Logprob = dict[str, Any]
 """A token's text, log-probability, bytes and ``top_logprobs``, as OpenAI's chat answers have them."""
 _COMPLETION_TOKENS = 16
 """Tokens of a completion whose request says nothing: OpenAI's."""
-_LLAMA = {
-    # OpenAI's defaults and vLLM's order: what the model says, untouched; llama.cpp's own would cut the tail off.
-    **{"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repeat_penalty": 1.0},
-    "samplers": ["penalties", "temperature", "top_k", "top_p", "min_p"],
+_NEUTRAL: dict[str, Any] = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+"""OpenAI's defaults: what the model says, untouched. llama.cpp's own, and many a generation_config.json, cut the tail off."""
+_LLAMA: dict[str, Any] = {
+    "samplers": ["penalties", "temperature", "top_k", "top_p", "min_p"],  # vLLM's order
     "stream": True,
     "return_tokens": True,
     "response_fields": ["content", "stop", "stop_type", "tokens_predicted", "tokens_evaluated"],
@@ -109,7 +109,8 @@ class LlamaWay:
 
     def prepare(self, asked: Asked) -> Question:
         ids, tokens = self._prompts.ids(asked)
-        given = {_LLAMA_NAMES.get(name, name): value for name, value in asked.options.items() if name != "max_tokens"}
+        settings = _NEUTRAL | asked.options
+        given = {_LLAMA_NAMES.get(name, name): value for name, value in settings.items() if name != "max_tokens"}
         if "seed" in given:
             given["seed"] %= 2**32 - 1  # 2**32 - 1 itself asks for a random one
         if asked.logprobs is not None:
@@ -180,9 +181,10 @@ class TransformersWay(OpenAIWay):
         if self._counted:
             ids, body["max_tokens"] = self._counted.ids(asked)
             tokens = len(ids)
-        settings = {name: body.pop(name) for name in ("top_k", "min_p", "repetition_penalty") if name in body}
-        sampled = {"do_sample": body.get("temperature", 1.0) > 0, "top_k": 0}
-        body["generation_config"] = json.dumps({**self._generation, **sampled, **settings})
+        settings = _NEUTRAL | {name: body.pop(name) for name in _NEUTRAL if name in body}
+        settings["top_k"] = max(settings["top_k"], 0)
+        sampled = settings if settings["temperature"] > 0 else {"repetition_penalty": settings["repetition_penalty"]}
+        body["generation_config"] = json.dumps({**self._generation, "do_sample": sampled is settings, **sampled})
         return Question(question.path, body, tokens, tuple(asked.options.get("stop", ())))
 
 
