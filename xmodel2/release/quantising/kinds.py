@@ -9,7 +9,6 @@ from xmodel2.release.exporting.gguf_types import KINDS as GGUF_KINDS
 GGUF = "gguf-"
 TORCHAO = ("int8", "int4")
 KINDS = (*TORCHAO, *(GGUF + kind for kind in GGUF_KINDS))
-DEFAULT = "int8,int4,gguf-q8_0,gguf-q4_0"
 GROUP_SIZES = (32, 64, 128)
 """Weights that share a scale in int4, as the kernels allow."""
 _ROWS = 16

@@ -86,9 +86,13 @@ def caption(record: dict[str, Any]) -> str:
     else:
         text.append("Perplexity needs held-out text: give --data DIR of prepared shards, or --text FILE.")
     if speed:
+        turns = (
+            " in turns" if all(row.get("in_turns", True) for row in record["types"].values()) else ", type after type,"
+        )
         text.append(
             f"One stream, a prompt of {speed['prompt_tokens']} tokens and {speed['new_tokens']} new ones, medians of"
-            f" {speed['rounds']} rounds in turns on {speed['threads']} threads of {speed['device']}; transformers uncompiled."
+            f" {speed['rounds']} rounds{turns} on {speed['threads']} thread{'s'[: speed['threads'] > 1]} of {speed['device']};"
+            " transformers uncompiled."
         )
     return " ".join(text)
 
