@@ -55,6 +55,8 @@ def test_the_card_of_a_run(road: Path) -> None:
         assert words in card
     for rows in tables(card):
         assert len({len(row) for row in rows}) == 1
+    assert 'dir = "data"' in card
+    assert str(road) not in card
 
 
 def test_results_are_those_of_this_very_step(road: Path, tmp_path: Path) -> None:
@@ -68,6 +70,11 @@ def test_results_are_those_of_this_very_step(road: Path, tmp_path: Path) -> None
     assert "Not evaluated at this step." in card_of(open_trained(tmp_path / "run"))
     (tmp_path / "run" / "results.json").write_text("{")
     with pytest.raises(XmodelError, match=r"results\.json: not valid JSON"):
+        card_of(open_trained(tmp_path / "run"))
+    results["steps"]["decay"] = 20
+    del results["heldout"]["decay"]["docs"]["loss"]
+    (tmp_path / "run" / "results.json").write_text(json.dumps(results))
+    with pytest.raises(XmodelError, match=r"results\.json: has no 'loss'; it is damaged, or of another version"):
         card_of(open_trained(tmp_path / "run"))
 
 
@@ -126,6 +133,7 @@ def test_the_card_of_a_directory_that_says_nothing(road: Path) -> None:
     card = card_of(trained, "LlamaForCausalLM")
     assert "`LlamaForCausalLM`" in card
     assert "folded into the weights" in card
+    assert "xmodel2 import . --out model\nxmodel2 chat model " in card  # our commands take no Llama
     for absent in ("## Training", "## Data", "## Results", "<details>"):
         assert absent not in card
 

@@ -1,20 +1,26 @@
 """The model card of an export: what the model is, how it is used and was trained, how it did, and what it is not good for."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from xmodel2.errors import XmodelError
 from xmodel2.eval.agent_tables import origin, outcome_table, played
 from xmodel2.eval.result_files import RESULTS_FILE, read_results
 from xmodel2.eval.result_tables import TITLES, is_share, measured_part, shown
 from xmodel2.eval.tasks import SUITES
+from xmodel2.files import read_json
 from xmodel2.model import tensor_program
 from xmodel2.model.count import block_parameter_count, parameter_count
 from xmodel2.page import printable
 from xmodel2.recipe import ModelSettings, Recipe, recipe_to_toml
 from xmodel2.release.markdown import fenced, plain, table, yaml_value
+from xmodel2.release.reporting.faults import complaint
 from xmodel2.release.results import run_results
 from xmodel2.release.trained import Trained
+from xmodel2.train.branch import BRANCH_FILE
+from xmodel2.train.checkpoint import STATE_FILE, checkpoint_steps
 
 NATIVE = "GraniteForCausalLM"
 _LANGUAGE, _DATASET = re.compile("[a-z]{2,3}"), re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
@@ -38,19 +44,21 @@ def card_of(trained: Trained, architecture: str = NATIVE) -> str:
     state = trained.state or {}
     imported = state.get("imported")
     made_here = bool(state) and imported is None
+    before = _imported_before(trained.run) if made_here and trained.run else None
     # Where an import brought no recipe of its own, the run's says nothing of how it was trained.
-    recipe = trained.recipe if imported is None or imported.get("own_recipe") else None
-    parts = [_header(recipe), f"# {plain(trained.name)}", _what(trained, made_here)]
-    if imported is not None:
-        parts.append(_where_from(imported))
+    recipe = trained.public_recipe if imported is None or imported.get("own_recipe") else None
+    began = before[0] if before else 0
+    parts = [_header(recipe), f"# {plain(trained.name)}", _what(trained, made_here, began)]
+    if imported is not None or before is not None:
+        parts.append(_where_from(before[1] if before else state["imported"], made_here))
     parts += ["## Use", *_use(trained, architecture), "## Architecture", _architecture(trained.settings, architecture)]
     if recipe and recipe.stages.stable.mixture:
         if made_here:
-            parts += ["## Training", _training(recipe, state)]
+            parts += ["## Training", _training(recipe, state, began)]
         parts += ["## Data", _data(recipe)]
     if made_here and trained.run:
         parts += _results(trained, state)
-    parts += ["## Limitations", _limitations(trained, recipe, made_here)]
+    parts += ["## Limitations", _limitations(trained, recipe, made_here, began)]
     if recipe:
         parts.append(_recipe(recipe, made_here))
     parts += ["## Citation", "The method is that of the report:", fenced(_CITATION, "bibtex")]
@@ -76,7 +84,22 @@ def _known(pattern: re.Pattern[str], names: Sequence[str]) -> list[str]:
     return [name for name in dict.fromkeys(names) if pattern.fullmatch(name)]
 
 
-def _what(trained: Trained, made_here: bool) -> str:
+def _imported_before(run: Path) -> tuple[int, Mapping[str, Any]] | None:
+    """Return step and origin of the imported model that a run, or one it branched from, went on from; None if there is none."""
+    for step in checkpoint_steps(run):
+        state = read_json(run / "checkpoints" / f"step-{step}" / STATE_FILE) or {}
+        if "imported" in state:
+            return step, state["imported"]
+    note = read_json(run / BRANCH_FILE)
+    return _imported_before(Path(note["run"])) if note else None
+
+
+def _tokens(recipe: Recipe, state: Mapping[str, Any], began: int) -> int:
+    """Return the tokens that were trained on since step ``began``."""
+    return int(state["tokens"]) - began * recipe.train.batch_tokens
+
+
+def _what(trained: Trained, made_here: bool, began: int) -> str:
     settings, recipe, state = trained.settings, trained.recipe, trained.state or {}
     said = f"A decoder-only language model of {parameter_count(settings):,} parameters"
     if not made_here:
@@ -89,11 +112,16 @@ def _what(trained: Trained, made_here: bool) -> str:
         if averaged
         else ""
     )
-    return f"{said}, trained from scratch on {state['tokens']:,} tokens with the Xmodel-2 method (arXiv 2412.19638){ending}.{mean}"
+    assert recipe is not None
+    how = "imported, and trained on" if began else "trained from scratch on"
+    tokens = f"{_tokens(recipe, state, began):,} tokens"
+    return f"{said}, {how} {tokens} with the Xmodel-2 method (arXiv 2412.19638){ending}.{mean}"
 
 
-def _where_from(imported: Mapping[str, Any]) -> str:
+def _where_from(imported: Mapping[str, Any], made_here: bool) -> str:
     said = "It was not trained here but imported: what is known of its training is what came with it."
+    if made_here:
+        said = "It went on from a model that was imported, of whose own training nothing is known here."
     folded = imported.get("folded") or {}
     if folded:
         parts = ", ".join(f"{plain(part)} x {factor:.6g}" for part, factor in folded.items())
@@ -114,10 +142,14 @@ answer = model.generate(**inputs, max_new_tokens=100)[0, inputs["input_ids"].sha
 print(tokenizer.decode(answer, skip_special_tokens=True))
 """
     shell = """
-xmodel2 chat .          # in the terminal
-xmodel2 serve .         # an OpenAI-compatible server, with a page to chat on
-xmodel2 export . --to gguf --out gguf && llama-server -m gguf/*.gguf   # llama.cpp
+xmodel2 chat MODEL          # in the terminal
+xmodel2 serve MODEL         # an OpenAI-compatible server, with a page to chat on
+xmodel2 export MODEL --to gguf --out gguf && llama-server -m gguf/*.gguf   # llama.cpp
 """
+    if architecture == NATIVE:
+        shell = shell.replace("MODEL", ".")
+    else:  # what our commands take is made of it
+        shell = "xmodel2 import . --out model\n" + shell.strip().replace("MODEL", "model")
     return [
         f"`transformers` loads it as `{architecture}`, without code of its own:",
         fenced(code, "python"),
@@ -150,7 +182,7 @@ def _architecture(settings: ModelSettings, architecture: str) -> str:
     return table(["", ""], list(rows.items()), numbers=False)
 
 
-def _training(recipe: Recipe, state: Mapping[str, Any]) -> str:
+def _training(recipe: Recipe, state: Mapping[str, Any], began: int) -> str:
     train = recipe.train
     shape: str = train.decay_shape
     if shape == "exponential":
@@ -159,8 +191,9 @@ def _training(recipe: Recipe, state: Mapping[str, Any]) -> str:
     rule = "tensor program (Table 6)" if recipe.model.parametrization == "tensor_program" else "standard"
     off = f" without {', '.join(recipe.model.rules_off)}" if recipe.model.rules_off else ""
     rows = {
-        "tokens": f"{state['tokens']:,}",
-        "steps": f"{state['step']:,} of {recipe.total_steps:,}; ended in the {state['stage']} stage",
+        "tokens": f"{_tokens(recipe, state, began):,}",
+        "steps": f"{state['step']:,} of {recipe.total_steps:,}; ended in the {state['stage']} stage"
+        + (f"; the first {began:,} stand for the training before the import" if began else ""),
         "stable stage / decay stage, steps": f"{recipe.stable_steps:,} / {recipe.decay_steps:,}",
         "batch, tokens": f"{train.batch_tokens:,}",
         "row, tokens": f"{recipe.data.sequence_length:,}",
@@ -198,15 +231,27 @@ def _data(recipe: Recipe) -> str:
 def _results(trained: Trained, state: Mapping[str, Any]) -> list[str]:
     """Return what was measured at this very step; of reasoning, also at the stage before."""
     assert trained.run is not None
-    results = run_results(trained.run)
-    stage, step = state["stage"], state["step"]
-    parts: list[str] = []
-    if results.get("steps", {}).get(stage) == step:
-        parts += _heldout(results, stage) + _questions(results, stage)
-    folder = trained.run / "evaluation" / f"step-{step}"
+    run, stage, step = trained.run, state["stage"], state["step"]
+    folder = run / "evaluation" / f"step-{step}"
+
+    def own() -> list[str]:
+        results = run_results(run)
+        if results.get("steps", {}).get(stage) != step:
+            return []
+        return _heldout(results, stage) + _questions(results, stage)
+
+    parts = _of_file(own, run / RESULTS_FILE)
     if (folder / RESULTS_FILE).exists():
-        parts += _benchmarks(read_results(folder))
+        parts += _of_file(lambda: _benchmarks(read_results(folder)), folder / RESULTS_FILE)
     return ["## Results", *(parts or ["Not evaluated at this step."])]
+
+
+def _of_file(make: Callable[[], list[str]], path: Path) -> list[str]:
+    """Return what ``make`` reads of a file. Raises `XmodelError` naming it if it is damaged, or of another version."""
+    try:
+        return make()
+    except Exception as error:  # such a file fails in any way
+        raise XmodelError(complaint(error, path)) from None
 
 
 def _heldout(results: Mapping[str, Any], stage: str) -> list[str]:
@@ -268,10 +313,10 @@ def _benchmarks(results: Mapping[str, Any]) -> list[str]:
     return parts
 
 
-def _limitations(trained: Trained, recipe: Recipe | None, made_here: bool) -> str:
+def _limitations(trained: Trained, recipe: Recipe | None, made_here: bool, began: int) -> str:
     settings, state = trained.settings, trained.state or {}
     small = f"- It is small ({parameter_count(settings):,} parameters"
-    small += f", {state['tokens']:,} tokens of training): " if made_here else "): "
+    small += f", {state['tokens']:,} tokens of training): " if made_here and not began else "): "
     lines = [
         small + "what it states as a fact is often wrong, and it says so of nothing. Don't rely on its answers.",
         "- It was not aligned or tuned for safety: it can write what is harmful, biased or offensive, and follows any"

@@ -1,24 +1,23 @@
-"""A trained model, opened to be released: what it is, and its tensors, one at a time in memory.
+"""A trained model, opened to be released: what it is, and where its weights lie.
 
 run | checkpoint | native Granite directory -> open_trained -> Trained -> export, quantise, serve
 """
 
-from collections.abc import Iterator
+import hashlib
+import sys
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import safe_open
-
 from xmodel2.errors import XmodelError
 from xmodel2.files import read_json, sha256_file
 from xmodel2.model import Xmodel2
-from xmodel2.model.convert import load_hf, settings_from_granite, to_granite
-from xmodel2.recipe import ModelSettings, Recipe, load_recipe
+from xmodel2.model.convert import from_granite
+from xmodel2.recipe import ModelSettings, Recipe, load_recipe, recipe_from_dict, replace
+from xmodel2.release.importing.layouts import Layout, factors, read_layout, same_shape, settings_of
 from xmodel2.train.checkpoint import (
     MANIFEST_FILE,
-    MODEL,
     RECIPE_FILE,
     find_checkpoint,
     find_tokenizer,
@@ -26,7 +25,9 @@ from xmodel2.train.checkpoint import (
     read_state,
     run_of,
 )
-from xmodel2.train.tensor_files import TensorFiles
+
+_PATHS = ("data.dir", "data.cache_dir", "evaluation.data_dir")
+"""Keys of a recipe that name places of the machine it is used on."""
 
 
 @dataclass(frozen=True)
@@ -46,44 +47,82 @@ class Trained:
     """The run that a checkpoint is of."""
 
     @property
+    def public_recipe(self) -> Recipe | None:
+        """The recipe as others may see it (`without_paths`)."""
+        return self.recipe and without_paths(self.recipe)
+
+    @property
     def fingerprint(self) -> str:
-        """SHA-256 that changes with the weights: of a checkpoint's manifest, or of a directory's index or only file."""
-        names = (MANIFEST_FILE, "model.safetensors.index.json", "model.safetensors")
-        return sha256_file(next(self.path / name for name in names if (self.path / name).exists()))
+        """SHA-256 that changes with the weights: of a checkpoint's manifest, or of the directory's files of weights."""
+        if (self.path / MANIFEST_FILE).exists():
+            return sha256_file(self.path / MANIFEST_FILE)
+        found = [sha256_file(file) for file in sorted(self.path.glob("model*.safetensors"))]
+        return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
 
     def load(self) -> Xmodel2:
-        """Return the whole model (fp32, CPU, evaluation mode)."""
-        return load_model(self.path)[0] if self.state else load_hf(self.path)[0]
+        """Return the whole model (fp32, CPU, evaluation mode). Raises `XmodelError` naming a tensor that does not fit."""
+        if self.state:
+            return load_model(self.path)[0]
+        from xmodel2.release.exporting.weights import check_tensors, native_tensors  # which are of what is opened here
 
-    def granite_tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Yield (native name, tensor), one in memory at a time; the head is tied and left out."""
-        if not self.state:
-            for file in sorted(self.path.glob("*.safetensors")):
-                with safe_open(file, "pt") as tensors:
-                    for name in sorted(tensors.keys()):
-                        if name != "lm_head.weight":
-                            yield name, tensors.get_tensor(name)
-            return
-        files = TensorFiles(self.path, MODEL)
-        for name, shape in files.shapes.items():
-            tensor = torch.empty(shape, dtype=files.dtype(name))
-            files.read_into(name, tensor)
-            yield from to_granite({name: tensor}, self.settings).items()
+        check_tensors(self)
+        model = Xmodel2(self.settings)
+        model.load_state_dict(from_granite(dict(native_tensors(self)), self.settings))
+        return model.eval()
 
 
 def open_trained(path: Path) -> Trained:
     """Open a run (its newest checkpoint), a checkpoint, or a native Granite directory. Raises `XmodelError` for anything else."""
     path = Path(path)
     if (path / "config.json").exists():
-        try:
-            settings = settings_from_granite(read_json(path / "config.json"))
-        except KeyError as error:
-            raise XmodelError(f"{path / 'config.json'}: has no {error}; it is not a whole Granite config") from None
-        if not any(path.glob("*.safetensors")):
-            raise XmodelError(f"{path}: has a config.json, but no *.safetensors; copy its weights there")
-        recipe = load_recipe(path / RECIPE_FILE) if (path / RECIPE_FILE).exists() else None
-        return Trained(path, recipe.name if recipe else path.resolve().name, settings, path, recipe)
+        return _open_directory(path)
     checkpoint = find_checkpoint(path)
     recipe = load_recipe(checkpoint / RECIPE_FILE)
     run = run_of(path)
     return Trained(checkpoint, recipe.name, recipe.model, find_tokenizer(path), recipe, read_state(checkpoint), run)
+
+
+def _open_directory(path: Path) -> Trained:
+    config = path / "config.json"
+    if isinstance(values := read_json(config), dict) and values.get("quantization_config"):
+        raise XmodelError(
+            f"{path}: its weights are quantised, which `transformers` reads and we don't; give the model that they were made"
+            " from, or its .gguf file"
+        )
+    layout = read_layout(config)
+    settings = settings_of(layout, config)
+    if layout.kind != "granite" or not layout.tied or factors(layout.scales, settings):
+        raise XmodelError(
+            f"{config}: is of model_type {layout.kind!r}, but not as `xmodel2 export --to hf` writes it; make a run of it first:"
+            f" xmodel2 import {path} --out RUN"
+        )
+    if not any(path.glob("model*.safetensors")):
+        raise XmodelError(f"{path}: has a config.json, but no model*.safetensors; copy its weights there")
+    recipe, complaint = recipe_beside(path, layout)
+    if complaint:
+        print(f"{path}: {complaint}", file=sys.stderr)
+    return Trained(path, recipe.name if recipe else path.resolve().name, settings, path, recipe)
+
+
+def recipe_beside(directory: Path, layout: Layout) -> tuple[Recipe | None, str]:
+    """Return the recipe that lies in a directory, perhaps from elsewhere, if it is of that model; or else why it is left out."""
+    path = directory / RECIPE_FILE
+    if not path.is_file():
+        return None, ""
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        if "base" in tree:  # another file of this machine, which a directory from elsewhere must not choose
+            return None, f"{RECIPE_FILE} was left out: it has a base"
+        recipe = recipe_from_dict(tree, str(path))
+    except (XmodelError, ValueError, OSError, RecursionError) as error:
+        return None, f"{RECIPE_FILE} was left out: {error}"
+    if not same_shape(layout, recipe.model):
+        return None, f"{RECIPE_FILE} was left out: its [model] is not that of config.json"
+    return recipe, ""
+
+
+def without_paths(recipe: Recipe) -> Recipe:
+    """Return a recipe whose paths are their last names, which say nothing of the machine and its users."""
+    data, evaluation = recipe.data, recipe.evaluation
+    paths = zip(_PATHS, (data.dir, data.cache_dir, evaluation.data_dir), strict=True)
+    return replace(recipe, {key: path.rstrip("/").rpartition("/")[2] for key, path in paths})

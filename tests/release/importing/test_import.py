@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from tests.release.importing.authors_class import authors_logits
 from tests.release.importing.random_models import SIZES, random_weights, write_directory
 from xmodel2.errors import XmodelError
 from xmodel2.recipe import load_recipe, recipe_to_toml, replace
+from xmodel2.release.card import card_of
 from xmodel2.release.exporting.formats import export_model
+from xmodel2.release.exporting.weights import native_tensors
 from xmodel2.release.importing.model import import_model
-from xmodel2.release.trained import open_trained
+from xmodel2.release.trained import open_trained, without_paths
 from xmodel2.train import train
 from xmodel2.train.checkpoint import load_model
 from xmodel2.train.metrics import read_metrics
@@ -114,7 +117,7 @@ def test_granite_of_others(dtype: torch.dtype, tokenizer_dir: Path, tmp_path: Pa
     report = import_model(source, tmp_path / "run")
     assert report["max_abs_difference"] < 1e-4
     assert report["folded"] == {}
-    kept = dict(open_trained(tmp_path / "run").granite_tensors())
+    kept = dict(native_tensors(open_trained(tmp_path / "run")))
     assert kept.keys() == weights.keys()
     assert all(torch.equal(kept[name], weights[name].float()) for name in weights)
 
@@ -149,7 +152,9 @@ def test_an_export_comes_back_bit_for_bit(road: Path, tmp_path: Path) -> None:
     report = import_model(tmp_path / "hf", tmp_path / "run")
     assert report["max_abs_difference"] < 1e-4
     before, after = load_model(road / "run"), load_model(tmp_path / "run")
-    assert after[1] == before[1]  # the recipe too
+    assert after[1] == without_paths(before[1])  # the recipe too
+    for file in (tmp_path / "hf").iterdir():
+        assert str(road).encode() not in file.read_bytes()
     tensors = dict(before[0].named_parameters())
     assert all(torch.equal(tensor, tensors[name]) for name, tensor in after[0].named_parameters())
     export_model(tmp_path / "run", ["hf"], tmp_path / "again")
@@ -185,7 +190,7 @@ def test_llama_with_folded_scales_comes_back_as_it_was(road: Path, tmp_path: Pat
         export_model(road / "run", ["llama"], folder, dtype=dtype)
         report = import_model(folder, tmp_path / f"run-{dtype}")
         assert set(report["folded"]) == {"embed_tokens", "o_proj", "down_proj"}
-        assert load_model(tmp_path / f"run-{dtype}")[1] == load_model(road / "run")[1]
+        assert load_model(tmp_path / f"run-{dtype}")[1] == without_paths(load_model(road / "run")[1])
         pairs = zip(tensors_of(road / "run"), tensors_of(tmp_path / f"run-{dtype}"), strict=True)
         assert all(torch.allclose(*pair, rtol=near, atol=1e-7) for pair in pairs)
         (folder / "recipe.toml").unlink()  # without it the scales stay in the weights, and the logits are the same
@@ -206,6 +211,11 @@ def test_a_run_goes_on_from_an_import(road: Path, tokenizer_dir: Path, tmp_path:
         branch_from=f"{tmp_path / 'run'}@stable",
         stop_after=recipe.stable_steps + 1,
     )
+    card = card_of(open_trained(tmp_path / "decayed"))
+    assert "imported, and trained on 512 tokens" in card
+    assert "It went on from a model that was imported" in card
+    assert "| tokens | 512 |" in card
+    assert "from scratch" not in card
     [line] = [line for line in read_metrics(tmp_path / "decayed") if "loss" in line]
     assert line["step"] == recipe.stable_steps + 1
     assert line["loss"] < 6  # of weights drawn anew it is log(700) = 6.6
@@ -235,6 +245,9 @@ def broken(folder: Path, tokenizer: Path, **changes: Any) -> Path:
         ({"rope_scaling": "linear"}, r"rope_scaling is 'linear'; it must be an object"),
         ({"quantization_config": {"bits": 4}}, r"quantization_config is .* which our model has not"),
         ({"head_dim": 16}, r"head_dim is 16, which our model has not"),
+        ({"rope_theta": None, "rope_parameters": {"rope_theta": "x"}}, r"rope_theta is 'x'; it must be a number"),
+        ({"vocab_size": 10**400}, r"vocab_size is 10+; it must be a number above 0, and below 1e\+12"),
+        ({"num_hidden_layers": 10**9}, r"num_hidden_layers is 1,000,000,000, and the weights are 29 tensors"),
         (
             {"intermediate_size": 64},
             r"6?\d* of another shape: model\.layers\.0\.mlp\.\w+_proj\.weight \(model\.safetensors\)",
@@ -324,3 +337,8 @@ def test_a_folder_that_is_no_import_is_never_replaced(tokenizer_dir: Path, tmp_p
     with pytest.raises(XmodelError, match="was not made by `xmodel2 import`"):
         import_model(source, tmp_path / "run", overwrite=True)
     assert (tmp_path / "run" / "mine.txt").read_text() == "keep"
+    import_model(source, tmp_path / "base")
+    shutil.copytree(source, tmp_path / "base" / "hf")
+    with pytest.raises(XmodelError, match="the directory that is imported lies there"):
+        import_model(tmp_path / "base" / "hf", tmp_path / "base", overwrite=True)
+    assert (tmp_path / "base" / "hf" / "config.json").exists()

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tests.release.importing.conftest import TEXTS
 from xmodel2.errors import XmodelError
 from xmodel2.release.importing.tokenizer import adopt_tokenizer
 from xmodel2.tokenizer import load_tokenizer
+from xmodel2.tokenizer.load import SPECIAL_TOKENS
 
 SAID = (
     "The model was trained on text and code, twice.",
@@ -64,6 +66,19 @@ def test_ours_is_copied(tokenizer_dir: Path, tmp_path: Path) -> None:
     assert tokenizer.fingerprint == load_tokenizer(tokenizer_dir).fingerprint
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {path.name for path in tokenizer_dir.iterdir()}
+
+
+def test_pieces_that_text_could_spell_are_no_special_tokens(tokenizer_dir: Path, tmp_path: Path) -> None:
+    tree = json.loads((tokenizer_dir / "tokenizer.json").read_text())
+    pieces = [[piece, 0.0 if piece in SPECIAL_TOKENS else score] for piece, score in tree["model"]["vocab"]]
+    tree |= {"added_tokens": [], "post_processor": None, "model": tree["model"] | {"vocab": pieces}}
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "tokenizer.json").write_text(json.dumps(tree))
+    tokenizer, _ = adopt_tokenizer(tmp_path / "theirs", tmp_path / "out", 380)
+    ours = load_tokenizer(tokenizer_dir)
+    assert tokenizer.role_ids == ours.role_ids
+    assert not set(tokenizer.encode(SAID[3])) & {*tokenizer.stop_ids, *tokenizer.role_ids.values()}
+    assert tokenizer.encode(TEXTS[0]) == ours.encode(TEXTS[0])
 
 
 @pytest.mark.parametrize(
@@ -130,5 +145,11 @@ def test_damaged_and_absent_files_are_named(tokenizer_dir: Path, tmp_path: Path)
         (source / "tokenizer.json").write_text(content)
         with pytest.raises(XmodelError, match=rf"tokenizer\.json: {message}"):
             adopt_tokenizer(source, tmp_path / f"d{message}{content[:1]}", 380)
+    shutil.copytree(tokenizer_dir, source, dirs_exist_ok=True)
+    tree = json.loads((source / "tokenizer.json").read_text()) | {"added_tokens": []}
+    (source / "tokenizer.json").write_text(json.dumps(tree))
+    (source / "tokenizer_config.json").write_text("[1]")
+    with pytest.raises(XmodelError, match=r"tokenizer_config\.json: holds no JSON object"):
+        adopt_tokenizer(source, tmp_path / "f", 380)
     with pytest.raises(XmodelError, match="380 pieces, and its model 379 rows"):
         adopt_tokenizer(tokenizer_dir, tmp_path / "e", 379)

@@ -55,8 +55,8 @@ def write_directory(trained: Trained, folder: Path, layout: Layout, dtype: str, 
     config = {"architectures": [layout.architecture], **layout.config(settings, tokenizer), "use_cache": True, **types}
     write_json_atomic(folder / "config.json", config)
     _write_tokenizer(trained.tokenizer_dir, tokenizer, folder)
-    if trained.recipe:
-        write_text_atomic(folder / "recipe.toml", recipe_to_toml(trained.recipe))
+    if recipe := trained.public_recipe:
+        write_text_atomic(folder / "recipe.toml", recipe_to_toml(recipe))
     write_text_atomic(folder / "README.md", _card(trained, layout.architecture))
 
     def as_written(name: str, tensor: torch.Tensor) -> torch.Tensor:

@@ -107,8 +107,8 @@ def _write_metadata(writer: "GGUFWriter", trained: Trained, kind: str) -> None:
     writer.add_quantization_version(GGML_QUANT_VERSION)
     writer.add_string(FINGERPRINT, trained.fingerprint)
     writer.add_string(TOKENIZER, tokenizer.fingerprint)
-    if trained.recipe:
-        writer.add_string(RECIPE, recipe_to_toml(trained.recipe))
+    if recipe := trained.public_recipe:
+        writer.add_string(RECIPE, recipe_to_toml(recipe))
     writer.add_context_length(settings.max_position_embeddings)
     writer.add_vocab_size(settings.vocab_size)
     writer.add_embedding_length(settings.hidden_size)

@@ -31,6 +31,8 @@ _WIDTHS = (
     "vocab_size",
     "max_position_embeddings",
 )
+_LARGE = 1e12
+"""What no size or scale reaches."""
 _SAME = 1e-9
 """Relative difference up to which a factor is 1."""
 
@@ -167,8 +169,8 @@ class _Config:
         value = default if value is None else value
         if value is None:
             raise XmodelError(f"{self.path}: has no {key}; it is not a whole config of this architecture")
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-            raise XmodelError(f"{self.path}: {key} is {value!r}; it must be a number above 0")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _LARGE:
+            raise XmodelError(f"{self.path}: {key} is {value!r}; it must be a number above 0, and below {_LARGE:g}")
         return float(value)
 
     def whole(self, key: str, default: int | None = None) -> int:
@@ -196,7 +198,7 @@ def _rope_theta(config: _Config) -> float:
                 " such a model cannot be imported"
             )
         if "rope_theta" in given:
-            return _Config.number(config, "rope_theta", float(given["rope_theta"]))
+            config.values["rope_theta"] = given["rope_theta"]
     return config.number("rope_theta", 10000.0)
 
 

@@ -8,7 +8,6 @@
 No code of the directory is run, and no weight is unpickled.
 """
 
-import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,14 @@ from xmodel2.files import file_record, replaced_folder, write_json_atomic, write
 from xmodel2.model import Xmodel2, fused_layout
 from xmodel2.model.convert import FUSED
 from xmodel2.model.count import parameter_count
-from xmodel2.recipe import ModelSettings, Recipe, load_recipe, recipe_from_dict, recipe_to_toml
+from xmodel2.recipe import ModelSettings, Recipe, load_recipe, recipe_from_dict, recipe_to_toml, replace
 from xmodel2.release.exporting.shards import write_shards
 from xmodel2.release.exporting.weights import EMBEDDING, HEAD, native_shapes
 from xmodel2.release.importing.compare import source_difference
 from xmodel2.release.importing.layouts import Layout, factors, read_layout, same_shape, settings_of, with_head
 from xmodel2.release.importing.source import Source
 from xmodel2.release.importing.tokenizer import adopt_tokenizer
+from xmodel2.release.trained import recipe_beside
 from xmodel2.tokenizer import Tokenizer
 from xmodel2.train.checkpoint import FORMAT, MANIFEST_FILE, OPTIMIZER, RECIPE_FILE, STATE_FILE
 from xmodel2.train.tensor_files import file_name, write_tensors
@@ -59,20 +59,26 @@ def import_model(
             f"{directory}: is not a folder; give one that holds config.json, *.safetensors and a tokenizer (of a repository of"
             " the Hub: `hf download NAME --local-dir FOLDER`)"
         )
+    if directory.resolve().is_relative_to(out.resolve()):
+        raise XmodelError(f"{out}: the directory that is imported lies there ({directory}); choose another --out")
     layout = read_layout(config)
     source = Source(directory)
+    if (layers := layout.shape["num_hidden_layers"]) > len(source.shapes):  # before a model of so many is laid out
+        raise XmodelError(
+            f"{config}: num_hidden_layers is {layers:,}, and the weights are {len(source.shapes):,} tensors"
+        )
     kept = {HEAD} if layout.tied else set()
     ignored = frozenset(key for key in source.shapes if key in kept or key.endswith(_IGNORED_END))
     want = native_shapes(settings_of(layout, config))
     source.check(want if layout.tied else {**want, HEAD: want[EMBEDDING]}, ignored)
     layout, tolerance = _tied(layout, source)
-    base, notes = _base(directory, recipe, layout)
-    known = recipe_from_dict(base).model if base else None
-    settings = known if known and same_shape(layout, known) else settings_of(layout, config)
+    base, complaint = (load_recipe(recipe), "") if recipe else recipe_beside(directory, layout)
+    notes = [complaint] if complaint else []
+    settings = base.model if base and same_shape(layout, base.model) else settings_of(layout, config)
     folded = factors(layout.scales, settings, tolerance)
     with replaced_folder(out, overwrite, "import") as folder:
         text, changed = adopt_tokenizer(tokenizer or directory, folder / "tokenizer", settings.vocab_size)
-        whole = _recipe(base, settings, name, directory, recipe)
+        whole = _recipe(base, settings, name, directory)
         data = _data(whole, text) if recipe else ""
         step = whole.stable_steps if recipe else 0
         own = base is not None and recipe is None
@@ -111,37 +117,20 @@ def _tied(layout: Layout, source: Source) -> tuple[Layout, float]:
     return with_head(layout, ratio), source.epsilon(HEAD)
 
 
-def _base(directory: Path, recipe: Path | None, layout: Layout) -> tuple[dict[str, Any] | None, list[str]]:
-    """Return the recipe that is to be gone on with, or else the one that lies there, as a tree; and why it is left out."""
-    if recipe:
-        return tomllib.loads(recipe_to_toml(load_recipe(recipe))), []
-    path = directory / RECIPE_FILE
-    if not path.is_file():
-        return None, []
-    try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
-        if "base" in tree:  # another file of this machine, which a directory from elsewhere must not choose
-            raise XmodelError("it has a base")
-        known = recipe_from_dict(tree, str(path))
-    except (XmodelError, ValueError) as error:
-        return None, [f"{RECIPE_FILE} was left out: {error}"]
-    if not same_shape(layout, known.model):
-        return None, [f"{RECIPE_FILE} was left out: its [model] is not that of config.json"]
-    return tree, []
-
-
-def _recipe(
-    base: dict[str, Any] | None, settings: ModelSettings, name: str | None, directory: Path, origin: Path | None
-) -> Recipe:
-    model = {key: getattr(settings, key) for key in settings.__dataclass_fields__}
-    length = min(4096, settings.max_position_embeddings)
-    fresh = {
-        "name": directory.resolve().name,
-        "data": {"sequence_length": length},
-        "train": {"batch_tokens": _ROWS * length},
-    }
-    tree = {**(base or fresh), "model": {key: value for key, value in model.items() if value is not None}}
-    return recipe_from_dict({**tree, "name": name} if name else tree, str(origin or directory))
+def _recipe(base: Recipe | None, settings: ModelSettings, name: str | None, directory: Path) -> Recipe:
+    """Return the recipe of the run: ``base`` with the settings of the weights, or one that says no more than those."""
+    if base is None:
+        length = min(4096, settings.max_position_embeddings)
+        base = recipe_from_dict(
+            {
+                "name": directory.resolve().name,
+                "model": {"max_position_embeddings": settings.max_position_embeddings},
+                "data": {"sequence_length": length},
+                "train": {"batch_tokens": _ROWS * length},
+            }
+        )
+    model = {f"model.{key}": getattr(settings, key) for key in settings.__dataclass_fields__}
+    return replace(base, {**model, "name": name or base.name})
 
 
 def _data(recipe: Recipe, tokenizer: Tokenizer) -> str:

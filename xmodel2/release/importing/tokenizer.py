@@ -54,7 +54,7 @@ def adopt_tokenizer(directory: Path, out: Path, rows: int) -> tuple[Tokenizer, l
             f"{directory}: has neither {JSON_FILE} nor {MODEL_FILE}; copy the model's tokenizer there, or name a folder that"
             " has it with --tokenizer"
         )
-    if not changed and set(SPECIAL_TOKENS) <= _names(tree):
+    if not changed and set(SPECIAL_TOKENS) <= _special(tree):
         for name in _FILES:
             if (directory / name).is_file():
                 shutil.copyfile(directory / name, out / name)
@@ -83,6 +83,11 @@ def _names(tree: dict[str, Any]) -> set[str]:
     vocabulary = tree["model"]["vocab"]
     pieces = vocabulary if isinstance(vocabulary, dict) else (entry[0] for entry in vocabulary)
     return {*pieces, *(token["content"] for token in tree.get("added_tokens", []))}
+
+
+def _special(tree: dict[str, Any]) -> set[str]:
+    """Return the tokens that text cannot spell; another piece of such a name it could."""
+    return {token["content"] for token in tree.get("added_tokens", []) if token.get("special")}
 
 
 def _make_ours(tree: dict[str, Any], directory: Path, rows: int) -> list[str]:
@@ -115,10 +120,12 @@ def _make_ours(tree: dict[str, Any], directory: Path, rows: int) -> list[str]:
 
 def _theirs(directory: Path) -> dict[str, str]:
     """Return their name of each of our four tokens that every tokenizer has; no two the same."""
-    config = {
-        **(read_json(directory / "special_tokens_map.json") or {}),
-        **(read_json(directory / "tokenizer_config.json") or {}),
-    }
+    config: dict[str, Any] = {}
+    for path in (directory / "special_tokens_map.json", directory / "tokenizer_config.json"):
+        values = read_json(path) or {}
+        if not isinstance(values, dict):
+            raise XmodelError(f"{path}: holds no JSON object; copy it again")
+        config |= values
     found: dict[str, str] = {}
     for role, ours in _ROLES.items():
         value = config.get(role)
