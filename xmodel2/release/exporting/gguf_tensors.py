@@ -13,6 +13,7 @@ import torch
 
 from xmodel2.errors import XmodelError
 from xmodel2.recipe import ModelSettings
+from xmodel2.release.exporting.gguf_read import read_tensors
 from xmodel2.release.exporting.gguf_types import largest_error
 
 
@@ -46,12 +47,16 @@ class StoredTensors:
     """What each tensor of a native name is in a file (an `AsWritten`); its error is checked as it is asked for."""
 
     def __init__(self, file: Path, settings: ModelSettings) -> None:
-        from gguf import GGUFReader
+        from gguf import GGMLQuantizationType
+        from gguf.quants import quant_shape_to_byte_shape
 
-        # The reader maps the file, and what is read of it would count as ours until it is closed.
-        tensors = GGUFReader(file).tensors
-        self._places = {tensor.name: (tensor.tensor_type, int(tensor.data_offset)) for tensor in tensors}
-        self.bytes = sum(int(tensor.n_bytes) for tensor in tensors)
+        self._places = {
+            name: (GGMLQuantizationType(tensor.type), tensor.offset, tensor.shape)
+            for name, tensor in read_tensors(file).items()
+        }
+        self.bytes = sum(
+            math.prod(quant_shape_to_byte_shape(shape, type_)) for type_, _, shape in self._places.values()
+        )
         """Of all weights, without the metadata."""
         self._file = file
         self._name, self._settings = gguf_names(settings), settings
@@ -62,7 +67,7 @@ class StoredTensors:
         """Return the file's tensor in fp32. Raises `XmodelError` if it is not ``tensor`` to the rounding of its type."""
         from gguf.quants import dequantize, quant_shape_to_byte_shape
 
-        type_, offset = self._places[self._name(native)]
+        type_, offset, _ = self._places[self._name(native)]
         in_bytes = quant_shape_to_byte_shape(tuple(tensor.shape), type_)
         stored = np.fromfile(self._file, np.uint8, math.prod(in_bytes), offset=offset).reshape(in_bytes)
         values = torch.from_numpy(dequantize(stored, type_).reshape(tensor.shape))

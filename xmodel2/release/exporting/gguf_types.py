@@ -1,7 +1,8 @@
 """The kinds of GGUF file that are written, and the type of each tensor in them.
 
 Norms stay f32 in all. A matrix whose rows are no multiple of a type's block stays f16. The tied embedding, which is the head
-too, is never below q8_0. What K-quants hold, where the errors of blocks matter most, is llama.cpp's own choice.
+too, is never below q8_0: in a trained model of 2.8M, q8_0 there costs nothing (f16 +0.0106 nats a token over fp32 with the rest
+in q4_0, q8_0 +0.0105), q5_1 0.002 more and q4_0 0.017. What K-quants hold is llama.cpp's own choice.
 """
 
 from collections.abc import Sequence
