@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from xmodel2.page import printable
 
-_MARKED = "\\|*_`<>[]#~$"
+_MARKED = "\\|*_`<>[]#~$&"
 
 
 def plain(text: str) -> str:

@@ -8,7 +8,7 @@ from xmodel2.release.reporting.markdown import as_markdown, report_markdown
 
 
 def test_a_run_and_two_runs_side_by_side(road: Path, tmp_path: Path) -> None:
-    text = report_markdown([road / "run"])
+    text = as_markdown((road / "report.html").read_text(encoding="utf-8"))
     for words in (
         "# demo",
         "## Summary",
@@ -44,11 +44,13 @@ def test_tables_tiles_lists_and_code() -> None:
 
 def test_what_a_model_wrote_stays_text() -> None:
     page = (
-        "<h2>&lt;script&gt;alert(1)&lt;/script&gt;</h2><p>&lt;img src=x onerror=alert(1)&gt; `a` [b](javascript:1)</p>"
+        "<h2>&lt;script&gt;alert(1)&lt;/script&gt;</h2><p>&amp;lt;b&amp;gt;</p>"
+        "<p>&lt;img src=x onerror=alert(1)&gt; `a` [b](javascript:1)</p>"
         "<details><summary>&lt;b onclick=1&gt;</summary><pre>&lt;/details&gt; ``` &lt;script&gt;</pre><pre>more</pre></details>"
     )
     text = as_markdown(page)
     outside = re.sub(r"(`{3,})\n.*?\n\1", "", text, flags=re.DOTALL)
     assert re.findall(r"(?<!\\)<[^>]*>", outside) == ["<details>", "<summary>", "</summary>", "</details>"]
     assert not re.search(r"(?<!\\)\[b", outside)
+    assert "\\&lt;b\\&gt;" in outside  # an entity that was text stays one
     assert "````\n</details> ``` <script>\nmore\n````" in text

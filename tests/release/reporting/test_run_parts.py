@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from xmodel2.files import append_json_lines
 from xmodel2.release.reporting.agents import agents_section
@@ -38,6 +39,10 @@ def test_samples_show_how_it_learned(road: Path, tmp_path: Path) -> None:
     assert "<script" not in section.body
     assert "\x1b" not in section.body
     assert samples_section(Recorded(tmp_path / "none")) is None
+    append_json_lines(tmp_path / "metrics.jsonl", [{"step": 31, "tokens": 1, "kind": "samples", "error": EVIL}])
+    section = samples_section(Recorded(tmp_path))
+    assert section is not None
+    assert "step 31: none were taken: &lt;/pre&gt;" in section.body
 
 
 def test_episodes_of_agents(tmp_path: Path) -> None:
@@ -57,20 +62,25 @@ def test_episodes_of_agents(tmp_path: Path) -> None:
         {"id": 2, "doc_id": "c", "prompt": "P", "correct": 1, "outcome": "solved", "steps": [step]},
         {"id": 3, "doc_id": "d", "prompt": "P", "correct": 1, "outcome": "solved", "steps": [step]},
     ]
-    common = {"options": None, "target": "", "output": "", "answer": "", "scores": {}}
+    common: dict[str, Any] = {"options": None, "target": "", "output": "", "answer": "", "scores": {}}
     items = tmp_path / "evaluation" / "step-7" / "items"
     items.mkdir(parents=True)
     (items / "fever.jsonl").write_text("".join(json.dumps(common | episode) + "\n" for episode in episodes))
     section = agents_section(tmp_path)
     assert section is not None
-    assert "fever, c: solved after 1 steps" in section.body
+    assert "fever, c: solved after 1 step<" in section.body
     assert "fever, b: out of steps after 20 steps" in section.body
-    assert "and 8 more steps" in section.body
+    assert "8 of its steps are left out" in section.body
     assert "fever, a" not in section.body
     assert "<script" not in section.body
     assert "y" * 601 not in section.body
     assert 'href="evaluation/step-7/items.html"' in section.body
     assert agents_section(tmp_path / "none") is None
+    (items / "webshop.jsonl").write_text('{"id": 0, "correct": 0, "steps": [{}]}\n')
+    damaged = agents_section(tmp_path)
+    assert damaged is not None
+    assert "webshop.jsonl, line 1: has no " in damaged.body
+    assert section.body in damaged.body
 
 
 def test_environment_says_what_a_run_was_made_on(road: Path, tmp_path: Path) -> None:
@@ -78,5 +88,10 @@ def test_environment_says_what_a_run_was_made_on(road: Path, tmp_path: Path) -> 
     assert "<td>0</td>" in body
     assert "torch 2." in body
     assert "batch_tokens = " in body
+    assert str(road) not in body
     shutil.copy(road / "run" / "recipe.toml", tmp_path / "recipe.toml")
     assert "was not recorded" in environment_section(tmp_path).body
+    append_json_lines(tmp_path / "environment.jsonl", [{"step": 0}])
+    body = environment_section(tmp_path).body
+    assert f"{tmp_path / 'environment.jsonl'}: has no &#x27;xmodel2&#x27;" in body
+    assert "batch_tokens = " in body

@@ -5,9 +5,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from xmodel2.errors import XmodelError
 from xmodel2.files import write_json_atomic
 from xmodel2.release.reporting.wind_tunnel import wind_tunnel_sections
 
@@ -95,5 +92,11 @@ def test_a_ratio_and_a_law(tmp_path: Path) -> None:
 def test_other_folders_have_no_part_and_damaged_files_are_named(tmp_path: Path) -> None:
     assert wind_tunnel_sections(tmp_path) == []
     (tmp_path / "law.json").write_text("{")
-    with pytest.raises(XmodelError, match=r"law\.json: not valid JSON"):
-        wind_tunnel_sections(tmp_path)
+    write_json_atomic(tmp_path / "ratio.json", {"recipe": "r"})
+    shutil.copy(KEPT / "coordinate.json", tmp_path / "coordinate.json")
+    whole, ratio, law = wind_tunnel_sections(tmp_path)
+    assert "What each rule is for" not in whole.body
+    assert "steepest slope" in whole.body
+    assert (ratio.anchor, law.title) == ("ratio", "law.json")
+    assert f"{tmp_path / 'ratio.json'}: has no &#x27;shares&#x27;" in ratio.body
+    assert "law.json: not valid JSON" in law.body

@@ -1,12 +1,14 @@
 """Episodes of the agent benchmarks: of each environment one that was solved, if any was, and one that was not."""
 
 from collections.abc import Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from xmodel2.eval.result_files import ITEMS_FOLDER, read_items
 from xmodel2.eval.tasks import AGENTS
+from xmodel2.release.reporting.faults import told
 from xmodel2.release.reporting.samples import text_of
 from xmodel2.release.reporting.section import Section
 from xmodel2.release.results import step_folders
@@ -19,7 +21,8 @@ def agents_section(run_dir: Path) -> Section | None:
     newest: dict[str, Path] = {}
     for folder in step_folders(run_dir):
         newest |= {task: folder for task in AGENTS if (folder / ITEMS_FOLDER / f"{task}.jsonl").exists()}
-    parts = [_task(task, folder) for task, folder in newest.items()]
+    files = {task: folder / ITEMS_FOLDER / f"{task}.jsonl" for task, folder in newest.items()}
+    parts = [told(partial(_task, task, folder), files[task]) for task, folder in newest.items()]
     if not parts:
         return None
     return Section("agents", "Agent transcripts", "\n".join(parts))
@@ -44,9 +47,9 @@ def _episode(task: str, item: dict[str, Any]) -> str:
         f"<li>{_part('thought', step['thought'])}{_part('action', step['action'])}{_part('observation', step['observation'])}</li>"
         for step in item["steps"][:_MOST_STEPS]
     )
-    more = len(item["steps"]) - _MOST_STEPS
-    rest = f"<p>and {more} more steps</p>" if more > 0 else ""
-    title = f"{task}, {item['doc_id']}: {item['outcome']} after {len(item['steps'])} steps"
+    count = len(item["steps"])
+    rest = f"<p>{count - _MOST_STEPS} of its steps are left out</p>" if count > _MOST_STEPS else ""
+    title = f"{task}, {item['doc_id']}: {item['outcome']} after {count} step{'s'[: count != 1]}"
     return (
         f'<details class="sample"><summary>{text_of(title)}</summary><pre>{_clipped(item["prompt"].strip())}</pre>'
         f'<ol class="episode">{steps}</ol>{rest}</details>'

@@ -5,6 +5,7 @@ from html import escape
 from typing import Any
 
 from xmodel2.page import printable
+from xmodel2.release.reporting.faults import note
 from xmodel2.release.reporting.recorded import Recorded
 from xmodel2.release.reporting.section import Section
 
@@ -14,12 +15,17 @@ MOST_SHOWN = 8
 
 def samples_section(recorded: Recorded) -> Section | None:
     """Return the samples of a run, None if it took none (`evaluation.prompts` in its recipe)."""
-    lines = [line for line in recorded.lines("samples") if line.get("samples")]
+    taken = recorded.lines("samples")
+    lines = [line for line in taken if line.get("samples")]
+    failed = [line for line in taken if "error" in line]
+    remark = note(f"step {failed[-1]['step']:,}: none were taken: {failed[-1]['error']}") if failed else ""
     if not lines:
-        return None
+        return Section("samples", "Samples over training", remark) if remark else None
     prompts = dict.fromkeys(str(sample["prompt"]) for line in lines for sample in line["samples"])
     body = "<p>Greedy continuations of the same beginnings as training went on.</p>"
-    return Section("samples", "Samples over training", body + "\n".join(_prompt(prompt, lines) for prompt in prompts))
+    return Section(
+        "samples", "Samples over training", remark + body + "\n".join(_prompt(prompt, lines) for prompt in prompts)
+    )
 
 
 def _prompt(prompt: str, lines: Sequence[dict[str, Any]]) -> str:

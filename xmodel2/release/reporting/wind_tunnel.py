@@ -12,6 +12,7 @@ from typing import Any
 
 from xmodel2.files import read_json
 from xmodel2.page import table, tiles
+from xmodel2.release.reporting.faults import told_sections
 from xmodel2.release.reporting.section import Section
 from xmodel2.search.coordinate_run import SUMMARY_FILE as COORDINATE_FILE
 from xmodel2.search.study_report import STUDY_FILE
@@ -23,11 +24,14 @@ _MOST_BYTES = 400_000
 
 
 def wind_tunnel_sections(folder: Path) -> list[Section]:
-    """Return what a folder of a search, transfer, ratio or law holds, none for another folder. Raises `XmodelError` if damaged."""
+    """Return what a folder of a search, transfer, ratio or law holds, none for another folder; a damaged file tells of itself."""
     found = []
     for name, build in _BUILDERS.items():
-        if (result := read_json(folder / name)) is not None:
-            found.append(build(result, folder))
+
+        def read(path: Path = folder / name, build: Callable[[Any, Path], Section] = build) -> list[Section]:
+            return [] if (result := read_json(path)) is None else [build(result, folder)]
+
+        found += told_sections(read, folder / name, Path(name).stem, name)
     return found
 
 
