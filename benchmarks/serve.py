@@ -30,7 +30,8 @@ from typing import Any
 from benchmarks.harness import Result, argument_parser, machine
 from xmodel2.errors import XmodelError
 from xmodel2.release.serving.asking import ask, open_session
-from xmodel2.release.serving.engines import Elsewhere, Engine, Running, choose
+from xmodel2.release.serving.child import Elsewhere, Running
+from xmodel2.release.serving.engines import Engine, choose
 from xmodel2.release.serving.options import ServeOptions
 from xmodel2.release.serving.requests import Asked
 from xmodel2.release.serving.ways import OpenAIWay, Piece
@@ -179,7 +180,7 @@ def quantiles(values: list[float]) -> str:
 
 def questions(number: int) -> list[str]:
     """Return short questions."""
-    animals = (
+    animals = [
         "cats",
         "ants",
         "cows",
@@ -192,7 +193,7 @@ def questions(number: int) -> list[str]:
         "flies",
         "shrimps",
         "wasps",
-    )
+    ]
     pairs = list(itertools.permutations(animals, 2))
     form = "How many legs are there in total if you have {} {} and {} {}?"
     return [

@@ -2,9 +2,12 @@
 
 import http.client
 import json
+import os
 import shutil
+import signal
 import socket
 import threading
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -186,6 +189,16 @@ def test_a_client_that_goes_away_frees_its_place(served: Served) -> None:
     served.wait_for(lambda: served.gateway.metrics.in_flight == 0)
     places = served.gateway._policy.places
     assert (places.taken, places.waiting) == (0, 0)
+    served.wait_for(lambda: engine_works_on(served) == 0)
+
+
+def engine_works_on(served: Served) -> float:
+    """Return how many answers llama.cpp says it is making."""
+    running = served.supervisor.ready()
+    asks = urllib.request.Request(running.url + "/metrics", headers={"Authorization": f"Bearer {running.api_key}"})
+    with urllib.request.urlopen(asks) as answer:
+        lines = answer.read().decode().splitlines()
+    return float(next(line.split()[1] for line in lines if line.startswith("llamacpp:requests_processing ")))
 
 
 def test_models_and_health(served: Served) -> None:
@@ -252,3 +265,18 @@ def test_other_hosts_and_origins_are_refused(served: Served) -> None:
     own = served.ask(CHAT, HELLO, headers={"Origin": f"http://127.0.0.1:{served.port}"})
     assert own.status == 200
     assert "Access-Control-Allow-Origin" not in own.headers
+
+
+def test_an_engine_killed_in_the_middle_of_an_answer(served: Served) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=20)
+    connection.request(
+        "POST", CHAT, json.dumps(chat("hello", stream=True, max_tokens=400, temperature=2, logprobs=True))
+    )
+    response = connection.getresponse()
+    assert response.readline().startswith(b'data: {"id":"chatcmpl-')
+    os.kill(served.supervisor.pid, signal.SIGKILL)
+    rest = response.read()
+    assert (b'"code": "engine_lost"' in rest, b"[DONE]" in rest) == (True, False)
+    assert served.ask(CHAT, chat("hello")).status in (200, 503)
+    served.wait_for(lambda: served.supervisor.restarts == 1 and served.supervisor.up)
+    assert served.ask(CHAT, chat("hello")).status == 200

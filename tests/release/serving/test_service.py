@@ -20,7 +20,7 @@ from aiohttp import web
 from tests.release.serving.running import CHAT, HELLO, FakeEngine, chunk, stream
 from tests.release.serving.test_engine_faults import never_ends
 from xmodel2.errors import XmodelError
-from xmodel2.release.serving.engines import Child, choose
+from xmodel2.release.serving.child import Child
 from xmodel2.release.serving.options import ServeOptions
 from xmodel2.release.serving.service import keys_of, listen, serve
 
@@ -121,13 +121,6 @@ def test_keys_of_a_file_and_of_the_command_line(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text("# mine\none\n\n two \n")
     assert keys_of(ServeOptions(api_key=("zero",), api_key_file=file)) == ["zero", "one", "two"]
-
-
-def test_another_servers_models(tmp_path: Path) -> None:
-    with FakeEngine(never_ends).listening() as engine:
-        assert choose(Path("toy"), ServeOptions(engine=engine.url + "/v1/", name="mine")).model == "mine"
-        with pytest.raises(XmodelError, match="has the models toy; give one of them"):
-            choose(Path("toys"), ServeOptions(engine=engine.url))
 
 
 def test_a_child_answers_and_ends_with_all_it_started(tmp_path: Path) -> None:

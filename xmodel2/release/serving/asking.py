@@ -8,7 +8,8 @@ from typing import Any
 import aiohttp
 
 from xmodel2.release.serving.api_error import ApiError
-from xmodel2.release.serving.engines import Engine, Running
+from xmodel2.release.serving.child import Running
+from xmodel2.release.serving.engines import Engine
 from xmodel2.release.serving.ways import Piece, Question
 
 _MAX_EVENT = 4_000_000

@@ -12,48 +12,24 @@ import json
 import multiprocessing
 import os
 import secrets
-import signal
-import socket
-import subprocess
 import sys
-import threading
-import time
 import urllib.error
 import urllib.request
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from xmodel2.errors import XmodelError
 from xmodel2.files import read_json
+from xmodel2.release.serving.child import DIRECT, Child, Elsewhere, Running
 from xmodel2.release.serving.limits import read_keys
 from xmodel2.release.serving.options import ServeOptions
 from xmodel2.release.serving.ways import LlamaWay, OpenAIWay, Prompts, TransformersWay, Way
 from xmodel2.tokenizer import load_tokenizer
 
-_START_SECONDS = 900.0
-_LOG_LINES = 12
 _WITH_USAGE = {"stream_options": {"include_usage": True}}
-_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-"""Asks engines past the proxies of the environment, which should not see our keys and cannot reach our ports."""
-
-
-class Running(Protocol):
-    """A server that answers."""
-
-    @property
-    def url(self) -> str: ...
-    @property
-    def api_key(self) -> str: ...
-    @property
-    def pid(self) -> int: ...
-    @property
-    def alive(self) -> bool: ...
-    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -71,81 +47,6 @@ class Engine:
     context: int | None
     hidden: str = ""
     """Path that no client may see."""
-
-
-class Child:
-    """A server's process, tied to ours: it ends however we end. ``command`` is given a port."""
-
-    def __init__(self, command: Callable[[int], list[str]], ready: str, environment: dict[str, str], key: str) -> None:
-        self.api_key = key
-        port = _free_port()
-        self.url = f"http://127.0.0.1:{port}"
-        self._log: deque[str] = deque(maxlen=_LOG_LINES)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "xmodel2.release.serving.tied", *command(port)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            env={**os.environ, **environment},
-            start_new_session=True,  # Ctrl-C is ours: answers are finished first
-        )
-        self._reader = threading.Thread(target=self._read_log, daemon=True)
-        self._reader.start()
-        try:
-            self._wait(self.url + ready, time.monotonic() + _START_SECONDS)
-        except BaseException:
-            self.close()
-            raise
-
-    @property
-    def pid(self) -> int:
-        """The process that ties the server to ours."""
-        return self._process.pid
-
-    @property
-    def alive(self) -> bool:
-        """Whether it runs."""
-        return self._process.poll() is None
-
-    def close(self) -> None:
-        """End it, and what it started."""
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        self._reader.join(1)
-
-    def _wait(self, url: str, until: float) -> None:
-        request = urllib.request.Request(url, headers={"Authorization": f"Bearer {self.api_key}"})
-        while self.alive:
-            try:
-                with _DIRECT.open(request, timeout=5):
-                    return
-            except (OSError, urllib.error.URLError):
-                if time.monotonic() > until:
-                    raise XmodelError(f"the engine does not answer after {_START_SECONDS:.0f} s") from None
-            time.sleep(0.1)
-        self._reader.join(1)
-        raise XmodelError("the engine did not start:\n  " + "\n  ".join(self._log))
-
-    def _read_log(self) -> None:
-        assert self._process.stdout
-        for line in self._process.stdout:
-            self._log.append(line.rstrip())
-
-
-@dataclass(frozen=True)
-class Elsewhere:
-    """A server that somebody else started."""
-
-    url: str
-    api_key: str
-    pid: int = 0
-    alive: bool = True
-
-    def close(self) -> None:
-        """Leave it as it is."""
 
 
 def choose(model: Path, options: ServeOptions) -> Engine:
@@ -189,9 +90,7 @@ def _llama(model: Path, options: ServeOptions) -> Engine:
         raise XmodelError("--engine llama: llama.cpp's binding is not installed; pip install 'xmodel2[serve]'")
     from xmodel2.release.llama_server import LlamaServer
 
-    # In a process of its own: PyTorch, which reads the weights, would stay in the gateway's memory.
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as once:
-        name, gguf, tokenizer_dir, trained = once.submit(_served, model, options.kind).result()
+    name, gguf, tokenizer_dir, trained = _served_apart(model, options.kind)
     context, slots = _context(options, trained), options.slots or 8
     # Its threads wait for one another spinning: one that shares its core with the gateway stops them all.
     threads = options.threads or max(1, (os.cpu_count() or 2) - 1)
@@ -203,6 +102,17 @@ def _llama(model: Path, options: ServeOptions) -> Engine:
         return LlamaServer(gguf, context=context, slots=slots, threads=threads)
 
     return Engine("llama", options.name or name, way, start, slots, context, str(gguf))
+
+
+def _served_apart(model: Path, kind: str) -> tuple[str, Path, Path | None, int]:
+    """Do it in a process of its own: PyTorch, which reads the weights, would stay in the gateway's memory."""
+    if "torch" in sys.modules:
+        return _served(model, kind)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as once:
+        try:
+            return once.submit(_served, model, kind).result()
+        except BrokenProcessPool:
+            raise XmodelError(f"{model}: the process that writes its GGUF file was killed; is memory short?") from None
 
 
 def _served(model: Path, kind: str) -> tuple[str, Path, Path | None, int]:
@@ -260,7 +170,7 @@ def _elsewhere(model: Path, options: ServeOptions) -> Engine:
     running = Elsewhere(url, key)
     request = urllib.request.Request(url + "/v1/models", headers={"Authorization": f"Bearer {key}"})
     try:
-        with _DIRECT.open(request, timeout=10) as answer:
+        with DIRECT.open(request, timeout=10) as answer:
             names = [str(found["id"]) for found in json.load(answer)["data"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise XmodelError(
@@ -297,12 +207,6 @@ def _prompts(tokenizer_dir: Path, context: int) -> Prompts:
 def _program(name: str) -> list[str]:
     beside = Path(sys.executable).with_name(name)
     return [str(beside)] if beside.exists() else [name]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 _ENGINES = {"vllm": _vllm, "llama": _llama, "transformers": _transformers}

@@ -9,7 +9,8 @@ from contextlib import suppress
 
 from xmodel2.errors import XmodelError
 from xmodel2.release.serving.api_error import ApiError
-from xmodel2.release.serving.engines import Engine, Running
+from xmodel2.release.serving.child import Running
+from xmodel2.release.serving.engines import Engine
 
 _LOOK_SECONDS = 0.2
 _STEADY_SECONDS = 60.0
