@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from xmodel2 import demo
@@ -33,6 +34,17 @@ def test_a_run_is_the_same_with_and_without_them(road: Path, tmp_path: Path) -> 
         [line["loss"] for line in read_metrics(run) if "loss" in line] for run in (road / "run", tmp_path / "run")
     ]
     assert losses[0] == losses[1]
+
+
+def test_the_tokenizer_may_lie_in_an_object_store(road: Path, tmp_path: Path) -> None:
+    fsspec.filesystem("memory").put(str(road / "data"), "/bucket/sampled", recursive=True)
+    away = {"data.dir": "memory://bucket/sampled", "data.cache_dir": str(tmp_path / "cache")}
+    train(replace(load_recipe(road / "run" / "recipe.toml"), away), tmp_path / "run", stop_after=6)
+    ours, theirs = (
+        [line["samples"] for line in read_metrics(run) if line.get("kind") == "samples" and line["step"] == 6]
+        for run in (road / "run", tmp_path / "run")
+    )
+    assert ours == theirs
 
 
 def test_prompts_that_cannot_be_read_are_told_before_the_first_step(

@@ -110,7 +110,7 @@ def _open_data(recipe: Recipe) -> ShardSet:
     def opened() -> ShardSet:
         shards = open_shards(data.dir, data.verify_checksums and rank() == 0, data.cache_dir)
         check_data(recipe, shards)
-        check_prompts(recipe)
+        check_prompts(recipe, shards.directory)
         return shards
 
     return on_each_rank(opened)

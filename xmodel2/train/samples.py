@@ -1,11 +1,12 @@
 """What the model writes while it trains: the same beginnings, continued greedily, at each measurement of held-out loss."""
 
+from pathlib import Path
+
 import torch
 
 from xmodel2.errors import XmodelError
-from xmodel2.files import as_path
 from xmodel2.model import Xmodel2
-from xmodel2.model.generate import generate
+from xmodel2.model.generate import stream
 from xmodel2.recipe import Recipe
 from xmodel2.tokenizer import load_tokenizer
 from xmodel2.train.checkpoint import find_tokenizer
@@ -21,20 +22,22 @@ def take_samples(snapshot: Snapshot, alive: Alive) -> list[dict[str, str]]:
     model.to(snapshot.device).eval()
     found = list[dict[str, str]]()
     for prompt in settings.prompts:
-        alive(f"sample {len(found) + 1}/{len(settings.prompts)}")
         ids = [tokenizer.bos_id, *tokenizer.encode(prompt)]
         room = min(settings.prompt_tokens, snapshot.recipe.model.max_position_embeddings - len(ids))
-        [answer] = generate(model, [ids], room, [tokenizer.eos_id])
+        answer = list[int]()
+        for token in stream(model, ids, room, [tokenizer.eos_id]):
+            alive(f"sample {len(found) + 1}/{len(settings.prompts)}")
+            answer.append(token)
         found.append({"prompt": prompt, "continuation": tokenizer.decode(answer, skip_special_tokens=True)})
     return found
 
 
-def check_prompts(recipe: Recipe) -> None:
-    """Raise `XmodelError` for prompts that leave no room in the context, and where no tokenizer is to read them with."""
+def check_prompts(recipe: Recipe, data: Path) -> None:
+    """Raise `XmodelError` for prompts that leave no room in the context, and where ``data`` has no tokenizer to read them with."""
     if not recipe.evaluation.prompts:
         return
     try:
-        tokenizer = load_tokenizer(as_path(recipe.data.dir) / "tokenizer")
+        tokenizer = load_tokenizer(data / "tokenizer")
     except XmodelError as error:
         raise XmodelError(f"evaluation.prompts: {error}") from None
     context = recipe.model.max_position_embeddings
