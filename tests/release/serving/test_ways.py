@@ -11,7 +11,7 @@ import pytest
 from xmodel2.release.serving.api_error import ApiError
 from xmodel2.release.serving.asking import cut
 from xmodel2.release.serving.requests import Asked
-from xmodel2.release.serving.ways import LlamaWay, OpenAIWay, Piece, Prompts, TransformersWay
+from xmodel2.release.serving.ways import LlamaTextWay, LlamaWay, OpenAIWay, Piece, Prompts, TransformersWay
 from xmodel2.tokenizer import Message, load_tokenizer
 
 MESSAGES: list[Message] = [{"role": "user", "content": "hello"}]
@@ -34,6 +34,15 @@ def test_llama_is_asked_in_ids_with_what_openai_says_by_default(prompts: Prompts
     assert (body["temperature"], body["top_k"], body["min_p"], body["repeat_penalty"]) == (1.0, 0, 0.0, 1.2)
     assert 0 <= body["seed"] < 2**32 - 1
     assert LlamaWay(prompts).prepare(Asked(None, None, "hello")).body["n_predict"] == 16
+
+
+def test_llama_is_asked_the_same_in_text() -> None:
+    body = (
+        LlamaTextWay("m", None, {"stream_options": {}}).prepare(chat(seed=-1, repetition_penalty=1.2, top_p=0.9)).body
+    )
+    assert body["messages"] == MESSAGES
+    assert (body["temperature"], body["top_k"], body["top_p"], body["repeat_penalty"]) == (1.0, 0, 0.9, 1.2)
+    assert 0 <= body["seed"] < 2**32 - 1
 
 
 def test_vllm_is_asked_in_ids_too(prompts: Prompts) -> None:

@@ -20,15 +20,17 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from xmodel2.errors import XmodelError
 from xmodel2.files import read_json
 from xmodel2.release.serving.child import DIRECT, Child, Elsewhere, Running
 from xmodel2.release.serving.limits import read_keys
 from xmodel2.release.serving.options import ServeOptions
-from xmodel2.release.serving.ways import LlamaWay, OpenAIWay, Prompts, TransformersWay, Way
+from xmodel2.release.serving.ways import LlamaTextWay, LlamaWay, OpenAIWay, Prompts, TransformersWay, Way
 from xmodel2.tokenizer import load_tokenizer
 
+T = TypeVar("T")
 _WITH_USAGE = {"stream_options": {"include_usage": True}}
 
 
@@ -63,11 +65,8 @@ def choose(model: Path, options: ServeOptions) -> Engine:
 
 def _best(model: Path) -> str:
     native = (model / "config.json").exists()
-    if native and _installed("vllm"):
-        import torch
-
-        if torch.cuda.is_available():
-            return "vllm"
+    if native and _installed("vllm") and _apart(_has_cuda):
+        return "vllm"
     if _installed("xllamacpp") and (not native or _is_ours(model)):
         return "llama"
     return "transformers"
@@ -90,11 +89,11 @@ def _llama(model: Path, options: ServeOptions) -> Engine:
         raise XmodelError("--engine llama: llama.cpp's binding is not installed; pip install 'xmodel2[serve]'")
     from xmodel2.release.llama_server import LlamaServer
 
-    name, gguf, tokenizer_dir, trained = _served_apart(model, options.kind)
+    name, gguf, tokenizer_dir, trained = _apart(_served, model, options.kind)
     context, slots = _context(options, trained), options.slots or 8
     # Its threads wait for one another spinning: one that shares its core with the gateway stops them all.
     threads = options.threads or max(1, (os.cpu_count() or 2) - 1)
-    way: Way = OpenAIWay(name, None, _WITH_USAGE)
+    way: Way = LlamaTextWay(name, None, _WITH_USAGE)
     if tokenizer_dir is not None:
         way = LlamaWay(_prompts(tokenizer_dir, context))
 
@@ -104,15 +103,21 @@ def _llama(model: Path, options: ServeOptions) -> Engine:
     return Engine("llama", options.name or name, way, start, slots, context, str(gguf))
 
 
-def _served_apart(model: Path, kind: str) -> tuple[str, Path, Path | None, int]:
-    """Do it in a process of its own: PyTorch, which reads the weights, would stay in the gateway's memory."""
+def _apart(work: Callable[..., T], *arguments: object) -> T:
+    """Do what needs PyTorch in a process of its own: it would stay in the gateway's memory."""
     if "torch" in sys.modules:
-        return _served(model, kind)
+        return work(*arguments)
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as once:
         try:
-            return once.submit(_served, model, kind).result()
+            return once.submit(work, *arguments).result()
         except BrokenProcessPool:
-            raise XmodelError(f"{model}: the process that writes its GGUF file was killed; is memory short?") from None
+            raise XmodelError("a process that prepares the model was killed; is memory short?") from None
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _served(model: Path, kind: str) -> tuple[str, Path, Path | None, int]:
@@ -146,9 +151,7 @@ def _transformers(model: Path, options: ServeOptions) -> Engine:
     context = _native_context("transformers", model, options)
     if not (_installed("fastapi") and _installed("uvicorn") and _installed("openai")):
         raise XmodelError("--engine transformers: `transformers serve` needs pip install 'transformers[serving]'")
-    import torch
-
-    path, batched = str(model.resolve()), torch.cuda.is_available()
+    path, batched = str(model.resolve()), _apart(_has_cuda)
 
     def command(port: int) -> list[str]:
         batching = ["--continuous-batching"] if batched else []

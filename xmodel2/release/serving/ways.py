@@ -8,7 +8,7 @@ inside a user's text as the special token, and llama.cpp's breaks ties between s
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from xmodel2.errors import XmodelError
@@ -22,13 +22,13 @@ _COMPLETION_TOKENS = 16
 """Tokens of a completion whose request says nothing: OpenAI's."""
 _NEUTRAL: dict[str, Any] = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 """OpenAI's defaults: what the model says, untouched. llama.cpp's own, and many a generation_config.json, cut the tail off."""
+_SAMPLERS = ["penalties", "temperature", "top_k", "top_p", "min_p"]
+"""vLLM's order."""
 _LLAMA: dict[str, Any] = {
-    "samplers": ["penalties", "temperature", "top_k", "top_p", "min_p"],  # vLLM's order
     "stream": True,
     "return_tokens": True,
     "response_fields": ["content", "stop", "stop_type", "tokens_predicted", "tokens_evaluated"],
 }
-_LLAMA_NAMES = {"repetition_penalty": "repeat_penalty"}
 
 
 @dataclass(slots=True)
@@ -109,15 +109,12 @@ class LlamaWay:
 
     def prepare(self, asked: Asked) -> Question:
         ids, tokens = self._prompts.ids(asked)
-        settings = _NEUTRAL | asked.options
-        given = {_LLAMA_NAMES.get(name, name): value for name, value in settings.items() if name != "max_tokens"}
-        if "seed" in given:
-            given["seed"] %= 2**32 - 1  # 2**32 - 1 itself asks for a random one
+        given = _for_llama({name: value for name, value in asked.options.items() if name != "max_tokens"})
         if asked.logprobs is not None:
             given["n_probs"] = max(1, asked.logprobs)
         return Question(
             "/completion",
-            _LLAMA | given | {"prompt": ids, "n_predict": tokens, "repeat_last_n": self._prompts.context},
+            _LLAMA | given | {"prompt": ids, "n_predict": tokens},
             len(ids),
         )
 
@@ -162,6 +159,14 @@ class OpenAIWay:
         return piece
 
 
+class LlamaTextWay(OpenAIWay):
+    """llama.cpp asked in text, for a GGUF file whose tokenizer only llama.cpp has."""
+
+    def prepare(self, asked: Asked) -> Question:
+        question = super().prepare(asked)
+        return replace(question, body=_for_llama(question.body))
+
+
 class TransformersWay(OpenAIWay):
     """`transformers serve` takes texts only, samples only if its generation config says so, and keeps stop texts.
 
@@ -186,6 +191,14 @@ class TransformersWay(OpenAIWay):
         sampled = settings if settings["temperature"] > 0 else {"repetition_penalty": settings["repetition_penalty"]}
         body["generation_config"] = json.dumps({**self._generation, "do_sample": sampled is settings, **sampled})
         return Question(question.path, body, tokens, tuple(asked.options.get("stop", ())))
+
+
+def _for_llama(settings: dict[str, Any]) -> dict[str, Any]:
+    given = {**_NEUTRAL, **settings, "samplers": _SAMPLERS, "repeat_last_n": -1}  # penalties look at the whole context
+    given["repeat_penalty"] = given.pop("repetition_penalty")
+    if "seed" in given:
+        given["seed"] %= 2**32 - 1  # 2**32 - 1 itself asks for a random one
+    return given
 
 
 def _entry(token: dict[str, Any]) -> Logprob:
