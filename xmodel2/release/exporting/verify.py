@@ -84,7 +84,7 @@ def transformers_difference(
     """
     from transformers import AutoModelForCausalLM
 
-    with no_progress_bar(), _without_warnings():
+    with no_progress_bar(), without_warnings():
         model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto").eval()
     if type(model).__name__ != architecture:
         raise XmodelError(f"export: transformers loads it as {type(model).__name__}, not {architecture}")
@@ -98,7 +98,7 @@ def transformers_difference(
 
 
 @contextmanager
-def _without_warnings() -> Iterator[None]:
+def without_warnings() -> Iterator[None]:
     """Keep torchao, which `transformers` imports where it is installed, from telling of kernels for other devices."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)

@@ -6,7 +6,13 @@ import torch
 
 from xmodel2.errors import XmodelError
 from xmodel2.model.convert import no_progress_bar
-from xmodel2.release.exporting.verify import PROMPTS, largest_difference, prompt_ids, reference_logits
+from xmodel2.release.exporting.verify import (
+    PROMPTS,
+    largest_difference,
+    prompt_ids,
+    reference_logits,
+    without_warnings,
+)
 from xmodel2.release.trained import open_trained
 
 BOUND = 1e-4
@@ -25,7 +31,7 @@ def source_difference(source: Path, run: Path, rounding: float = 0.0) -> float:
     trained = open_trained(run)
     prompts = prompt_ids(trained)
     try:
-        with no_progress_bar():
+        with no_progress_bar(), without_warnings():
             model = AutoModelForCausalLM.from_pretrained(
                 source, dtype=torch.float32, use_safetensors=True, local_files_only=True, trust_remote_code=False
             ).eval()
