@@ -87,16 +87,22 @@ def test_pieces_that_text_could_spell_are_no_special_tokens(tokenizer_dir: Path,
         {},
         {"normalization_rule_name": "identity", "add_dummy_prefix": False, "remove_extra_whitespaces": False},
         {"user_defined_symbols": ["<|user|>", "<|assistant|>", "<|system|>", "<reserved_0>", "<reserved_1>"]},
+        {
+            "normalization_rule_name": "identity",
+            "remove_extra_whitespaces": False,
+            "user_defined_symbols": ["▁▁", "▁▁▁▁", *"0123456789.", "<|im_end|>"],
+        },
         {"byte_fallback": False},
     ],
-    ids=["as SentencePiece does", "nothing changed", "the authors' symbols", "no bytes"],
+    ids=["as SentencePiece does", "nothing changed", "the authors' symbols", "the authors' spaces", "no bytes"],
 )
 def test_a_sentencepiece_model_keeps_its_ids(options: dict[str, object], tmp_path: Path) -> None:
     source = sentencepiece_model(tmp_path / "theirs", **options)
     theirs = sentencepiece.SentencePieceProcessor(model_file=str(source / "tokenizer.model"))
     tokenizer, changed = adopt_tokenizer(source, tmp_path / "out", 512)
     assert "SentencePiece Unigram" in changed[0]
-    for text in (*SAID[:3], "", *TEXTS[:3]):
+    spaces = [f"a{' ' * count}{word}" for count in range(1, 6) for word in ("the", "of", "12.5", "model")]
+    for text in (*SAID[:3], "", *TEXTS[:3], *spaces):
         assert tokenizer.encode(text) == theirs.encode(text), text
     assert tokenizer.bos_id == theirs.bos_id() == 1
     assert not set(tokenizer.encode(SAID[3])) & {tokenizer.bos_id, tokenizer.eos_id, *tokenizer.role_ids.values()}

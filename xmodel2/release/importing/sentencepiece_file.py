@@ -1,10 +1,11 @@
 """A SentencePiece Unigram model becomes a fast tokenizer with the same ids, compared on the spot.
 
 Only what both libraries do alike is kept: normalisation by its table, spaces as U+2581, pieces, bytes for unknown characters.
-Symbols that a user defined always win in SentencePiece; here their score says so.
+Symbols that a user defined have a bonus in SentencePiece's search instead of their score; here it is their score.
 """
 
 from pathlib import Path
+from typing import Any
 
 import sentencepiece
 import tokenizers
@@ -15,6 +16,8 @@ from xmodel2.errors import XmodelError
 
 _SPACE = "▁"  # how SentencePiece writes a space
 _NEVER = -1000.0  # log-probability of pieces that text must not match
+_BONUSES = ((-0.1, 0.1), (-0.1, 0.0), (1.0, 0.0))
+"""Of user-defined symbols, alone and a byte: it is another in each of SentencePiece's releases."""
 _ELSEWHERE = (
     "make a tokenizer.json of it where you trust its code:"
     " AutoTokenizer.from_pretrained(DIRECTORY).save_pretrained(DIRECTORY)"
@@ -43,15 +46,6 @@ def fast_tokenizer(path: Path) -> tokenizers.Tokenizer:
     trainer, normalizer = proto.trainer_spec, proto.normalizer_spec
     if trainer.model_type != trainer.UNIGRAM or trainer.treat_whitespace_as_suffix:
         raise XmodelError(f"{path}: is not a Unigram model with spaces before words; {_ELSEWHERE}")
-    kinds = proto.SentencePiece
-    best = max((piece.score for piece in proto.pieces if piece.type == kinds.NORMAL), default=0.0)
-    vocabulary = []
-    for piece in proto.pieces:
-        score = piece.score if piece.type == kinds.NORMAL else _NEVER
-        if piece.type == kinds.USER_DEFINED:
-            score = len(piece.piece.encode()) * best - 0.1
-        vocabulary.append((piece.piece, score))
-    fast = tokenizers.Tokenizer(models.Unigram(vocabulary, unk_id=model.unk_id(), byte_fallback=trainer.byte_fallback))
     steps: list[normalizers.Normalizer] = []
     if normalizer.precompiled_charsmap:
         steps.append(normalizers.Precompiled(normalizer.precompiled_charsmap))
@@ -59,10 +53,23 @@ def fast_tokenizer(path: Path) -> tokenizers.Tokenizer:
         steps += [normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")]
     if normalizer.add_dummy_prefix:
         steps.append(normalizers.Prepend(_SPACE))
-    fast.normalizer = normalizers.Sequence([*steps, normalizers.Replace(" ", _SPACE)])
+    normalize = normalizers.Sequence([*steps, normalizers.Replace(" ", _SPACE)])
     after = [decoders.Strip(" ", 1, 0)] if normalizer.add_dummy_prefix else []
-    fast.decoder = decoders.Sequence([decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), *after])
-    for text in _TEXTS:
-        if fast.encode(text, add_special_tokens=False).ids != model.encode(text):
-            raise XmodelError(f"{path}: its ids of {text!r} cannot be had without its own code; {_ELSEWHERE}")
-    return fast
+    decode = decoders.Sequence([decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), *after])
+    differs = ""
+    for bonus in _BONUSES:
+        vocabulary = [(piece.piece, _score(piece, proto.SentencePiece, bonus)) for piece in proto.pieces]
+        unigram = models.Unigram(vocabulary, unk_id=model.unk_id(), byte_fallback=trainer.byte_fallback)
+        fast = tokenizers.Tokenizer(unigram)
+        fast.normalizer, fast.decoder = normalize, decode
+        differing = (text for text in _TEXTS if fast.encode(text, add_special_tokens=False).ids != model.encode(text))
+        if (text := next(differing, None)) is None:
+            return fast
+        differs = differs or text
+    raise XmodelError(f"{path}: its ids of {differs!r} cannot be had without its own code; {_ELSEWHERE}")
+
+
+def _score(piece: Any, kinds: Any, bonus: tuple[float, float]) -> float:
+    if piece.type == kinds.USER_DEFINED:
+        return bonus[0] + bonus[1] * len(piece.piece.encode())
+    return piece.score if piece.type == kinds.NORMAL else _NEVER
