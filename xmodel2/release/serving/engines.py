@@ -93,7 +93,7 @@ def _llama(model: Path, options: ServeOptions) -> Engine:
     context, slots = _context(options, trained), options.slots or 8
     # Its threads wait for one another spinning: one that shares its core with the gateway stops them all.
     threads = options.threads or max(1, (os.cpu_count() or 2) - 1)
-    way: Way = LlamaTextWay(name, None, _WITH_USAGE)
+    way: Way = LlamaTextWay(name, None, {**_WITH_USAGE, "repeat_last_n": context})
     if tokenizer_dir is not None:
         way = LlamaWay(_prompts(tokenizer_dir, context))
 

@@ -114,7 +114,7 @@ class LlamaWay:
             given["n_probs"] = max(1, asked.logprobs)
         return Question(
             "/completion",
-            _LLAMA | given | {"prompt": ids, "n_predict": tokens},
+            _LLAMA | given | {"prompt": ids, "n_predict": tokens, "repeat_last_n": self._prompts.context},
             len(ids),
         )
 
@@ -194,7 +194,7 @@ class TransformersWay(OpenAIWay):
 
 
 def _for_llama(settings: dict[str, Any]) -> dict[str, Any]:
-    given = {**_NEUTRAL, **settings, "samplers": _SAMPLERS, "repeat_last_n": -1}  # penalties look at the whole context
+    given = {**_NEUTRAL, **settings, "samplers": _SAMPLERS}
     given["repeat_penalty"] = given.pop("repetition_penalty")
     if "seed" in given:
         given["seed"] %= 2**32 - 1  # 2**32 - 1 itself asks for a random one
