@@ -1,15 +1,22 @@
 """Results of searches in the report: their figures are pictures, their names are text, and a damaged file is told by its name."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 from xmodel2.files import write_json_atomic
+from xmodel2.release.reporting.section import Section
 from xmodel2.release.reporting.wind_tunnel import wind_tunnel_sections
 
 KEPT = Path(__file__).parents[3] / "docs" / "wind-tunnel"
 """Results of real searches."""
+
+
+def plain(section: Section) -> str:
+    """Return a section's HTML without the classes of its cells."""
+    return re.sub(r'<td class="[^"]*">', "<td>", section.body)
 
 
 def written(folder: Path, name: str, value: Any) -> Path:
@@ -52,9 +59,9 @@ def test_a_transfer_says_what_carries_over(tmp_path: Path) -> None:
     [section] = wind_tunnel_sections(written(tmp_path, "transfer.json", {"recipe": "r", "sweeps": [sweep, alone]}))
     assert (
         "<td>width 64 to 1,024</td><td>tensor program</td><td>-0.17</td><td>-0.70</td><td>-1.04 to -0.44</td>"
-        in section.body
+        in plain(section)
     )
-    assert "<td>standard</td><td></td><td></td><td></td>" in section.body
+    assert "<td>standard</td><td></td><td></td><td></td>" in plain(section)
 
 
 def test_a_ratio_and_a_law(tmp_path: Path) -> None:
@@ -76,7 +83,7 @@ def test_a_ratio_and_a_law(tmp_path: Path) -> None:
         "<td>25,600</td><td>1</td><td>5.200</td>",
         "<td>81,920</td><td>6.200</td>",
     ):
-        assert words in section.body
+        assert words in plain(section)
     constant = {"value": 1.5, "low": 1.0, "high": 2.0}
     prediction = json.loads((KEPT / "law-prediction-128x4.json").read_text())
     law = {"laws": {"without embeddings": {"huber": {"E": constant, "undetermined": ["E"]}}}, "prediction": prediction}
@@ -86,7 +93,7 @@ def test_a_ratio_and_a_law(tmp_path: Path) -> None:
         "Size 128x4",
         "<td>5.945</td><td>5.810 to 6.036</td><td></td>",
     ):
-        assert words in section.body
+        assert words in plain(section)
 
 
 def test_other_folders_have_no_part_and_damaged_files_are_named(tmp_path: Path) -> None:
