@@ -1,7 +1,12 @@
 """The look of the report: one HTML page with its style inside, light and dark, readable without scripts or network."""
 
+import re
 from collections.abc import Sequence
 from html import escape
+
+LONG = 24
+"""Characters above which a cell may be broken."""
+_NUMBER = re.compile(r"[+\-−±]?[.\d]")
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #57606a; --line: #d8dee4; --card: #f6f8fa; --back: #ffffff; }
@@ -23,7 +28,8 @@ figcaption { color: var(--soft); font-size: .9rem; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; margin: .6rem 0 1.4rem; min-width: 50%; }
 caption { text-align: left; color: var(--soft); font-size: .9rem; padding-bottom: .3rem; }
 th, td { padding: .3rem .8rem; border-bottom: 1px solid var(--line); text-align: right; font-variant-numeric: tabular-nums; }
-th:first-child, td:first-child { text-align: left; white-space: nowrap; }
+td, tbody th { white-space: nowrap; vertical-align: top; } th:first-child, td:first-child, .text { text-align: left; }
+td.long { white-space: normal; min-width: 8rem; }
 summary { cursor: pointer; padding: .2rem 0; } details h3 { margin-top: .2rem; }
 .sample { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: .7rem .9rem; margin: .6rem 0; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; font-size: .9rem; }
@@ -48,13 +54,29 @@ def tiles(cells: Sequence[tuple[str, str]]) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
-    """Return a table; every cell is escaped."""
-    top = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
-    lines = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    """Return a table; every cell is escaped. Numbers stand right, words left, and only long cells are broken."""
+    kinds = [_kind(i, [row[i] for row in rows if i < len(row)]) for i in range(len(head))]
+    top = "".join(f'<th scope="col"{kind}>{escape(name)}</th>' for name, kind in zip(head, kinds, strict=True))
+    lines = "".join(
+        "<tr>" + "".join(f"<td{kind}>{escape(cell)}</td>" for cell, kind in zip(row, kinds, strict=False)) + "</tr>"
+        for row in rows
+    )
     return (
         f'<div class="scroll"><table><caption>{escape(caption)}</caption><thead><tr>{top}</tr></thead>'
         f"<tbody>{lines}</tbody></table></div>"
     )
+
+
+def _kind(column: int, cells: Sequence[str]) -> str:
+    """Return the classes of a column, as an attribute: of words, but for the first; of long cells.
+
+    >>> _kind(1, ["12.5 to 27.8", ""]), _kind(1, ["held", "not held: 14 of 19 outside"])
+    ('', ' class="text long"')
+    """
+    numbers = sum(bool(_NUMBER.match(cell)) for cell in cells)
+    classes = ["text"] * (column > 0 and numbers < len(list(filter(None, cells))) / 2)
+    classes += ["long"] * any(len(cell) > LONG for cell in cells)
+    return f' class="{" ".join(classes)}"' if classes else ""
 
 
 def printable(text: str) -> str:

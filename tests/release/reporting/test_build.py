@@ -184,6 +184,14 @@ def test_lines_of_metrics_that_cannot_be_read_are_counted(run: Path) -> None:
     assert "1 of its lines cannot be read and are left out (the first: line" in report(run)
 
 
+def test_a_line_of_another_shape_costs_the_sections_that_read_it(run: Path) -> None:
+    with open(run / "metrics.jsonl", "a") as file:
+        file.write('{"step": 20, "kind": "heldout"}\n')
+    text = report(run)
+    assert text.count("has no &#x27;heldout&#x27;; it is damaged") == 2
+    assert '<section id="model"' in text
+
+
 def test_what_is_no_run_is_refused_with_a_hint(road: Path, run: Path, tmp_path: Path) -> None:
     with pytest.raises(XmodelError, match=r"not a run directory .*; did you mean .*/run\?"):
         build_report([tmp_path], tmp_path / "report.html")
@@ -204,6 +212,7 @@ def test_links_lead_to_the_run_from_where_the_page_is(run: Path, tmp_path: Path)
     (folder / "items.html").write_text("")
     assert 'href="evaluation/step-20/items.html"' in report(run)
     text = build_report([run], tmp_path / "pages" / "report.html").read_text()
+    assert "<b>50.00% (1 of 8 tasks)</b>" in text
     assert 'href="../run/evaluation/step-20/items.html"' in text
 
 

@@ -1,5 +1,6 @@
 """The report in a browser: from the file system, at three widths, with the mouse, fingers and keyboard, on paper."""
 
+import base64
 import json
 import shutil
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ import pytest
 
 from tests.browser import Visits
 from xmodel2.release.reporting.build import Report, build_report
+from xmodel2.release.reporting.section import Section
+from xmodel2.release.reporting.shell import report_page
 from xmodel2.release.reporting.watch import live_line
 
 if TYPE_CHECKING:
@@ -62,7 +65,7 @@ def box(page: "Page", chart: int = 0) -> dict[str, float]:
     canvas.scroll_into_view_if_needed()
     found = canvas.bounding_box()
     assert found
-    return dict(found)
+    return {"x": found["x"], "y": found["y"], "width": found["width"]}
 
 
 def zoomed(page: "Page") -> bool:
@@ -75,8 +78,7 @@ def settle(page: "Page") -> None:
     page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
-@pytest.mark.parametrize("width", [390, 768, 1280])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (768, "light"), (1280, "dark")])
 def test_it_fits_and_is_drawn_at_every_width(folder: Path, visits: Visits, width: int, scheme: Any) -> None:
     page = visits.open((folder / "report.html").as_uri(), width=width, color_scheme=scheme)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -90,6 +92,23 @@ def test_it_fits_and_is_drawn_at_every_width(folder: Path, visits: Visits, width
     page.get_by_role("link", name="Claims").click()
     assert page.evaluate("document.getElementById('claims').getBoundingClientRect().top") < 800
     assert page.locator("details.contents").get_attribute("open") is None
+
+
+def test_images_are_never_wider_than_drawn_and_never_push_the_page(tmp_path: Path, visits: Visits) -> None:
+    def image(width: int) -> str:
+        drawing = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="50" viewBox="0 0 {width} 50"/>'
+        data = base64.b64encode(drawing.encode()).decode()
+        return f'<figure><img alt="" src="data:image/svg+xml;base64,{data}"></figure>'
+
+    file = tmp_path / "page.html"
+    file.write_text(report_page("images", "", [Section("a", "A", image(300) + image(1500))]))
+    page = visits.open(file.as_uri())
+    for width, least in ((1280, 900), (390, 570)):
+        page.set_viewport_size({"width": width, "height": 800})
+        small, large = page.evaluate("[...document.images].map((image) => image.clientWidth)")
+        assert small == 300
+        assert least < large < 1500
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_dragging_zooms_and_a_double_click_shows_all(page: "Page") -> None:

@@ -84,7 +84,7 @@ class Report:
         if files != self._made_of or not live:
             self._around, self._made_of = self._unhurried(), files
         before, after = self._around
-        summary = [overview_section(self.runs)] if self.runs else []
+        summary = self._tried(lambda: overview_section(self.runs) if self.runs else None, "summary", "Summary")
         curves = self._tried(lambda: curves_section(self.runs, bool(live)), "curves", "Training curves")
         sections = _unique([*summary, *curves, *before, *self._studies, *after])
         names = " and ".join(run.label for run in self.runs) or self._studies[0].title
@@ -110,7 +110,7 @@ class Report:
             *self._of_runs("Agent transcripts", lambda run: _some(agents_section(run.path)), "evaluation"),
             *self._of_runs("Samples over training", lambda run: _some(samples_section(run.recorded))),
             *self._of_runs("Quantisation", lambda run: _some(quantising_section(run.path / QUANTIZED)), QUANTIZED),
-            *(self._tried(lambda: model_section(self.runs), "model", "Model") if self.runs else []),
+            *([model_section(self.runs)] if self.runs else []),
             *self._of_runs(
                 "Environment and recipe", lambda run: _some(environment_section(run.path)), ENVIRONMENT_FILE
             ),

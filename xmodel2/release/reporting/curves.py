@@ -5,17 +5,17 @@ Recorded --thinned: least and greatest of each bucket, so spikes stay; and its m
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from html import escape
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from xmodel2.eval.tasks import TASKS
 from xmodel2.release.reporting.runs import ReportedRun
 from xmodel2.release.reporting.section import Section
 from xmodel2.release.reporting.shell import data_block
-from xmodel2.release.reporting.static_curves import static_curves
+from xmodel2.release.reporting.static_curves import falls, static_curves
 
 BUCKETS = 1500
 """Of a curve; a shorter one is kept whole, a longer one is shown with the least and greatest value of each."""
@@ -27,14 +27,15 @@ CLOCK = 600
 """Points from which the script interpolates the time of a step."""
 
 _CHARTS = (
-    # column, title, unit, how numbers are written, height, drawn with a logarithmic axis at first
-    ("loss", "Training loss", "nats a token", "number", "tall"),
-    ("learning_rate", "Learning rate", "", "number", ""),
-    ("grad_norm", "Gradient norm, before clipping", "", "number", ""),
-    ("tokens_per_second", "Speed", "tokens a second", "count", ""),
-    ("mfu", "Share of the measured peak (MFU)", "%", "number", ""),
-    ("memory_bytes", "Memory", "GB", "number", ""),
+    # column, title, unit, whether it is smoothed
+    ("loss", "Training loss", "nats a token", True),
+    ("learning_rate", "Learning rate", "", False),
+    ("grad_norm", "Gradient norm, before clipping", "", True),
+    ("tokens_per_second", "Speed", "tokens a second", True),
+    ("mfu", "Share of the measured peak (MFU)", "%", True),
+    ("memory_bytes", "Memory", "GB", False),
 )
+_TALL = ("loss", "heldout", "scores")
 _SCALE = {"mfu": 100.0, "memory_bytes": 1e-9}
 
 
@@ -65,35 +66,28 @@ def damaged_lines(runs: Sequence[ReportedRun]) -> str:
 def curve_data(runs: Sequence[ReportedRun]) -> dict[str, Any]:
     """Return what curves.js draws: {"runs", "charts"}; a chart's lines name their run by its number."""
     charts = []
-    for column, title, unit, numbers, height in _CHARTS:
+    for column, title, unit, smooth in _CHARTS:
         lines = [
             {"run": number, **thinned(run.recorded.steps, run.recorded.column(column) * _SCALE.get(column, 1.0))}
             for number, run in enumerate(runs)
         ]
-        smooth = column not in ("learning_rate", "memory_bytes")
-        charts.append(_chart(column, title, unit, numbers, height, lines, smooth=smooth))
-    heldout = [line for number, run in enumerate(runs) for line in _sparse(number, _heldout(run))]
-    charts.insert(1, _chart("heldout", "Held-out loss by source", "nats a token", "number", "tall", heldout))
-    scores = [line for number, run in enumerate(runs) for line in _sparse(number, _scores(run, falling=False))]
-    charts.insert(2, _chart("scores", "Benchmark scores while training", "%", "number", "tall", scores))
-    falling = [line for number, run in enumerate(runs) for line in _sparse(number, _scores(run, falling=True))]
-    charts.insert(3, _chart("falling", "Perplexity while training", "a word", "number", "", falling))
+        charts.append(_chart(column, title, unit, lines, smooth=smooth))
+    measured = (
+        ("heldout", "Held-out loss by source", "nats a token", _heldout),
+        ("scores", "Benchmark scores while training", "%", partial(_scores, falling=False)),
+        ("falling", "Perplexity while training", "a word", partial(_scores, falling=True)),
+    )
+    charts[1:1] = [
+        _chart(name, title, unit, [line for i, run in enumerate(runs) for line in _sparse(i, points(run))])
+        for name, title, unit, points in measured
+    ]
     return {"runs": [_run(run) for run in runs], "charts": [chart for chart in charts if chart["lines"]]}
 
 
-def _chart(
-    name: str, title: str, unit: str, numbers: str, height: str, lines: Iterable[dict[str, Any]], smooth: bool = False
-) -> dict[str, Any]:
+def _chart(name: str, title: str, unit: str, lines: Iterable[dict[str, Any]], smooth: bool = False) -> dict[str, Any]:
+    height = "tall" if name in _TALL else ""
     kept = [line for line in lines if line["v"]]
-    return {
-        "id": name,
-        "title": title,
-        "unit": unit,
-        "numbers": numbers,
-        "height": height,
-        "smooth": smooth,
-        "lines": kept,
-    }
+    return {"id": name, "title": title, "unit": unit, "height": height, "smooth": smooth, "lines": kept}
 
 
 def _run(run: ReportedRun) -> dict[str, Any]:
@@ -123,11 +117,6 @@ def _scores(run: ReportedRun, falling: bool) -> Iterator[tuple[str, int, float]]
         for task, score in line.get("scores", {}).items():
             if falls(task) == falling:
                 yield task, line["step"], score if falling else 100 * score
-
-
-def falls(task: str) -> bool:
-    """Tell whether a task's score is the better the lower it is."""
-    return task in TASKS and not TASKS[task].higher_is_better
 
 
 def _sparse(run: int, points: Iterable[tuple[str, int, float]]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from xmodel2.eval.result_files import RESULTS_FILE, read_results
-from xmodel2.eval.result_tables import TITLES
+from xmodel2.eval.result_tables import TITLES, suite_table
 from xmodel2.model.count import parameter_count
 from xmodel2.page import printable, table, tiles
 from xmodel2.release.reporting.runs import ReportedRun
@@ -80,8 +80,10 @@ def _averages(run_dir: Path) -> dict[str, str]:
     cells = {}
     for folder in step_folders(run_dir):
         if (folder / RESULTS_FILE).exists():
-            for name, suite in read_results(folder).get("suites", {}).items():
-                cells[f"{TITLES[name]}, average"] = f"{100 * suite['average']:.2f}%"
+            results = read_results(folder)
+            for found in filter(None, (suite_table(results, suite) for suite in TITLES)):
+                notes = f" ({', '.join(found.average.notes)})" if found.average.notes else ""
+                cells[f"{found.title}, average"] = f"{found.average.text}%{notes}"
     return cells
 
 

@@ -4,6 +4,7 @@ metrics.jsonl --new lines--> a row a step of each column; lines of other kinds b
 """
 
 import json
+import os
 from array import array
 from bisect import bisect_left
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ import numpy as np
 from xmodel2.train.metrics import METRICS_FILE
 
 COLUMNS = ("loss", "learning_rate", "grad_norm", "tokens_per_second", "mfu", "memory_bytes", "seconds")
+MOST_STEPS = 10**12
+"""Of a run; a line of a later step is damaged."""
 
 
 class Mark(NamedTuple):
@@ -52,15 +55,16 @@ class Recorded:
     def read_on(self) -> bool:
         """Take the lines that were added; tell whether there were any. A file that was replaced is read from its start."""
         try:
-            status = self.path.stat()
+            handle = open(self.path, "rb")
         except FileNotFoundError:
             changed, self._read = bool(self._read.offset), _Read()
             return changed
-        file = status.st_dev, status.st_ino
-        if file != self._read.file or status.st_size < self._read.offset:
-            self._read = _Read(file=file)
-        before = self._read.offset
-        with open(self.path, "rb") as handle:
+        with handle:
+            status = os.fstat(handle.fileno())
+            file = status.st_dev, status.st_ino
+            if file != self._read.file or status.st_size < self._read.offset:
+                self._read = _Read(file=file)
+            before = self._read.offset
             handle.seek(before)
             for line in handle:
                 if not line.endswith(b"\n"):
@@ -105,8 +109,11 @@ class Recorded:
             return
         try:
             row = json.loads(line)
-            step, kind = int(row["step"]), row.get("kind", "train")
-        except (ValueError, TypeError, KeyError, AttributeError):
+            step, kind = int(row["step"]), str(row.get("kind", "train"))
+            values = {name: _number(row.get(name)) for name in COLUMNS}
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+            step = -1
+        if not 0 <= step <= MOST_STEPS:
             self._read.damaged.append(self._read.lines)
             return
         if kind not in ("train", "skipped"):
@@ -120,9 +127,9 @@ class Recorded:
             self._put(step, {})
         else:
             self._read.skipped.pop(step, None)
-            self._put(step, row)
+            self._put(step, values)
 
-    def _put(self, step: int, row: dict[str, Any]) -> None:
+    def _put(self, step: int, row: dict[str, float]) -> None:
         steps, columns = self._read.steps, self._read.columns
         at = len(steps) if not steps or step > steps[-1] else bisect_left(steps, step)
         new = at == len(steps) or steps[at] != step
@@ -131,9 +138,11 @@ class Recorded:
         if new:
             steps.insert(at, step)
         for name, values in columns.items():
-            value = row.get(name)
-            number = float(value) if isinstance(value, (int, float)) and isfinite(value) else nan
             if new:
-                values.insert(at, number)
+                values.insert(at, row[name])
             else:
-                values[at] = number
+                values[at] = row.get(name, nan)
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, (int, float)) and isfinite(value) else nan

@@ -86,8 +86,8 @@ def heldout_curves(lines: Sequence[dict[str, Any]], stable_tokens: int) -> str:
 def _score_figures(lines: Sequence[dict[str, Any]], stable: int, limit: int, of: str) -> list[str]:
     """Return figures of the scores while a run trained: shares of items in one, perplexities in another."""
     measured = [(line["tokens"], name, score) for line in lines for name, score in line["scores"].items()]
-    falling = [row for row in measured if row[1] in TASKS and not TASKS[row[1]].higher_is_better]
-    rising = [(tokens, name, 100 * score) for tokens, name, score in measured if (tokens, name, score) not in falling]
+    falling = [row for row in measured if falls(row[1])]
+    rising = [(tokens, name, 100 * score) for tokens, name, score in measured if not falls(name)]
     figures = []
     if rising:
         noise = 196 * (0.25 / limit) ** 0.5  # of a share near one half, 95%
@@ -96,6 +96,11 @@ def _score_figures(lines: Sequence[dict[str, Any]], stable: int, limit: int, of:
     if falling:
         figures.append(figure(_named_curves(falling, stable, "perplexity a word"), f"Perplexity while training{of}"))
     return figures
+
+
+def falls(task: str) -> bool:
+    """Tell whether a task's score is the better the lower it is."""
+    return task in TASKS and not TASKS[task].higher_is_better
 
 
 def _named_curves(measured: Sequence[tuple[int, str, float]], stable_tokens: int, axis: str) -> str:

@@ -37,8 +37,8 @@ for (const table of document.querySelectorAll("table")) {
       button.ariaLabel = `sort by ${link.textContent}`;
       link.after(button);
     } else {
-      button.append(...head.childNodes);
-      head.append(button);
+      button.append(...[...head.childNodes].filter((node) => node.nodeName !== "SMALL"));
+      head.prepend(button);
     }
     head.setAttribute("aria-sort", "none");
     button.addEventListener("click", () => {
