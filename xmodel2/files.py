@@ -138,7 +138,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise XmodelError(f"{path}: not valid JSON: {error}; write it again, or remove it") from None
 
 

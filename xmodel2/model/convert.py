@@ -7,17 +7,12 @@ attention scale                      <->  attention_multiplier
 """
 
 import inspect
-import json
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
-from xmodel2.errors import XmodelError
 from xmodel2.model import fused_layout, tensor_program
 from xmodel2.model.decoder import KVCache, Xmodel2
 from xmodel2.recipe import ModelSettings
@@ -79,48 +74,6 @@ def from_granite(tensors: Tensors, settings: ModelSettings) -> Tensors:
         ours[f"{attention}qkv_proj.weight"] = fused_layout.join_qkv(q, k, v, settings)
         ours[f"{feed_forward}gate_up_proj.weight"] = fused_layout.join_gate_up(gate, up, settings)
     return ours
-
-
-def settings_from_granite(config: dict[str, Any]) -> ModelSettings:
-    """Read our settings off a Granite config. Raises `XmodelError` for another architecture."""
-    if config.get("model_type") != "granite" or not config.get("tie_word_embeddings"):
-        raise XmodelError(
-            f"config.json: model_type {config.get('model_type')!r} is not a Granite model with tied embeddings;"
-            " only directories that `xmodel2 export --to hf` writes come back"
-        )
-    hidden, heads = config["hidden_size"], config["num_attention_heads"]
-    rope = config.get("rope_parameters") or config
-    usual = math.isclose(config["attention_multiplier"], (hidden // heads) ** -0.5, rel_tol=1e-6)
-    return ModelSettings(
-        hidden_size=hidden,
-        intermediate_size=config["intermediate_size"],
-        num_hidden_layers=config["num_hidden_layers"],
-        num_attention_heads=heads,
-        num_key_value_heads=config["num_key_value_heads"],
-        vocab_size=config["vocab_size"],
-        max_position_embeddings=config["max_position_embeddings"],
-        rms_norm_eps=config["rms_norm_eps"],
-        rope_theta=float(rope["rope_theta"]),
-        attention_scale="1/sqrt(head_dim)" if usual else "1/head_dim",
-        scale_emb=config["embedding_multiplier"],
-        dim_model_base=round(hidden / config["logits_scaling"]),
-        scale_depth=config["residual_multiplier"] * math.sqrt(config["num_hidden_layers"]),
-    )
-
-
-def load_hf(directory: Path) -> tuple[Xmodel2, ModelSettings]:
-    """Load a native directory back into our model (fp32, CPU, eval mode)."""
-    directory = Path(directory)
-    try:
-        settings = settings_from_granite(json.loads((directory / "config.json").read_text()))
-    except (OSError, ValueError, KeyError) as error:
-        raise XmodelError(f"{directory / 'config.json'}: cannot be read as a Granite config: {error}") from None
-    tensors: Tensors = {}
-    for path in sorted(directory.glob("*.safetensors")):
-        tensors |= load_file(path)
-    model = Xmodel2(settings)
-    model.load_state_dict(from_granite(tensors, settings))
-    return model.float().eval(), settings
 
 
 @torch.no_grad()

@@ -179,7 +179,8 @@ def _schedules(rows: Sequence[Row]) -> list[dict[str, Any]]:
             schedule: mean_and_error([loss for (name, _), loss in losses.items() if name == schedule])[0]
             for schedule in ("wsd", "cosine")
         }
-        found.append({"tokens": tokens, "rate": rate, **means, "difference": difference, "error": error})
+        counted = {"difference": difference, "error": error, "seeds": len(both)}
+        found.append({"tokens": tokens, "rate": rate, **means, **counted})
     return found
 
 

@@ -295,6 +295,7 @@ class Loop:
         self._write({"step": step, "kind": "heldout", "tokens": tokens, "heldout": losses})
         if recipe.evaluation.prompts and (found := self._aside(step, "samples", take_samples)):
             self._write({"step": step, "kind": "samples", "tokens": tokens, "stage": stage_of(recipe, step), **found})
+            self._tell_failure(step, "taking samples", found)
         self._ended = self.watch is not None and self.watch(step, losses)
 
     def _scores_due(self, step: int) -> bool:
@@ -316,9 +317,7 @@ class Loop:
         if "scores" in found:
             told = "  ".join(f"{task} {score:.3f}" for task, score in found["scores"].items())
             self.progress.say(f"step {step}: {told}  ({line['seconds']:.0f} s)")
-        elif not self._failure_told:
-            self._failure_told = True
-            self.progress.say(f"step {step}: its evaluation failed, and training goes on: {found['error']}")
+        self._tell_failure(step, "its evaluation", found)
 
     def _aside(self, step: int, name: str, work: Callable[[Snapshot, Alive], Any]) -> dict[str, Any] | None:
         """Return the `outcome` of work on the weights of this step, done on rank 0 while the others wait."""
@@ -327,6 +326,12 @@ class Loop:
         snapshot = Snapshot(self.recipe, parts.run_dir, step, parts.device, whole_tensors(parts.step.model))
         with self.dog.following_rank_0(step, f"waiting for rank 0's {name}"):
             return on_rank_0(lambda: outcome(name, work, snapshot, self._goes_on))
+
+    def _tell_failure(self, step: int, what: str, found: dict[str, Any]) -> None:
+        """Say once of a run that something beside it failed."""
+        if "error" in found and not self._failure_told:
+            self._failure_told = True
+            self.progress.say(f"step {step}: {what} failed, and training goes on: {found['error']}")
 
     def _goes_on(self, what: str) -> None:
         """Show what an evaluation does. Raises `Stopped` if the run is told to stop."""

@@ -13,9 +13,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.release.exporting.conftest import MakeRun
 from xmodel2.errors import XmodelError
-from xmodel2.model.convert import load_hf
 from xmodel2.model.generate import generate
 from xmodel2.release.exporting.formats import export_model
+from xmodel2.release.trained import open_trained
 from xmodel2.tokenizer import load_tokenizer
 from xmodel2.train import load_model
 
@@ -125,7 +125,7 @@ def test_large_weights_come_in_several_files(road: Path, tmp_path: Path) -> None
     several = AutoModelForCausalLM.from_pretrained(tmp_path / "hf").state_dict()
     assert all(torch.equal(tensor, several[name]) for name, tensor in one.items())
     ours = dict(load_model(road / "run")[0].named_parameters())
-    back = dict(load_hf(tmp_path / "hf")[0].named_parameters())
+    back = dict(open_trained(tmp_path / "hf").load().named_parameters())
     assert all(torch.equal(tensor, back[name]) for name, tensor in ours.items())
 
 
