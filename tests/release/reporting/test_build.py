@@ -212,7 +212,7 @@ def test_links_lead_to_the_run_from_where_the_page_is(run: Path, tmp_path: Path)
     (folder / "items.html").write_text("")
     assert 'href="evaluation/step-20/items.html"' in report(run)
     text = build_report([run], tmp_path / "pages" / "report.html").read_text()
-    assert "<b>50.00% (1 of 8 tasks)</b>" in text
+    assert "<b>50.00%</b><span>Commonsense (Table 2), average: 1 of 8 tasks</span>" in text
     assert 'href="../run/evaluation/step-20/items.html"' in text
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from xmodel2.eval.result_files import RESULTS_FILE, read_results
-from xmodel2.eval.result_tables import TITLES, suite_table
+from xmodel2.eval.result_tables import MARKED, TITLES, suite_table
 from xmodel2.model.count import parameter_count
 from xmodel2.page import printable, table, tiles
 from xmodel2.release.reporting.runs import ReportedRun
@@ -31,13 +31,19 @@ def overview_section(runs: Sequence[ReportedRun]) -> Section:
     """Return the headline figures: tiles of one run, a table of several."""
     cells = {run.label: {**_training(run), **_measured(run)} for run in runs}
     if len(runs) == 1:
-        body = tiles(list(cells[runs[0].label].items()))
+        body = tiles([_tile(*cell) for cell in cells[runs[0].label].items()])
     else:
         names = list(dict.fromkeys(name for row in cells.values() for name in row))
         rows = [[name, *(cells[run.label].get(name, "") for run in runs)] for name in names]
         body = table(["", *(run.label for run in runs)], rows, "The runs side by side")
     lacks = [absent(run, "" if len(runs) == 1 else f" of {run.label}") for run in runs]
     return Section("summary", "Summary", body + "".join(lacks))
+
+
+def _tile(name: str, text: str) -> tuple[str, str]:
+    """Return name and value of a tile: what a figure leaves out stands small, with its name."""
+    value, found, notes = text.partition(" (")
+    return (f"{name}: {notes.removesuffix(')')}", value) if found else (name, text)
 
 
 def _training(run: ReportedRun) -> dict[str, str]:
@@ -82,7 +88,8 @@ def _averages(run_dir: Path) -> dict[str, str]:
         if (folder / RESULTS_FILE).exists():
             results = read_results(folder)
             for found in filter(None, (suite_table(results, suite) for suite in TITLES)):
-                notes = f" ({', '.join(found.average.notes)})" if found.average.notes else ""
+                kept = [note for note in found.average.notes if note != MARKED]  # of columns that stand elsewhere
+                notes = f" ({', '.join(kept)})" if kept else ""
                 cells[f"{found.title}, average"] = f"{found.average.text}%{notes}"
     return cells
 
