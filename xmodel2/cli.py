@@ -3,6 +3,7 @@
 Exit codes: 0 done, 1 failed (one clear message), 2 wrong usage, 130 stopped by a signal.
 """
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -74,6 +75,9 @@ for _name, _command in COMMANDS.items():
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; a user's mistake is one message and exit code 1."""
+    # transformers imports torchao where it is installed, and that tells of kernels for other machines.
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     arguments = normalise(list(sys.argv[1:] if arguments is None else arguments), COMMANDS)
     try:
         code = app.cli(prog="xmodel2", args=arguments, description="Train, understand and ship small language models.")

@@ -56,5 +56,6 @@ def export(
         return print_json({"model": str(model), "out": str(out), "formats": reports})
     for report in reports:
         difference, by = report["max_abs_difference"], report.get("checked_by", "transformers")
-        proof = f"proved by {by}" if difference is None else f"largest logit difference {difference:.2e} against {by}"
+        of = "difference of log-probabilities" if report["format"].startswith("gguf") else "logit difference"
+        proof = f"proved by {by}" if difference is None else f"largest {of} {difference:.2e} against {by}"
         print(f"{report['path']}: {report['bytes'] / 1e6:,.1f} MB, {proof}")

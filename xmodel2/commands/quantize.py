@@ -43,7 +43,7 @@ def quantize(
     from xmodel2.release.quantising.documents import documents_of
     from xmodel2.release.quantising.kinds import parse_kinds
     from xmodel2.release.quantising.quantise import quantise
-    from xmodel2.release.quantising.table import HEAD, caption, rows
+    from xmodel2.release.quantising.table import caption, terminal_columns
     from xmodel2.release.trained import open_trained
 
     kinds = parse_kinds(types)
@@ -63,14 +63,15 @@ def quantize(
     if json:
         print_json(record)
         return
-    from rich.markup import escape
+    from rich.console import Console
     from rich.table import Table
 
-    table = Table(*HEAD)
-    for column in table.columns[2:]:
+    columns = {head: cells for head, cells in terminal_columns(record).items() if any(cells)}
+    table = Table(*columns, box=None, pad_edge=False)
+    for column in table.columns[1:]:
         column.justify = "right"
-    for row in rows(record):
-        table.add_row(*map(escape, row))
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*row)
     print_wide(table)
-    print(caption(record))
-    print(folder / "quantize.md")
+    Console().print(caption(record), markup=False, highlight=False)
+    print(f"{folder / 'quantize.md'}: more columns, and perplexity by source")

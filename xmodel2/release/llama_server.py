@@ -29,7 +29,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from xmodel2.errors import XmodelError
-from xmodel2.release.exporting.gguf_read import of_model, read_metadata
+from xmodel2.release.exporting.gguf_read import context_of, read_metadata
 
 BINDING = "xllamacpp"
 CHILD = ("-m", "xmodel2.release.llama_server")
@@ -71,7 +71,7 @@ class LlamaServer:
         if not Path(gguf).is_file():
             raise XmodelError(f"{gguf}: no such file; give a .gguf file, as `xmodel2 export --to gguf` writes it")
         self.gguf, self.slots = Path(gguf), slots
-        trained = _trained_context(self.gguf)
+        trained = context_of(read_metadata(self.gguf), self.gguf)
         self.context = min(context or trained, trained)
         self.api_key = secrets.token_urlsafe(24)
         asked = {
@@ -119,7 +119,6 @@ class LlamaServer:
             late.cancel()
         if not url:
             code = self._child.wait()
-            self._reader.join(1)
             if code == _NOT_INSTALLED:
                 raise XmodelError("llama.cpp's binding is not installed; pip install 'xmodel2[serve]'")
             if time.monotonic() - began >= seconds:
@@ -208,19 +207,13 @@ class LlamaServer:
         return LlamaError(0, f"llama.cpp's server has ended (exit code {self._child.returncode}){self._last_words()}")
 
     def _last_words(self) -> str:
+        self._reader.join(1)  # the child has ended: what it said last is read, and changes no more
         return ":\n  " + "\n  ".join(self._log) if self._log else ", and said nothing"
 
     def _read_log(self) -> None:
         assert self._child.stderr
         for line in self._child.stderr:
             self._log.append(_STAMP.sub("", line.rstrip()))
-
-
-def _trained_context(gguf: Path) -> int:
-    try:
-        return int(of_model(read_metadata(gguf), "context_length"))
-    except (KeyError, AttributeError, TypeError, ValueError):
-        raise XmodelError(f"{gguf}: its metadata tells no context length; it is no language model") from None
 
 
 def _message(answer: bytes) -> str:

@@ -12,8 +12,8 @@ from filelock import FileLock
 
 from xmodel2.errors import XmodelError
 from xmodel2.files import sha256_file
-from xmodel2.release.exporting.gguf_file import FINGERPRINT, TOKENIZER, TOKENIZER_FILE, write_gguf
-from xmodel2.release.exporting.gguf_read import of_model, read_metadata
+from xmodel2.release.exporting.gguf_file import FINGERPRINT, TOKENIZER, TOKENIZER_FILE, remove_leftovers, write_gguf
+from xmodel2.release.exporting.gguf_read import context_of, read_metadata
 from xmodel2.release.exporting.gguf_types import check_kind
 from xmodel2.release.trained import Trained, open_trained
 
@@ -48,8 +48,7 @@ def served_model(path: Path, kind: str = "f16") -> Served:
             file.parent.mkdir(exist_ok=True)
             with FileLock(file.parent / ".lock"):
                 if not _is_of(file, trained):  # another process may have written it meanwhile
-                    for left in file.parent.glob(".*.tmp"):  # of one that was killed
-                        left.unlink()
+                    remove_leftovers(file.parent)
                     write_gguf(trained, file, kind)
         except OSError as error:
             raise XmodelError(
@@ -68,13 +67,15 @@ def _is_of(file: Path, trained: Trained) -> bool:
 
 def _of_file(file: Path) -> Served:
     found = read_metadata(file)
-    try:
-        name = found.get("general.name", b"").decode(errors="replace") or file.stem
-        stops = [found.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot", "eom")]
-        stop_ids = tuple(dict.fromkeys(int(stop) for stop in stops if stop is not None))
-        context = int(of_model(found, "context_length"))
-    except (KeyError, AttributeError, TypeError, ValueError):
-        raise XmodelError(f"{file}: its metadata is not that of a language model") from None
+    name = found.get("general.name")
+    stops = [found.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot", "eom")]
+    stop_ids = tuple(dict.fromkeys(stop for stop in stops if isinstance(stop, int)))
     tokenizer = file.with_name(TOKENIZER_FILE)
     ours = tokenizer.is_file() and sha256_file(tokenizer).encode() == found.get(TOKENIZER)
-    return Served(name, file, file.parent if ours else None, context, stop_ids)
+    return Served(
+        (name.decode(errors="replace") if isinstance(name, bytes) else "") or file.stem,
+        file,
+        file.parent if ours else None,
+        context_of(found, file),
+        stop_ids,
+    )

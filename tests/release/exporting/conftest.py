@@ -11,6 +11,7 @@ import torch
 
 from xmodel2.model import Xmodel2, tensor_program
 from xmodel2.recipe import ModelSettings, load_recipe
+from xmodel2.release.exporting import directory
 from xmodel2.train.checkpoint_writer import CheckpointWriter
 
 MakeRun = Callable[..., Path]
@@ -34,6 +35,13 @@ def make_run(road: Path, tmp_path: Path) -> MakeRun:
         return run
 
     return make
+
+
+@pytest.fixture
+def unproved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the proof of directories, for tests of where things go."""
+    monkeypatch.setattr(directory, "reference_logits", lambda *args, **options: [])
+    monkeypatch.setattr(directory, "transformers_difference", lambda *args: 0.0)
 
 
 def random_model(settings: ModelSettings) -> Xmodel2:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import logging
 import os
 import shutil
 from dataclasses import replace
@@ -56,15 +57,35 @@ def test_one_format_is_the_folder_itself(road: Path, tmp_path: Path, capsys: pyt
         main(["export", str(road / "run"), "--to", "hf", "--out", str(tmp_path / "hf")])
     assert f"{tmp_path / 'hf'}: 0.4 MB, largest logit difference" in capsys.readouterr().out
     assert (tmp_path / "hf" / "config.json").exists()
+    for name in ("torchao", "torch.utils._pytree"):  # what they say when transformers is imported is no news of ours
+        assert not logging.getLogger(name).isEnabledFor(logging.WARNING)
 
 
-def test_gguf_files_lie_where_it_is_said(road: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_difference_is_called_what_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {"path": "x", "bytes": 10**6, "checked_by": "llama.cpp"}
+    reports = [
+        {**row, "format": "gguf-f16", "max_abs_difference": 0.5},
+        {**row, "format": "gguf-f16", "max_abs_difference": None},
+    ]
+    monkeypatch.setattr(formats, "export_model", lambda *args, **options: reports)
+    with pytest.raises(SystemExit):
+        main(["export", "run", "--to", "gguf", "--out", str(tmp_path)])
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "x: 1.0 MB, largest difference of log-probabilities 5.00e-01 against llama.cpp"
+    assert second == "x: 1.0 MB, proved by llama.cpp"
+
+
+def test_gguf_files_lie_where_it_is_said(
+    road: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unproved: None
+) -> None:
     def write(trained: Trained, file: Path, kind: str) -> dict[str, Any]:
         file.write_bytes(kind.encode())
         return {"kind": kind, "bytes": len(kind), "max_abs_difference": 0.0}
 
     monkeypatch.setattr(gguf_file, "write_gguf", write)
-    monkeypatch.setattr(gguf_file, "gguf_installed", lambda: None)
+    monkeypatch.setattr(gguf_file, "gguf_installed", lambda kinds: None)
     monkeypatch.setattr(formats, "open_trained", lambda path: replace(open_trained(path), name="../a model"))
     alone = export_model(road / "run", ["gguf", "gguf-q8_0"], tmp_path / "alone")
     beside = export_model(road / "run", ["gguf-q8_0", "hf"], tmp_path / "both")
@@ -100,7 +121,7 @@ def test_sizes() -> None:
             parse_size(text)
 
 
-def test_existing_directory_is_refused_and_replaced_on_demand(road: Path, tmp_path: Path) -> None:
+def test_existing_directory_is_refused_and_replaced_on_demand(road: Path, tmp_path: Path, unproved: None) -> None:
     out = tmp_path / "hf"
     export_model(road / "run", ["hf"], out)
     (out / "old.txt").write_text("of an earlier export")
@@ -134,13 +155,15 @@ def test_the_model_itself_is_never_replaced(road: Path, tmp_path: Path) -> None:
             export_model(road / "run", ["hf"], road / "run" / place)
 
 
-def test_an_export_may_lie_beside_the_checkpoints(run: Path) -> None:
+def test_an_export_may_lie_beside_the_checkpoints(run: Path, unproved: None) -> None:
     export_model(run, ["hf"], run / "hf")
     export_model(run, ["llama"], run / "llama")
     assert (run / "hf" / "config.json").exists()
 
 
-def test_a_full_disk_leaves_what_was_there(road: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_what_was_there(
+    road: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unproved: None
+) -> None:
     out = tmp_path / "hf"
     export_model(road / "run", ["hf"], out)
     before = (out / "config.json").read_bytes()
@@ -186,7 +209,7 @@ def test_quantised_weights_are_not_taken_for_the_models_own(road: Path, tmp_path
         export_model(tmp_path / "hf", ["hf"], tmp_path / "out")
 
 
-def test_a_checkpoint_of_several_ranks(road: Path, run: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_of_several_ranks(road: Path, run: Path, tmp_path: Path, unproved: None) -> None:
     checkpoint = run / "checkpoints" / "step-20"
     whole = load_file(checkpoint / "model.safetensors")
     (checkpoint / "model.safetensors").unlink()

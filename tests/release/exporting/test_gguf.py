@@ -1,5 +1,6 @@
 """GGUF files hold our weights and our tokenizer, and llama.cpp agrees; what does not is not published."""
 
+import math
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ pytest.importorskip("gguf")
 
 import gguf
 
-from xmodel2.release.exporting import gguf_check, gguf_file, gguf_quantiser, gguf_tensors
+from xmodel2.release.exporting import formats, gguf_check, gguf_file, gguf_quantiser, gguf_tensors
+from xmodel2.release.exporting.formats import export_model
 from xmodel2.release.exporting.gguf_file import write_gguf
-from xmodel2.release.exporting.gguf_read import of_model, read_metadata
+from xmodel2.release.exporting.gguf_read import context_of, of_model, read_metadata, read_tensors
 from xmodel2.release.exporting.gguf_tensors import StoredTensors, llama_rows, native_rows
 from xmodel2.release.exporting.gguf_types import BLOCKS, K_QUANTS, KINDS
 from xmodel2.release.exporting.gguf_vocabulary import vocabulary
@@ -199,6 +201,9 @@ def test_k_quants_name_their_package(road: Path, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(gguf_quantiser, "PACKAGE", "a_package_that_is_not_there")
     with pytest.raises(XmodelError, match="pip install llama-cpp-python"):
         write_gguf(open_trained(road / "run"), tmp_path / "model.gguf", "q4_k_m")
+    monkeypatch.setattr(formats, "replaced_folder", None)  # it is told before anything is written
+    with pytest.raises(XmodelError, match="pip install llama-cpp-python"):
+        export_model(road / "run", ["hf", "gguf-q4_k_m"], tmp_path / "out")
 
 
 def test_a_quantiser_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,3 +233,22 @@ def test_damaged_metadata_is_told(tmp_path: Path) -> None:
         file.write_bytes(content)
         with pytest.raises(XmodelError, match=r"x\.gguf: not a "):
             read_metadata(file)
+
+
+@pytest.mark.parametrize(("kind", "value"), [(4, 0), (5, -1), (6, 1.0)])
+def test_an_alignment_that_is_none_is_told(tmp_path: Path, kind: int, value: float) -> None:
+    dtype = {4: "<u4", 5: "<i4", 6: "<f4"}[kind]
+    key = b"general.alignment"
+    pair = np.uint64(len(key)).tobytes() + key + np.uint32(kind).tobytes() + np.array(value, dtype).tobytes()
+    file = tmp_path / "x.gguf"
+    file.write_bytes(HEADER[:8] + np.array([0, 1], "<u8").tobytes() + pair)
+    with pytest.raises(XmodelError, match="not a whole GGUF file"):
+        read_tensors(file)
+
+
+@pytest.mark.parametrize("context", [None, math.inf, -1, 0, b"512", [512]])
+def test_a_context_that_is_none_is_told(tmp_path: Path, context: Any) -> None:
+    with pytest.raises(XmodelError, match=r"x\.gguf: its metadata tells no context length"):
+        context_of({"general.architecture": b"granite", "granite.context_length": context}, tmp_path / "x.gguf")
+    with pytest.raises(XmodelError, match="tells no context length"):
+        context_of({"general.architecture": 7}, tmp_path / "x.gguf")

@@ -58,7 +58,6 @@ def test_the_config_is_plain_llamas(llama: Path) -> None:
     assert "LlamaForCausalLM" in (llama / "README.md").read_text()
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_narrow_weights_are_proved_too(road: Path, tmp_path: Path, dtype: str) -> None:
-    (report,) = export_model(road / "run", ["llama"], tmp_path / "out", dtype=dtype, max_shard_size="100KB")
+def test_narrow_weights_are_proved_too(road: Path, tmp_path: Path) -> None:
+    (report,) = export_model(road / "run", ["llama"], tmp_path / "out", dtype="float16", max_shard_size="100KB")
     assert report["max_abs_difference"] < 1e-4

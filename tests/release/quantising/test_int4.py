@@ -4,11 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from xmodel2.release.quantising.torchao_directory import import_torchao
-
-import_torchao()
-
-from xmodel2.release.quantising import int4  # noqa: E402
+from xmodel2.release.quantising import int4
 
 
 def matrix() -> torch.Tensor:

@@ -9,8 +9,10 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from xmodel2.cli import main
 from xmodel2.errors import XmodelError
 from xmodel2.files import mark_folder
+from xmodel2.release.quantising import llama_difference, speed
 from xmodel2.release.quantising.documents import documents_of
 from xmodel2.release.quantising.quantise import quantise
 from xmodel2.release.quantising.speed import Work, measure
@@ -74,18 +76,24 @@ def test_int4_is_packed_in_the_file_and_runs_on_a_cpu(quantised: tuple[Path, dic
     assert model(torch.tensor([[1, 5, 6]])).logits.isfinite().all()
 
 
-def test_what_is_there_stays_and_what_is_new_is_added(road: Path, tmp_path: Path) -> None:
+def test_what_is_there_stays_and_what_is_new_is_added(
+    road: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llama_difference, "llama_difference", lambda *args: 0.0)
     out = tmp_path / "out"
-    first = run(road / "run", out, ["int8"])
-    made = (out / "int8" / "model.safetensors").stat().st_mtime_ns
-    again = run(road / "run", out, ["int8", "gguf-q8_0"])
-    assert (out / "int8" / "model.safetensors").stat().st_mtime_ns == made
-    assert again["types"]["int8"] == first["types"]["int8"]
-    assert again["types"]["gguf-q8_0"]["losses"]["all"]["difference"] != 0.0
+    first = run(road / "run", out, ["gguf-q8_0"], limit=100)
+    file = out / "demo-q8_0.gguf"
+    made = file.stat().st_mtime_ns
+    (out / ".demo-q4_0.gguf.999.tmp").write_bytes(b"of a process that was killed")
+    again = run(road / "run", out, ["int8"], limit=100)
+    assert file.stat().st_mtime_ns == made
+    assert list(again["types"])[-2:] == ["int8", "gguf-q8_0"]
+    assert again["types"]["gguf-q8_0"] == first["types"]["gguf-q8_0"]
+    assert again["types"]["int8"]["losses"]["all"]["difference"] != 0.0
     assert json.loads((out / "quantize.json").read_text()) == again
-    assert list(run(road / "run", out, ["int4"])["types"])[-3:] == ["int8", "int4", "gguf-q8_0"]
-    run(road / "run", out, ["int8"], overwrite=True)
-    assert (out / "int8" / "model.safetensors").stat().st_mtime_ns != made
+    assert not list(out.glob(".*.tmp"))
+    run(road / "run", out, ["int8"], limit=100, overwrite=True)
+    assert file.stat().st_mtime_ns != made
 
 
 def test_other_documents_are_measured_anew(road: Path, tmp_path: Path) -> None:
@@ -103,7 +111,10 @@ def test_a_folder_of_something_else_is_left_alone(road: Path, tmp_path: Path) ->
 
 
 def test_a_folder_holds_one_model(road: Path, tmp_path: Path) -> None:
-    run(road / "run", tmp_path / "out", ["gguf-q8_0"])
+    mark_folder(tmp_path / "out", "quantize")
+    record = {"model": {"name": "demo"}, "types": {"gguf-q8_0": {"path": "demo-q8_0.gguf"}}}
+    (tmp_path / "out" / "quantize.json").write_text(json.dumps(record))
+    (tmp_path / "out" / "demo-q8_0.gguf").write_bytes(b"")
     native = tmp_path / "other"
     shutil.copytree(road / "hf", native, ignore=shutil.ignore_patterns("recipe.toml"))
     with pytest.raises(XmodelError, match="holds the model demo; choose another --out"):
@@ -115,7 +126,7 @@ def test_a_folder_holds_one_model(road: Path, tmp_path: Path) -> None:
 def test_other_weights_of_the_model_are_quantised_anew(road: Path, tmp_path: Path) -> None:
     steps = sorted((road / "run" / "checkpoints").glob("step-*"), key=lambda path: int(path.name.partition("-")[2]))
     first = run(steps[0], tmp_path, ["int8"])
-    last = run(steps[-1], tmp_path, ["int4"])
+    last = run(steps[-1], tmp_path, ["int8"])
     assert first["model"]["step"] < last["model"]["step"]
     for name in ("fp32", "int8"):
         assert first["types"][name]["losses"] != last["types"][name]["losses"]
@@ -123,9 +134,33 @@ def test_other_weights_of_the_model_are_quantised_anew(road: Path, tmp_path: Pat
 
 def test_a_damaged_record_is_told(road: Path, tmp_path: Path) -> None:
     mark_folder(tmp_path, "quantize")
-    (tmp_path / "quantize.json").write_text("[1]")
-    with pytest.raises(XmodelError, match=r"quantize\.json: was not written by"):
-        run(road / "run", tmp_path, ["int8"])
+    for record in (
+        "[1]",
+        '{"types": {}, "model": []}',
+        '{"types": {"int9": {}}, "model": {}}',
+        '{"types": {"int8": 1}, "model": {}}',
+    ):
+        (tmp_path / "quantize.json").write_text(record)
+        with pytest.raises(XmodelError, match=r"quantize\.json: was not written by"):
+            run(road / "run", tmp_path, ["int8"])
+
+
+def test_a_terminal_of_80_letters_has_room_for_the_table(
+    road: Path,
+    quantised: tuple[Path, dict[str, Any]],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    record = json.loads(json.dumps(quantised[1]))
+    for row in record["types"].values():
+        row |= {"peak_bytes": 987_654_321, "prompt_tokens_s": {"median": 12_345}, "generate_tokens_s": {"median": 1234}}
+    monkeypatch.setattr("xmodel2.release.quantising.quantise.quantise", lambda *args, **options: record)
+    with pytest.raises(SystemExit):
+        main(["quantize", str(road / "run"), "--limit-tokens", "100"])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines[:-1])) <= 80
+    assert any(line.startswith("gguf-q4_0 ") for line in lines)
+    assert lines[-1].endswith("quantize.md: more columns, and perplexity by source")
 
 
 def test_a_native_directory_is_quantised_without_losses(road: Path, tmp_path: Path) -> None:
@@ -166,8 +201,10 @@ def test_speeds_are_measured_in_turns_with_the_memory_of_each_process(quantised:
     assert found["int4"]["weights_bytes"] < record["types"]["int4"]["bytes"]
 
 
-def test_a_directory_that_does_not_load_is_told_with_what_transformers_said(tmp_path: Path) -> None:
+def test_a_directory_that_does_not_load_is_told_with_what_transformers_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "config.json").write_text("{}")
-    with pytest.raises(XmodelError, match=r"broken: transformers ended while it was timed:\n(.|\n)*Error"):
+    monkeypatch.setattr(speed, "CHILD", ("-c", "raise OSError('no such weights')"))
+    with pytest.raises(XmodelError, match=r"broken: transformers ended while it was timed:\n(.|\n)*no such weights"):
         measure({"broken": tmp_path / "broken"}, Work([1], 2, 1), rounds=1)

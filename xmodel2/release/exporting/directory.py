@@ -80,7 +80,7 @@ def _tensors(trained: Trained, layout: Layout) -> Iterator[tuple[str, torch.Tens
 def _card(trained: Trained, architecture: str) -> str:
     """Return the model card; a directory exported before, in the same layout, keeps its own, which knows its training."""
     kept = trained.path / "README.md"
-    if not trained.state and kept.is_file() and architecture in (text := kept.read_text(encoding="utf-8")):
+    if not trained.state and kept.is_file() and architecture in (text := kept.read_text("utf-8", "replace")):
         return text
     return card_of(trained, architecture)
 
@@ -91,9 +91,8 @@ def _write_tokenizer(source: Path, tokenizer: Tokenizer, folder: Path) -> None:
             shutil.copyfile(source / name, folder / name)
     template = (read_json(source / "tokenizer_config.json") or {}).get("chat_template")
     if isinstance(template, str) and not (folder / TEMPLATE_FILE).exists():
-        write_text_atomic(
-            folder / TEMPLATE_FILE, template
-        )  # where transformers 5 looks first; older ones read the other
+        # where transformers 5 looks first; older ones read the other
+        write_text_atomic(folder / TEMPLATE_FILE, template)
     write_json_atomic(
         folder / "generation_config.json",
         {

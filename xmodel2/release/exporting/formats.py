@@ -14,7 +14,7 @@ from typing import Any
 from xmodel2.errors import XmodelError, nearest
 from xmodel2.files import replaced_folder
 from xmodel2.release.exporting.directory import write_directory
-from xmodel2.release.exporting.gguf_types import KINDS
+from xmodel2.release.exporting.gguf_types import KINDS, file_name
 from xmodel2.release.exporting.llama import LLAMA
 from xmodel2.release.exporting.native import NATIVE
 from xmodel2.release.exporting.shards import DTYPES
@@ -36,6 +36,7 @@ def export_model(
     show: Callable[[str], object] = lambda step: None,
 ) -> list[dict[str, Any]]:
     """Write ``out`` and return a report a format: "format", "path", "bytes", "seconds", "max_abs_difference" ...
+    (of logits; of log-probabilities in llama.cpp, or None without it).
 
     One kind of format has ``out`` itself, several have a folder each in it: hf, llama, gguf. Every one is loaded and held
     against our own logits. Raises `XmodelError` if one is not proved, or if something else is in the way; what was in
@@ -45,10 +46,10 @@ def export_model(
     limit = parse_size(max_shard_size)
     if dtype not in DTYPES:
         raise XmodelError(f"--dtype {dtype!r}: must be one of {', '.join(DTYPES)}.{nearest(dtype, DTYPES)}")
-    if any(name.startswith("gguf") for name in wanted):
+    if kinds := [name.removeprefix("gguf-") for name in wanted if name not in LAYOUTS]:
         from xmodel2.release.exporting.gguf_file import gguf_installed
 
-        gguf_installed()
+        gguf_installed(kinds)
     trained = open_trained(model)
     _check_place(trained, out)
     several = len({name.partition("-")[0] for name in wanted}) > 1
@@ -78,7 +79,7 @@ def _write(
     else:
         from xmodel2.release.exporting.gguf_file import write_gguf
 
-        part /= f"{re.sub(r'[^A-Za-z0-9._-]+', '-', trained.name).strip('.-') or 'model'}-{kind}.gguf"
+        part /= file_name(trained.name, kind)
         report = write_gguf(trained, folder / part, kind)
     seconds = round(time.perf_counter() - started, 2)
     return {**report, "format": name, "path": str(out / part), "seconds": seconds}

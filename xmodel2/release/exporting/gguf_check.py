@@ -14,7 +14,6 @@ off by 5% gives 0.03, which f16 and f32 find.
 
 import importlib.util
 import math
-import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -59,8 +58,8 @@ def check_gguf(trained: Trained, file: Path, kind: str) -> dict[str, Any]:
         unknown = dict.fromkeys(("max_abs_difference", "share_of_spread", "tokenizer"))
         return {**weights, **unknown, "checked_by": "reading it back, without llama.cpp"}
     tokenizer = load_tokenizer(trained.tokenizer_dir)
-    context, threads = max(map(len, prompts)) + 2, max(1, (os.cpu_count() or 1) // 2)
-    with LlamaServer(file, cache_type="f32", context=context, threads=threads) as server:
+    context = max(map(len, prompts)) + 2
+    with LlamaServer(file, cache_type="f32", context=context, threads=torch.get_num_threads()) as server:
         largest, share = _differences(server, prompts, ours, tokenizer)
         bound = SHARES.get(kind, BLOCK_SHARE)
         if not (largest < BOUND if kind == "f32" else share < bound):  # NaN is not

@@ -4,6 +4,7 @@ llama.cpp knows our model as its architecture "granite", whose four scales are o
 """
 
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,14 +41,12 @@ def write_gguf(trained: Trained, out_file: Path, kind: str = "f16") -> dict[str,
     not proved; then nothing is published.
     """
     check_kind(kind)
-    gguf_installed()
-    if kind in K_QUANTS:
-        check_quantiser(kind)
+    gguf_installed([kind])
     check_tensors(trained)
     with writing_atomic(out_file) as handle:
         beside = Path(handle.name)
         if kind in K_QUANTS:
-            with tempfile.NamedTemporaryFile(dir=out_file.parent, prefix=".", suffix=".gguf") as source:
+            with tempfile.NamedTemporaryFile(dir=out_file.parent, prefix=".", suffix=".tmp") as source:
                 _write(trained, Path(source.name), "f32")
                 quantise(Path(source.name), beside, kind)
         else:
@@ -60,12 +59,24 @@ def write_gguf(trained: Trained, out_file: Path, kind: str = "f16") -> dict[str,
     return {"format": "gguf", "kind": kind, "path": str(out_file), "bytes": size, **found}
 
 
-def gguf_installed() -> None:
-    """Raise `XmodelError` naming the extra if the `gguf` library is missing."""
+def gguf_installed(kinds: Iterable[str]) -> None:
+    """Raise `XmodelError` naming the package that kinds need and that is missing; of no kinds, none."""
+    if not (kinds := list(kinds)):
+        return
     try:
         import gguf  # noqa: F401
     except ImportError:
         raise XmodelError("GGUF files need the package gguf; pip install 'xmodel2[serve]'") from None
+    for kind in kinds:
+        if kind in K_QUANTS:
+            check_quantiser(kind)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the unfinished files of processes that were killed; only for who holds the folder's lock."""
+    for left in folder.glob(".*.tmp"):
+        if left.is_file():
+            left.unlink()
 
 
 def _write(trained: Trained, file: Path, kind: str) -> None:

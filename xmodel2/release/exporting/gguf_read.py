@@ -62,11 +62,13 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
                 *shape, kind, offset = struct.unpack_from(f"<{dimensions}QIQ", data, at + 4)
                 at += 16 + 8 * dimensions
                 places[name.decode(errors="replace")] = StoredTensor(kind, tuple(reversed(shape)), offset)
+            alignment = found.get("general.alignment", 32)
+            if not isinstance(alignment, int) or alignment < 1:
+                raise ValueError("no alignment")
     except OSError as error:
         raise XmodelError(f"{file}: cannot be read ({error.strerror})") from None
     except (struct.error, ValueError, KeyError):
         raise XmodelError(f"{file}: not a whole GGUF file; write or copy it again") from None
-    alignment = int(found.get("general.alignment", 32))
     begin = -(-at // alignment) * alignment
     return found, {name: replace(place, offset=begin + place.offset) for name, place in places.items()}
 
@@ -74,6 +76,17 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
 def of_model(metadata: dict[str, Any], key: str) -> Any:
     """Return a value under the file's architecture, such as ``context_length``. Raises `KeyError` if it has none."""
     return metadata[f"{metadata['general.architecture'].decode(errors='replace')}.{key}"]
+
+
+def context_of(metadata: dict[str, Any], file: Path) -> int:
+    """Return the tokens of a model's context. Raises `XmodelError` if the file is no language model."""
+    try:
+        context = of_model(metadata, "context_length")
+    except (KeyError, AttributeError):
+        context = None
+    if not isinstance(context, int) or context < 1:
+        raise XmodelError(f"{file}: its metadata tells no context length; it is no language model")
+    return context
 
 
 def _string(data: mmap.mmap, at: int) -> tuple[bytes, int]:

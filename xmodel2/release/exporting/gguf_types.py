@@ -5,6 +5,7 @@ too, is never below q8_0: in a trained model of 2.8M, q8_0 there costs nothing (
 in q4_0, q8_0 +0.0105), q5_1 0.002 more and q4_0 0.017. What K-quants hold is llama.cpp's own choice.
 """
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,15 @@ def check_kind(kind: str) -> None:
     """Raise `XmodelError` for a kind that is not known."""
     if kind not in KINDS:
         raise XmodelError(f"gguf: {kind!r} is not one of {', '.join(KINDS)}.{nearest(kind, KINDS)}")
+
+
+def file_name(model: str, kind: str) -> str:
+    """Return the name of a model's file, of letters that every system allows.
+
+    >>> file_name("../my model", "q8_0")
+    'my-model-q8_0.gguf'
+    """
+    return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', model).strip('.-') or 'model'}-{kind}.gguf"
 
 
 def tensor_type(kind: str, name: str, shape: Sequence[int]) -> "GGMLQuantizationType":

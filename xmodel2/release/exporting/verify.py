@@ -4,10 +4,8 @@ trained -> reference_logits (model loaded, then freed) -> what was written gives
 """
 
 import inspect
-import logging
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +82,7 @@ def transformers_difference(
     """
     from transformers import AutoModelForCausalLM
 
-    with no_progress_bar(), without_warnings():
+    with no_progress_bar():
         model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto").eval()
     if type(model).__name__ != architecture:
         raise XmodelError(f"export: transformers loads it as {type(model).__name__}, not {architecture}")
@@ -95,17 +93,6 @@ def transformers_difference(
     for text, want, theirs in zip(PROMPTS, ours, _padded_and_cached(model, prompts, pad_id), strict=True):
         worst = max(worst, check_difference(f"{text}, padded and with a cache", want, theirs))
     return worst
-
-
-@contextmanager
-def without_warnings() -> Iterator[None]:
-    """Keep torchao, which `transformers` imports where it is installed, from telling of kernels for other devices."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)
 
 
 def check_difference(what: str, ours: torch.Tensor, theirs: torch.Tensor) -> float:

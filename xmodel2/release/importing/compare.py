@@ -11,7 +11,6 @@ from xmodel2.release.exporting.verify import (
     largest_difference,
     prompt_ids,
     reference_logits,
-    without_warnings,
 )
 from xmodel2.release.trained import open_trained
 
@@ -31,7 +30,7 @@ def source_difference(source: Path, run: Path, rounding: float = 0.0) -> float:
     trained = open_trained(run)
     prompts = prompt_ids(trained)
     try:
-        with no_progress_bar(), without_warnings():
+        with no_progress_bar():
             model = AutoModelForCausalLM.from_pretrained(
                 source, dtype=torch.float32, use_safetensors=True, local_files_only=True, trust_remote_code=False
             ).eval()

@@ -7,7 +7,6 @@ Every step is written when it is done: a call that was stopped goes on, and what
 """
 
 import math
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +29,9 @@ from xmodel2.files import (
 )
 from xmodel2.model.count import parameter_count
 from xmodel2.release.exporting.directory import write_directory
-from xmodel2.release.exporting.gguf_types import K_QUANTS
+from xmodel2.release.exporting.gguf_file import gguf_installed, remove_leftovers, write_gguf
+from xmodel2.release.exporting.gguf_tensors import StoredTensors
+from xmodel2.release.exporting.gguf_types import file_name
 from xmodel2.release.exporting.native import NATIVE
 from xmodel2.release.exporting.shards import DTYPES
 from xmodel2.release.exporting.weights import EMBEDDING, AsWritten, check_tensors, native_shapes, own_model
@@ -39,7 +40,7 @@ from xmodel2.release.quantising.kinds import GGUF, GGUF_BASE, KINDS, NATIVE_BASE
 from xmodel2.release.quantising.losses import document_nats, summary
 from xmodel2.release.quantising.speed import ROUNDS, Work, measure
 from xmodel2.release.quantising.table import FILE, markdown
-from xmodel2.release.quantising.torchao_directory import as_stored, import_torchao, write_torchao
+from xmodel2.release.quantising.torchao_directory import as_stored, torchao_installed, write_torchao
 from xmodel2.release.trained import Trained
 from xmodel2.tokenizer import load_tokenizer
 from xmodel2.train.environment import environment
@@ -48,6 +49,7 @@ COMMAND = "quantize"
 _BASES = ".unquantised"
 _ONE_FILE = 1 << 62
 """Bytes of the largest file of weights: what is compared has one file each."""
+_NAMES = {*KINDS, *(base.name for base in NATIVE_BASES)}
 _NOTHING: dict[str, Any] = {"types": {}, "model": {}}
 _PROMPT, _NEW = 128, 64
 """Tokens of the prompt, and of what follows, at which speed is measured; less in a short context."""
@@ -82,6 +84,7 @@ def quantise(
     with alone_in(out):
         mark_folder(out, COMMAND)
         shutil.rmtree(out / _BASES, ignore_errors=True)  # of a call that was killed
+        remove_leftovers(out)
         try:
             return _Quantisation(trained, kinds, out, group_size, known, show).run(documents, rounds)
         finally:
@@ -91,7 +94,7 @@ def quantise(
 def _known(out: Path, trained: Trained, overwrite: bool) -> dict[str, Any]:
     """Return what quantize.json holds so far. Raises `XmodelError` if it is damaged, or of another model."""
     known = read_json(out / FILE) or _NOTHING
-    if not isinstance(known, dict) or not {"types", "model"} <= known.keys():
+    if not _is_record(known):
         raise XmodelError(f"{out / FILE}: was not written by `xmodel2 {COMMAND}`; remove it")
     name = known["model"].get("name", trained.name)
     if name != trained.name:
@@ -102,20 +105,19 @@ def _known(out: Path, trained: Trained, overwrite: bool) -> dict[str, Any]:
     return known
 
 
+def _is_record(known: Any) -> bool:
+    if not isinstance(known, dict) or not all(isinstance(known.get(key), dict) for key in ("types", "model")):
+        return False
+    return known["types"].keys() <= _NAMES and all(isinstance(row, dict) for row in known["types"].values())
+
+
 def _check(trained: Trained, kinds: list[str], group_size: int) -> None:
     """Raise `XmodelError` for a type that does not fit the model, or whose package is missing, before anything is made."""
     if "int4" in kinds:
         check_int4(trained.settings, group_size)
     if set(kinds) & set(TORCHAO):
-        import_torchao()
-    if any(kind.startswith(GGUF) for kind in kinds):
-        from xmodel2.release.exporting.gguf_file import gguf_installed
-        from xmodel2.release.exporting.gguf_quantiser import check_quantiser
-
-        gguf_installed()
-        for kind in kinds:
-            if kind.removeprefix(GGUF) in K_QUANTS:
-                check_quantiser(kind)
+        torchao_installed()
+    gguf_installed(kind.removeprefix(GGUF) for kind in kinds if kind.startswith(GGUF))
     check_tensors(trained)
 
 
@@ -172,8 +174,7 @@ class _Quantisation:
         folder = self.out / _BASES if name in self.bases else self.out
         if not name.startswith(GGUF):
             return folder / name
-        file = re.sub(r"[^A-Za-z0-9._-]+", "-", self.trained.name).strip(".-") or "model"
-        return folder / f"{file}-{name.removeprefix(GGUF)}.gguf"
+        return folder / file_name(self.trained.name, name.removeprefix(GGUF))
 
     def _make(self, name: str) -> None:
         """Write a type, and what is known of it once it is there."""
@@ -181,8 +182,6 @@ class _Quantisation:
         place.parent.mkdir(exist_ok=True)
         known: dict[str, Any] = {"path": str(place.relative_to(self.out))}
         if name.startswith(GGUF):
-            from xmodel2.release.exporting.gguf_file import write_gguf
-
             report = write_gguf(self.trained, place, name.removeprefix(GGUF))
             known["weights_bytes"] = report["weights_bytes"]
             files = [place]
@@ -207,10 +206,8 @@ class _Quantisation:
     def _as_written(self, name: str) -> AsWritten | None:
         """Return what each tensor of the model is in a type; None where nothing changes."""
         if name in TORCHAO:
-            return as_stored(self.out / name)
+            return as_stored(self.places[name])
         if name.startswith(GGUF):
-            from xmodel2.release.exporting.gguf_tensors import StoredTensors
-
             return StoredTensors(self.places[name], self.trained.settings)
         dtype = DTYPES[_dtype(name)]
         return None if dtype == torch.float32 else lambda _, tensor: tensor.to(dtype).float()

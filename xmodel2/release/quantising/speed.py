@@ -6,6 +6,7 @@ Turns make what else the machine does fall on all alike. Processes wait while ot
 those would not fit, each is measured by itself.
 """
 
+import contextlib
 import json
 import os
 import statistics
@@ -22,6 +23,7 @@ from typing import Any, Protocol, Self
 from xmodel2.errors import XmodelError
 
 ROUNDS = 5
+CHILD = ("-m", "xmodel2.release.quantising.timed_model")
 _LOG_CHARACTERS = 2000
 
 
@@ -52,7 +54,7 @@ class _InTransformers:
     def __init__(self, folder: Path, threads: int) -> None:
         self._folder, self._log = folder, tempfile.TemporaryFile()
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "xmodel2.release.quantising.timed_model", str(folder), str(threads)],
+            [sys.executable, *CHILD, str(folder), str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -77,8 +79,9 @@ class _InTransformers:
 
     def measure(self, work: Work) -> tuple[float, float]:
         assert self._child.stdin
-        self._child.stdin.write(json.dumps({"prompt": work.prompt, "new": work.new}) + "\n")
-        self._child.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it has ended, which there is no answer says
+            self._child.stdin.write(json.dumps({"prompt": work.prompt, "new": work.new}) + "\n")
+            self._child.stdin.flush()
         found = self._answer()
         return len(work.prompt) / found["prompt_s"], (work.new - 1) / found["generate_s"]
 

@@ -13,6 +13,7 @@ from xmodel2.release.reporting.section import Section
 
 FILE = "quantize.json"
 Rows = list[list[str]]
+CHANGE = "change of loss, nats (95%)"
 HEAD = (
     "type",
     "run by",
@@ -23,8 +24,17 @@ HEAD = (
     "prompt, tokens/s",
     "generation, tokens/s",
     "perplexity",
-    "change of loss, nats (95%)",
+    CHANGE,
 )
+_TERMINAL = {
+    "type": "type",
+    "file, MB": "file\nMB",
+    "bits a weight": "bits a\nweight",
+    "peak of the process, MB": "peak\nMB",
+    "prompt, tokens/s": "prompt\ntokens/s",
+    "generation, tokens/s": "new\ntokens/s",
+    "perplexity": "perplexity",
+}
 
 
 def rows(record: dict[str, Any]) -> Rows:
@@ -51,6 +61,13 @@ def rows(record: dict[str, Any]) -> Rows:
             ]
         )
     return found
+
+
+def terminal_columns(record: dict[str, Any]) -> dict[str, list[str]]:
+    """Return {head: cells} of the columns that 80 letters have room for."""
+    columns = dict(zip(HEAD, zip(*rows(record), strict=True), strict=True))
+    short = {head: list(columns[name]) for name, head in _TERMINAL.items()}
+    return short | {CHANGE.replace(", ", ",\n"): [cell.replace(" (", "\n").rstrip(")") for cell in columns[CHANGE]]}
 
 
 def source_rows(record: dict[str, Any]) -> tuple[list[str], Rows]:
@@ -91,7 +108,7 @@ def caption(record: dict[str, Any]) -> str:
         )
         text.append(
             f"One stream, a prompt of {speed['prompt_tokens']} tokens and {speed['new_tokens']} new ones, medians of"
-            f" {speed['rounds']} rounds{turns} on {speed['threads']} thread{'s'[: speed['threads'] > 1]} of {speed['device']};"
+            f" {_several(speed['rounds'], 'round')}{turns} on {_several(speed['threads'], 'thread')} of {speed['device']};"
             " transformers uncompiled."
         )
     return " ".join(text)
@@ -126,6 +143,10 @@ def _kept(record: dict[str, Any]) -> list[str]:
 def _markdown(head: Sequence[str], cells: Rows) -> list[str]:
     lines = [head, ["---"] * len(head), *cells]
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+
+
+def _several(count: int, word: str) -> str:
+    return f"{count} {word}{'s' if count > 1 else ''}"
 
 
 def _megabytes(size: int | None) -> str:

@@ -14,8 +14,6 @@ from typing import Any
 
 import torch
 
-from xmodel2.files import read_json
-
 
 def main() -> None:
     """Answer a line at a time until standard input ends."""
@@ -23,10 +21,8 @@ def main() -> None:
     os.dup2(2, 1)  # what libraries print is log
     folder, threads = Path(sys.argv[1]), int(sys.argv[2])
     torch.set_num_threads(threads)
-    from xmodel2.release.quantising.torchao_directory import import_torchao, load_quantised
+    from xmodel2.release.quantising.torchao_directory import load_quantised
 
-    if "quantization_config" in read_json(folder / "config.json"):
-        import_torchao()
     model = load_quantised(folder)
     print(json.dumps({"weights_bytes": weights_bytes(model)}), file=say, flush=True)
     for line in sys.stdin:

@@ -8,7 +8,6 @@ The embedding, which is the head as well, and the norms stay bf16: torchao quant
 shared would be dequantised whole for every token.
 """
 
-import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,20 +31,13 @@ BOUND = 1e-3
 """Largest difference of logits, in fp32, that is still rounding: a kernel may sum in another order."""
 
 
-def import_torchao() -> None:
-    """Import torchao without what it says of kernels for other machines. Raises `XmodelError` naming the extra if it is missing."""
-    loggers = [logging.getLogger(name) for name in ("torchao", "torch.utils._pytree")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
+def torchao_installed() -> None:
+    """Raise `XmodelError` naming the extra if torchao, or a part of it that we need, is missing."""
     try:
         import torchao.prototype.quantization.int4
         import torchao.prototype.safetensors.safetensors_support  # noqa: F401
     except ImportError as error:
         raise XmodelError(f"int8 and int4 need torchao ({error}); pip install 'xmodel2[gpu]'") from None
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def write_torchao(trained: Trained, native: Path, folder: Path, kind: str, group_size: int) -> dict[str, Any]:
