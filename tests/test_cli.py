@@ -63,7 +63,7 @@ def test_help_comes_without_heavy_imports() -> None:
 def test_wrong_usage_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("train") == 2
     assert run("trian", "x.toml") == 2
-    assert run("export", "x", "--to", "nothing", "--out", "y") == 2
+    assert run("export", "x", "--dtype", "nothing", "--out", "y") == 2
 
 
 def test_a_users_mistake_is_one_message_and_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from xmodel2.errors import XmodelError
-from xmodel2.files import append_json_line, read_json_lines
+from xmodel2.files import append_json_line, read_json_lines, replaced_folder
 
 
 def test_rows_come_back_in_order_and_a_torn_one_is_written_over(tmp_path: Path) -> None:
@@ -32,3 +32,13 @@ def test_many_at_once_lose_nothing(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: append_json_line(path, {"number": number}), range(100)))
     assert {row["number"] for row in read_json_lines(path)} == set(range(100))
+
+
+def test_two_at_once_do_not_write_the_same_folder(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with replaced_folder(out, True, "export") as folder:
+        (folder / "whole.txt").write_text("mine")
+        with pytest.raises(XmodelError, match="another `xmodel2` writes it"), replaced_folder(out, True, "export"):
+            pass
+    assert (out / "whole.txt").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -62,14 +62,23 @@ def replaced_folder(out: Path, overwrite: bool, command: str) -> Iterator[Path]:
     """
     out = out.resolve()
     check_folder(out, overwrite, command)
-    beside = out.with_name(f".{out.name}.tmp")
-    shutil.rmtree(beside, ignore_errors=True)
+    beside, lock = (out.with_name(f".{out.name}.{ending}") for ending in ("tmp", "lock"))
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    alone = FileLock(lock)
     try:
+        alone.acquire(timeout=0)
+    except Timeout:
+        raise XmodelError(f"{out}: another `xmodel2` writes it; wait for it, or choose another --out") from None
+    try:
+        shutil.rmtree(beside, ignore_errors=True)
         mark_folder(beside, command)
         yield beside
+        check_folder(out, overwrite, command)  # something may have come there meanwhile
         publish_folder(beside, out)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+        lock.unlink(missing_ok=True)
+        alone.release()
 
 
 def publish_folder(folder: Path, out: Path) -> None:
