@@ -149,7 +149,9 @@ def _ratio(result: dict[str, Any], folder: Path) -> Section:
             ]
             for row, line in zip(rows, cells, strict=True):
                 line += [_number(row[score]["mean"]) for score in scores]
-            parts.append(table([title[0].lower() + title[1:], "seeds", *(_OBJECTIVES[score] for score in scores)], cells, title))
+            parts.append(
+                table([title[0].lower() + title[1:], "seeds", *(_OBJECTIVES[score] for score in scores)], cells, title)
+            )
     if result["schedules"]:
         lines = [
             [
