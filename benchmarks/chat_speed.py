@@ -6,7 +6,8 @@
 A model is a preset (random weights, a vocabulary of 8,192) or a native directory. Every arm answers the same questions
 greedily, each round others, so that no cache knows them; an arm's tokens are those that it says itself (of `eval` and vLLM:
 those of `generate`), over all its time, prompts included. Arms: `serve` is what chat and serve run by default, llama.cpp on
-an f16 GGUF behind our client, asked by as many threads as there are questions (--kinds adds other weights); `generate` our
+an f16 GGUF behind our client: one question is streamed, several are asked by as many threads for whole answers (--kinds adds
+other weights; streams of many slots wake each other at every token in llama.cpp's server, which costs up to half); `generate` our
 own model; `eval` our evaluation's continuous batching; `transformers` its `generate` with a dynamic cache, with a static one,
 and compiled too (--no-compile leaves that out). ratio_to_best_peer is the worst of all models and batches, over
 `transformers` and `generate`. The limit is that of memory: bytes copied a second over the bytes of weights, which every step
@@ -35,10 +36,11 @@ from xmodel2.eval.backend import Prompt
 from xmodel2.eval.model_options import ModelOptions
 from xmodel2.eval.open_model import open_backend
 from xmodel2.model.convert import no_progress_bar
+from xmodel2.model.count import parameter_count
 from xmodel2.model.generate import generate
 from xmodel2.recipe import PRESETS
 from xmodel2.release.chatting.streams import Sampling, Usage
-from xmodel2.release.chatting.token_streams import TokenEngine, llama_engine
+from xmodel2.release.chatting.token_streams import TokenEngine, llama_engine, llama_sampling
 from xmodel2.release.llama_server import LlamaServer
 from xmodel2.release.served import served_model
 from xmodel2.release.trained import open_trained
@@ -105,9 +107,15 @@ class Peers:
         engine = llama_engine(server, served.name, kind, self.tokenizer)
         stack.callback(engine.close)
         pool = stack.enter_context(ThreadPoolExecutor(self.batch))
-        return lambda chats: sum(pool.map(partial(self._one, engine), chats))
+        ask = partial(self._streamed, engine) if self.batch == 1 else partial(self._whole, server)
+        return lambda chats: sum(pool.map(ask, chats))
 
-    def _one(self, engine: TokenEngine, chat: list[Message]) -> int:
+    def _whole(self, server: LlamaServer, chat: list[Message]) -> int:
+        prompt, sampling = self.tokenizer.encode_prompt(chat), Sampling(max_new_tokens=self.options.new_tokens)
+        body = {"prompt": prompt, "n_predict": sampling.max_new_tokens, **llama_sampling(sampling, server.context)}
+        return int(server.post("/completion", body)["tokens_predicted"])
+
+    def _streamed(self, engine: TokenEngine, chat: list[Message]) -> int:
         usage = Usage()
         for _ in engine.stream(chat, Sampling(max_new_tokens=self.options.new_tokens), usage):
             pass
@@ -195,7 +203,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["nano", "micro", "small"], help="presets or directories")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--new-tokens", type=int, default=128)
-    parser.add_argument("--kinds", nargs="+", default=["f16"], help="GGUF kinds; the first is `serve`")
+    parser.add_argument("--kinds", nargs="+", default=["f16", "q8_0"], help="GGUF kinds; the first is `serve`")
     parser.add_argument("--threads", type=int, default=0, help="of llama.cpp and torch; 0: their own choice")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--vocab-size", type=int, default=8192)
@@ -211,7 +219,7 @@ def main() -> None:
     for name in options.models:
         with tempfile.TemporaryDirectory() as folder:
             directory = _directory(name, Path(folder), options)
-            parameters[name] = sum(tensor.numel() for _, tensor in open_trained(directory).granite_tensors())
+            parameters[name] = parameter_count(open_trained(directory).settings)
             for batch in options.batches:
                 measured[f"{name}, batch {batch}"] = found = rates(directory, options, batch)
                 if not options.json:
