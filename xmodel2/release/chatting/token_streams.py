@@ -142,13 +142,13 @@ def llama_engine(server: LlamaServer, model: str, kind: str, tokenizer: Tokenize
 
 def llama_sampling(sampling: Sampling, context: int) -> dict[str, Any]:
     """Return sampling settings by llama.cpp's names, applied in the order of `xmodel2.model.generate.choose`."""
-    return {
+    settings = {"repeat_penalty": sampling.repetition_penalty, "repeat_last_n": context, "seed": sampling.seed}
+    if sampling.temperature == 0:  # the same as a temperature of 0, without a look at the probability of every piece
+        return settings | {"samplers": ["penalties", "top_k"], "top_k": 1}
+    return settings | {
         "samplers": ["penalties", "temperature", "top_k", "top_p", "min_p"],
         "temperature": sampling.temperature,
         "top_k": sampling.top_k,
         "top_p": sampling.top_p,
         "min_p": sampling.min_p,
-        "repeat_penalty": sampling.repetition_penalty,
-        "repeat_last_n": context,
-        "seed": sampling.seed,
     }
