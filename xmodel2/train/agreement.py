@@ -35,7 +35,8 @@ def together(work: Callable[[], T], group: dist.ProcessGroup | None = None) -> l
         value = work()
     except Exception as error:
         failure = error
-    said = str(failure) if isinstance(failure, XmodelError | OSError) else f"rank {rank()}: {failure!r}"
+    told = failure if isinstance(failure, OSError) else repr(failure)  # which leaves out the file
+    said = str(failure) if isinstance(failure, XmodelError) else f"rank {rank()}: {told}"
     outcomes: list[tuple[T, str | None]] = [None] * world_size()  # type: ignore[list-item]
     dist.all_gather_object(outcomes, (value, said if failure else None), group)
     problems = dict.fromkeys(problem for _, problem in outcomes if problem)

@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -20,6 +21,11 @@ _LONGEST_S = 120.0
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
+def _at_the_terminal() -> None:
+    os.close(os.open(os.ttyname(0), os.O_RDWR))  # the terminal whose Ctrl-C it gets
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a job in the background ignores it
+
+
 class Terminal:
     """A command in a pseudo-terminal."""
 
@@ -31,7 +37,7 @@ class Terminal:
             stdout=slave,
             stderr=slave,
             start_new_session=True,
-            preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),  # the terminal whose Ctrl-C it gets
+            preexec_fn=_at_the_terminal,
             env={**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "40", "PROMPT_TOOLKIT_NO_CPR": "1"},
         )
         os.close(slave)
@@ -77,6 +83,7 @@ def test_ctrl_c_in_the_middle_of_an_answer(tiny: Path, engine: str) -> None:
         terminal.type("\x1b[A and again\r")  # the arrow brings the last question back
         terminal.until("Again and again")
         terminal.until("[0-9] token|at once")
+        terminal.until("you>")
         terminal.type("\x04")
         assert terminal.process.wait(_LONGEST_S) == 0
     finally:

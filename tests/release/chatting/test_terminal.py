@@ -68,6 +68,7 @@ def test_empty_lines_are_no_questions() -> None:
 
 
 def test_ctrl_c_stops_the_answer_and_not_the_program(capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGINT)
     engine = Interrupting("one two three four", "yes")
     chat = typed(f"count{ENTER}on{ENTER}{CTRL_D}", engine)
     out = capsys.readouterr().out
@@ -75,7 +76,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(capsys: pytest.CaptureFixtu
     assert "three" not in out
     assert [turn.stopped for turn in chat.turns] == [True, False]
     assert engine.seen[1][1]["content"] == "one two "
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_ctrl_c_at_an_empty_prompt_tells_how_to_leave(capsys: pytest.CaptureFixture[str]) -> None:
