@@ -26,13 +26,20 @@ def _at_the_terminal() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a job in the background ignores it
 
 
+_TAKE_TERMINAL = """
+import os, sys
+os.close(os.open(os.ttyname(0), os.O_RDWR))  # from now on it gets the terminal's Ctrl-C
+os.execv(sys.executable, [sys.executable, "-m", "xmodel2.cli", *sys.argv[1:]])
+"""
+
+
 class Terminal:
     """A command in a pseudo-terminal."""
 
     def __init__(self, *arguments: str) -> None:
         self._master, slave = pty.openpty()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "xmodel2.cli", *arguments],
+            [sys.executable, "-c", _TAKE_TERMINAL, *arguments],
             stdin=slave,
             stdout=slave,
             stderr=slave,
