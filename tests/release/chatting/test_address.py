@@ -143,6 +143,9 @@ def test_a_full_context_is_told_apart(server: Server, status: int, message: str)
     server.answers["/v1/chat/completions"] = (status, {"error": {"message": message}})
     with pytest.raises(TooLongError, match="context"):
         said(server)
+    server.answers["/v1/chat/completions"] = (400, {"error": {"message": "no", "code": "context_length_exceeded"}})
+    with pytest.raises(TooLongError):
+        said(server)
 
 
 @pytest.mark.parametrize(
@@ -169,6 +172,16 @@ def test_what_goes_wrong_is_told(server: Server, answer: tuple[int, Any], messag
 def test_odd_events_say_nothing(server: Server, event: str) -> None:
     server.says(event, piece("x"))
     assert said(server) == "x"
+
+
+def test_turns_that_leave_little_room_are_too_long(server: Server) -> None:
+    server.says(piece("x"), {"choices": [], "usage": {"prompt_tokens": 400, "completion_tokens": 1}})
+    engine = open_engine(server.url)
+    question: Message = {"role": "user", "content": "a" * 1000}
+    assert list(engine.stream([question], Sampling(), Usage())) == ["x"]
+    assert list(engine.stream([question], Sampling(), Usage())) == ["x"]  # the server knows better than a guess
+    with pytest.raises(TooLongError, match="512 tokens is full"):
+        list(engine.stream([question, {"role": "assistant", "content": "x"}, question], Sampling(), Usage()))
 
 
 def test_nobody_listens(server: Server) -> None:

@@ -22,11 +22,11 @@ _LONGEST_LIST = 16 << 20
 
 
 class AddressError(XmodelError):
-    """A server's refusal; ``status`` is HTTP's, 0 if there was no answer."""
+    """A server's refusal; ``status`` is HTTP's, 0 if there was no answer, and ``code`` OpenAI's, if there was one."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, code: str = "") -> None:
         super().__init__(printable(message))  # a server may say anything
-        self.status = status
+        self.status, self.code = status, code
 
 
 class Address:
@@ -116,8 +116,9 @@ class Address:
         if 300 <= status < 400:
             return AddressError(status, f"{said}, to {response.headers.get('Location')}; give that address")
         later = response.headers.get("Retry-After")
-        message = self._hidden(_message(response.read(_LONGEST_LINE)))
-        return AddressError(status, f"{said}: {message}" + (f" (again in {later} s)" if later else ""))
+        message, code = _message(response.read(_LONGEST_LINE))
+        again = f" (again in {later} s)" if later else ""
+        return AddressError(status, f"{said}: {self._hidden(message)}{again}", code)
 
     def _hidden(self, text: str) -> str:
         return text.replace(self._key, "***") if self._key else text
@@ -133,12 +134,14 @@ def _read_key(file: Path) -> str:
     return key
 
 
-def _message(body: bytes) -> str:
-    """Return the message of an error's body, whatever its form."""
+def _message(body: bytes) -> tuple[str, str]:
+    """Return the message and the code of an error's body, whatever its form."""
     text = body.decode(errors="replace")
     try:
         found = json.loads(text)
-        error = found.get("error", found) if isinstance(found, dict) else found
-        return str(error.get("message", error) if isinstance(error, dict) else error)[:_LONGEST_MESSAGE]
     except ValueError:
-        return text.strip()[:_LONGEST_MESSAGE]
+        return text.strip()[:_LONGEST_MESSAGE], ""
+    error = found.get("error", found) if isinstance(found, dict) else found
+    if not isinstance(error, dict):
+        return str(error)[:_LONGEST_MESSAGE], ""
+    return str(error.get("message", error))[:_LONGEST_MESSAGE], str(error.get("code", ""))

@@ -94,7 +94,7 @@ def _stats(chat: Conversation, rest: str, say: Say) -> None:
     engine, usage = chat.engine, chat.usage
     say(f"{engine.model} ({engine.kind})")
     context = f"{engine.context:,} tokens" if engine.context else "not told by the server"
-    say(f"context: {context}; in use after the last answer: {usage.prompt_tokens + usage.tokens:,}")
+    say(f"context: {context}; in use after the last answer: {usage.all_tokens:,}")
     say(f"turns: {len(chat.turns)}; tokens answered: {chat.total_tokens:,}")
     if usage.tokens_per_second:
         say(f"last answer: {usage.tokens_per_second:,.1f} tokens/s, the first after {usage.first_s:.2f} s")

@@ -11,7 +11,7 @@ from typing import Any
 from xmodel2.errors import XmodelError
 from xmodel2.release.chatting.address import Address, AddressError
 from xmodel2.release.chatting.streams import Sampling, TooLongError, Usage
-from xmodel2.release.chatting.token_streams import llama_sampling, plain_text
+from xmodel2.release.chatting.token_streams import LEAST_ROOM, llama_sampling, plain_text
 from xmodel2.release.exporting.gguf_read import read_metadata
 from xmodel2.release.llama_server import LlamaError, LlamaServer
 from xmodel2.tokenizer import Message
@@ -37,9 +37,21 @@ class MessageEngine:
     ) -> None:
         self.model, self.kind, self.context, self.close = model, kind, context, close
         self._send, self._settings, self._chat = send, settings, chat
+        self._tokens_a_letter = 0.0
+        """Of the newest prompt."""
 
     def stream(self, messages: Sequence[Message], sampling: Sampling, usage: Usage) -> Iterator[str]:
-        """Yield the answer as it comes. Raises `TooLongError` if the server says so."""
+        """Yield the answer as it comes. Raises `TooLongError` if the server says so, or little room would be left for it."""
+        letters = sum(len(message["content"]) for message in messages)
+        asked = sum(message["role"] == "user" for message in messages)
+        least = min(sampling.max_new_tokens, self.context // LEAST_ROOM)
+        # A guess, so never of a question alone; without it, answers get shorter and shorter as the context fills.
+        if self.context and asked > 1 and self._tokens_a_letter * letters > self.context - least:
+            raise TooLongError(f"the context of {self.context:,} tokens is full")
+        yield from self._answer(messages, sampling, usage)
+        self._tokens_a_letter = usage.prompt_tokens / max(1, letters)
+
+    def _answer(self, messages: Sequence[Message], sampling: Sampling, usage: Usage) -> Iterator[str]:
         if self._chat:
             try:
                 yield from self._read("/v1/chat/completions", {"messages": list(messages)}, sampling, usage)
@@ -87,9 +99,11 @@ def _is_of_template(error: XmodelError) -> bool:
     return "template" in str(error).lower()
 
 
-def _is_too_long(error: XmodelError) -> bool:
-    said = str(error).lower()
-    return "context" in said and any(word in said for word in ("length", "size", "exceed", "room", "window", "long"))
+def _is_too_long(error: AddressError | LlamaError) -> bool:
+    if isinstance(error, AddressError) and error.code == "context_length_exceeded":
+        return True
+    said = str(error).lower()  # servers that have no such code
+    return "context" in said and any(word in said for word in ("length", "size", "exceed", "window", "long"))
 
 
 def address_engine(address: Address, name: str = "") -> MessageEngine:

@@ -87,6 +87,11 @@ class Usage:
         self.first_s = self.first_s or self.last_s
 
     @property
+    def all_tokens(self) -> int:
+        """Of prompt and answer."""
+        return self.prompt_tokens + self.tokens
+
+    @property
     def tokens_per_second(self) -> float:
         """Tokens after the first, by the time after the first; 0 for an answer too short to tell."""
         later = self.last_s - self.first_s

@@ -79,6 +79,8 @@ def _show(chat: Conversation, answer: Answer, console: Console) -> None:
         parts.append("stopped" if said else "stopped before it said anything")
     elif not said:
         parts.append("the model ended its answer at once")
+    elif usage.finish == "length" and chat.engine.context and usage.all_tokens >= chat.engine.context:
+        parts.append("cut at the end of the context; /new begins afresh")
     elif usage.finish == "length":
         parts.append("cut at its longest; /set max_new_tokens=... allows more")
     if usage.tokens:
