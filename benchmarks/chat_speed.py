@@ -4,15 +4,15 @@
     python -m benchmarks.chat_speed --device cuda --models xl --vocab-size 65280 --batches 1 64
 
 A model is a preset (random weights, a vocabulary of 8,192) or a native directory. Every arm answers the same questions
-greedily, each round others, so that no cache knows them; an arm's tokens are those that it says itself (of `eval` and vLLM:
-those of `generate`), over all its time, prompts included. Arms: `serve` is what chat and serve run by default, llama.cpp on
-an f16 GGUF behind our client: one question is streamed, several are asked by as many threads for whole answers (--kinds adds
-other weights; streams of many slots wake each other at every token in llama.cpp's server, which costs up to half); `generate` our
-own model; `eval` our evaluation's continuous batching; `transformers` its `generate` with a dynamic cache, with a static one,
-and compiled too (--no-compile leaves that out). ratio_to_best_peer is the worst of all models and batches, over
-`transformers` and `generate`. The limit is that of memory: bytes copied a second over the bytes of weights, which every step
-of one stream reads (a model may fit in a processor's cache and pass it). On a GPU there is no llama.cpp here, ours is
-`generate` in bf16, and vLLM, our default there, is one more arm where it is installed.
+greedily with --new-tokens tokens, whatever would end an answer (of vLLM: if nothing does), each round others, so that no
+cache knows them; the time is that of the whole, prompts included. Arms: `serve` is what chat and serve run by default,
+llama.cpp on an f16 GGUF behind our client: one question is streamed, several are asked by as many threads for whole answers
+(--kinds adds other weights; streams of many slots wake each other at every token in llama.cpp's server, which costs up to
+half); `generate` our own model; `eval` our evaluation's continuous batching; `transformers` its `generate` with a dynamic
+cache, with a static one, and compiled too (--no-compile leaves that out). ratio_to_best_peer is the worst of all models and
+batches, over `transformers` and `generate`. The limit is that of memory: bytes copied a second over the bytes of weights in 16
+bits, which every step of one stream reads (a model may fit in a processor's cache and pass it). On a GPU there is no llama.cpp
+here, ours is `generate` in bf16, and vLLM, our default there, is one more arm where it is installed.
 """
 
 import argparse
@@ -32,27 +32,27 @@ import torch
 
 from benchmarks.evaluation_peers import model_directory
 from benchmarks.harness import Result, argument_parser, machine
-from xmodel2.eval.backend import Prompt
+from xmodel2.eval.backend import Backend, Prompt
+from xmodel2.eval.engine import Engine
 from xmodel2.eval.model_options import ModelOptions
 from xmodel2.eval.open_model import open_backend
 from xmodel2.model.convert import no_progress_bar
 from xmodel2.model.count import parameter_count
 from xmodel2.model.generate import generate
 from xmodel2.recipe import PRESETS
-from xmodel2.release.chatting.streams import Sampling, Usage
-from xmodel2.release.chatting.token_streams import TokenEngine, llama_engine, llama_sampling
+from xmodel2.release.chatting.streams import Sampling
+from xmodel2.release.chatting.token_streams import as_text, llama_sampling
 from xmodel2.release.llama_server import LlamaServer
 from xmodel2.release.served import served_model
 from xmodel2.release.trained import open_trained
 from xmodel2.tokenizer import Message, Tokenizer, load_tokenizer
 
-Chats = list[list[Message]]
-Arm = Callable[[Chats], int]
-"""Answers questions and returns the tokens it said."""
+Arm = Callable[[list[list[int]]], object]
+"""Continues prompts by as many tokens as the options say."""
 _SUBJECTS = ("a ship", "the sum of two numbers", "rain", "a list in Python", "an old clock", "tea", "winter", "maps")
 
 
-def questions(count: int, seed: int) -> Chats:
+def questions(count: int, seed: int) -> list[list[Message]]:
     """Return chats of one question each; no two begin alike, whatever the seed."""
     return [
         [{"role": "user", "content": f"{seed * count + n}: tell me about {_SUBJECTS[n % len(_SUBJECTS)]}, in short."}]
@@ -71,7 +71,6 @@ class Peers:
     def __post_init__(self) -> None:
         self.tokenizer: Tokenizer = load_tokenizer(self.directory)
         self._model = open_trained(self.directory).load().to(self.options.device, self._dtype)
-        self._said = 0
 
     @property
     def _dtype(self) -> torch.dtype:
@@ -82,62 +81,47 @@ class Peers:
         if self.options.device == "cpu":
             for kind in self.options.kinds:
                 yield "serve" if kind == self.options.kinds[0] else f"serve {kind}", self._served(stack, kind)
-        yield "generate", self._generate
-        options: Any = {
-            "device": self.options.device,
-            "dtype": "float32" if self.options.device == "cpu" else "bfloat16",
-        }
-        yield "eval", self._backend(ModelOptions(**options))
+        yield "generate", lambda prompts: generate(self._model, prompts, self.options.new_tokens, [])
+        dtype: Any = str(self._dtype).removeprefix("torch.")
+        engine = open_backend(str(self.directory), ModelOptions(device=self.options.device, dtype=dtype))
+        assert isinstance(engine, Engine)
+        engine.text.stop_ids.clear()
+        yield "eval", partial(self._evaluated, engine)
         if self.options.device != "cpu" and importlib.util.find_spec("vllm"):
-            yield "vllm", self._backend(ModelOptions(backend="vllm", dtype="bfloat16"))
+            vllm = open_backend(str(self.directory), ModelOptions(backend="vllm", dtype=dtype))
+            yield "vllm", partial(self._evaluated, vllm)
         yield from self._transformers()
-
-    def _generate(self, chats: Chats) -> int:
-        answers = generate(self._model, self._ids(chats), self.options.new_tokens, self.tokenizer.stop_ids)
-        self._said = sum(map(len, answers))
-        return self._said
-
-    def _ids(self, chats: Chats) -> list[list[int]]:
-        return [self.tokenizer.encode_prompt(chat) for chat in chats]
 
     def _served(self, stack: ExitStack, kind: str) -> Arm:
         served = served_model(self.directory, kind)
         context = min(served.context, 512)
         server = LlamaServer(served.gguf, context=context, slots=self.batch, threads=self.options.threads)
-        engine = llama_engine(server, served.name, kind, self.tokenizer)
-        stack.callback(engine.close)
+        stack.callback(server.close)
         pool = stack.enter_context(ThreadPoolExecutor(self.batch))
-        ask = partial(self._streamed, engine) if self.batch == 1 else partial(self._whole, server)
-        return lambda chats: sum(pool.map(ask, chats))
+        greedy = llama_sampling(Sampling(), context) | {"n_predict": self.options.new_tokens, "ignore_eos": True}
 
-    def _whole(self, server: LlamaServer, chat: list[Message]) -> int:
-        prompt, sampling = self.tokenizer.encode_prompt(chat), Sampling(max_new_tokens=self.options.new_tokens)
-        body = {"prompt": prompt, "n_predict": sampling.max_new_tokens, **llama_sampling(sampling, server.context)}
-        return int(server.post("/completion", body)["tokens_predicted"])
-
-    def _streamed(self, engine: TokenEngine, chat: list[Message]) -> int:
-        usage = Usage()
-        for _ in engine.stream(chat, Sampling(max_new_tokens=self.options.new_tokens), usage):
-            pass
-        return usage.tokens
-
-    def _backend(self, options: ModelOptions) -> Arm:
-        opened = open_backend(str(self.directory), options)
-
-        def run(chats: Chats) -> int:
-            texts = [self.tokenizer.decode(ids) for ids in self._ids(chats)]
-            for _ in opened.generate([Prompt(text, (), self.options.new_tokens) for text in texts]):
+        def ask(prompt: list[int]) -> None:
+            body = {"prompt": prompt, "return_tokens": True, **greedy}
+            if self.batch > 1:
+                server.post("/completion", body)
+                return
+            events = server.stream("/completion", body)
+            for _ in as_text((token for event in events for token in event["tokens"]), self.tokenizer):
                 pass
-            return self._said  # their texts leave special tokens out, which random weights like to say
 
-        return run
+        return lambda prompts: list(pool.map(ask, prompts))
+
+    def _evaluated(self, backend: Backend, prompts: list[list[int]]) -> None:
+        texts = [Prompt(self.tokenizer.decode(ids), (), self.options.new_tokens) for ids in prompts]
+        for _ in backend.generate(texts):
+            pass
 
     def _transformers(self) -> Iterator[tuple[str, Arm]]:
         from transformers import AutoModelForCausalLM
 
         with no_progress_bar():
             model = AutoModelForCausalLM.from_pretrained(self.directory, dtype=self._dtype).to(self.options.device)
-        model.eval()
+        model.eval().generation_config.eos_token_id = None
         yield "transformers", partial(self._their_generate, model, {})
         static = {"cache_implementation": "static"}
         yield "transformers static", partial(self._their_generate, model, static | {"disable_compile": True})
@@ -151,36 +135,31 @@ class Peers:
                 config._compile_all_devices = True  # else it compiles on GPUs only
             yield "transformers compiled", partial(self._their_generate, model, static | {"compile_config": config})
 
-    def _their_generate(self, model: Any, settings: dict[str, Any], chats: Chats) -> int:
-        rows = self._ids(chats)
-        longest = max(map(len, rows))
-        pads = [longest - len(row) for row in rows]
-        pad = self.tokenizer.pad_id
-        ids = torch.tensor([[pad] * count + row for count, row in zip(pads, rows, strict=True)], device=model.device)
-        mask = torch.tensor([[0] * count + [1] * len(row) for count, row in zip(pads, rows, strict=True)])
-        out = model.generate(
+    def _their_generate(self, model: Any, settings: dict[str, Any], prompts: list[list[int]]) -> None:
+        longest, pad = max(map(len, prompts)), self.tokenizer.pad_id
+        ids = torch.tensor([[pad] * (longest - len(row)) + row for row in prompts], device=model.device)
+        model.generate(
             ids,
-            attention_mask=mask.to(model.device),
+            attention_mask=(ids != pad).long(),
             max_new_tokens=self.options.new_tokens,
             do_sample=False,
-            eos_token_id=self.tokenizer.stop_ids,
             pad_token_id=pad,
             **settings,
-        )[:, longest:]
-        return int((~torch.isin(out, torch.tensor([pad, *self.tokenizer.stop_ids], device=out.device))).sum())
+        )
 
 
 def rates(directory: Path, options: argparse.Namespace, batch: int) -> dict[str, float]:
     """Return tokens/s of every arm, the medians of interleaved rounds after one that is not counted."""
     with ExitStack() as stack:
-        arms = dict(Peers(directory, options, batch).arms(stack))
+        peers = Peers(directory, options, batch)
+        arms = dict(peers.arms(stack))
         found: dict[str, list[float]] = {name: [] for name in arms}
         for number in range(options.repeats + 1):
+            prompts = [peers.tokenizer.encode_prompt(chat) for chat in questions(batch, number)]
             for name, arm in arms.items():
-                chats = questions(batch, number)
                 began = time.perf_counter()
-                tokens = arm(chats)
-                found[name].append(tokens / (time.perf_counter() - began))
+                arm(prompts)
+                found[name].append(batch * options.new_tokens / (time.perf_counter() - began))
     return {name: statistics.median(values[1:]) for name, values in found.items()}
 
 
@@ -237,8 +216,8 @@ def main() -> None:
         ratio_to_best_peer=worst,
         share_of_limit=first[ours] / limit if options.batches[0] == 1 else None,
         limit=limit,
-        notes=f"ours is {ours}; figures of {next(iter(measured))}; worst ratio at {where}; {options.new_tokens} tokens at"
-        f" most; " + "; ".join(f"{cell}: {_row(found)}" for cell, found in measured.items()),
+        notes=f"ours is {ours}; figures of {next(iter(measured))}; worst ratio at {where}; {options.new_tokens}"
+        f" tokens; " + "; ".join(f"{cell}: {_row(found)}" for cell, found in measured.items()),
     ).show(options.json)
 
 
