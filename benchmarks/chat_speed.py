@@ -6,13 +6,13 @@
 A model is a preset (random weights, a vocabulary of 8,192) or a native directory. Every arm answers the same questions
 greedily with --new-tokens tokens, whatever would end an answer (of vLLM: if nothing does), each round others, so that no
 cache knows them; the time is that of the whole, prompts included. Arms: `serve` is what chat and serve run by default,
-llama.cpp on an f16 GGUF behind our client: one question is streamed, several are asked by as many threads for whole answers
-(--kinds adds other weights; streams of many slots wake each other at every token in llama.cpp's server, which costs up to
-half); `generate` our own model; `eval` our evaluation's continuous batching; `transformers` its `generate` with a dynamic
-cache, with a static one, and compiled too (--no-compile leaves that out). ratio_to_best_peer is the worst of all models and
-batches, over `transformers` and `generate`. The limit is that of memory: bytes copied a second over the bytes of weights in 16
-bits, which every step of one stream reads (a model may fit in a processor's cache and pass it). On a GPU there is no llama.cpp
-here, ours is `generate` in bf16, and vLLM, our default there, is one more arm where it is installed.
+llama.cpp with 8 slots behind our client: one question is streamed, several are asked by as many threads for whole answers
+(--kinds names weights; streams of many slots wake each other at every token in llama.cpp's server, which costs up to half);
+`generate` our own model; `eval` our evaluation's continuous batching; `transformers` its `generate` with a dynamic cache, with
+a static one, and compiled too (--no-compile leaves that out). ratio_to_best_peer is the worst of all models and batches, over
+`transformers` and `generate`. The limit is that of memory: bytes copied a second over the bytes of weights in 16 bits, which
+every step of one stream reads (a model may fit in a processor's cache and pass it). On a GPU there is no llama.cpp here, ours
+is `generate` in bf16, and vLLM, our default there, is one more arm where it is installed.
 """
 
 import argparse
@@ -44,11 +44,14 @@ from xmodel2.release.chatting.streams import Sampling
 from xmodel2.release.chatting.token_streams import as_text, llama_sampling
 from xmodel2.release.llama_server import LlamaServer
 from xmodel2.release.served import served_model
+from xmodel2.release.serving.options import ServeOptions
 from xmodel2.release.trained import open_trained
 from xmodel2.tokenizer import Message, Tokenizer, load_tokenizer
 
 Arm = Callable[[list[list[int]]], object]
 """Continues prompts by as many tokens as the options say."""
+_SLOTS = 8
+"""What `xmodel2 serve` gives llama.cpp; more questions wait for one."""
 _SUBJECTS = ("a ship", "the sum of two numbers", "rain", "a list in Python", "an old clock", "tea", "winter", "maps")
 
 
@@ -95,7 +98,7 @@ class Peers:
     def _served(self, stack: ExitStack, kind: str) -> Arm:
         served = served_model(self.directory, kind)
         context = min(served.context, 512)
-        server = LlamaServer(served.gguf, context=context, slots=self.batch, threads=self.options.threads)
+        server = LlamaServer(served.gguf, context=context, slots=min(self.batch, _SLOTS), threads=self.options.threads)
         stack.callback(server.close)
         pool = stack.enter_context(ThreadPoolExecutor(self.batch))
         greedy = llama_sampling(Sampling(), context) | {"n_predict": self.options.new_tokens, "ignore_eos": True}
@@ -178,11 +181,12 @@ def copied_bytes_a_second(device: str) -> float:
 
 def main() -> None:
     """Measure and print."""
+    kinds = list(dict.fromkeys((ServeOptions().kind, "f16", "q8_0")))
     parser = argument_parser(__doc__, "nano, batches 1 and 8, 32 tokens, nothing compiled")
     parser.add_argument("--models", nargs="+", default=["nano", "micro", "small"], help="presets or directories")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--new-tokens", type=int, default=128)
-    parser.add_argument("--kinds", nargs="+", default=["f16", "q8_0"], help="GGUF kinds; the first is `serve`")
+    parser.add_argument("--kinds", nargs="+", default=kinds, help="GGUF kinds; the first is `serve`")
     parser.add_argument("--threads", type=int, default=0, help="of llama.cpp and torch; 0: their own choice")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--vocab-size", type=int, default=8192)
