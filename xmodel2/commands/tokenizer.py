@@ -1,6 +1,7 @@
 """Commands on tokenizers."""
 
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -16,9 +17,10 @@ def tokenizer_train(
     out: Path,
     sample_bytes: int = 8_000_000,
     balance: float | None = None,
+    algorithm: Literal["unigram", "bpe"] = "unigram",
     overwrite: Flag = False,
 ) -> None:
-    """Train a Unigram tokenizer on text, jsonl or parquet files.
+    """Train a Unigram (or BPE) tokenizer on text, jsonl or parquet files.
 
     Example: xmodel2 tokenizer train corpus/*.jsonl.zst --vocab-size 8192 --out tokenizer
 
@@ -28,12 +30,13 @@ def tokenizer_train(
         out: tokenizer directory to write (Hugging Face layout)
         sample_bytes: bytes of text to learn from, drawn from all files
         balance: share of each source (folder) in the sample as its size to this power; 0 makes all equal
+        algorithm: unigram as the report, or byte-level bpe to compare with
         overwrite: replace an earlier tokenizer in that directory
     """
     from xmodel2.data.tokenizers import train_on_files
 
     with busy("training the tokenizer"):
-        tokenizer = train_on_files(files, vocab_size, out, sample_bytes, balance, overwrite)
+        tokenizer = train_on_files(files, vocab_size, out, sample_bytes, balance, overwrite, algorithm)
     print(f"{out}: {tokenizer.vocab_size} pieces")
 
 

@@ -2,12 +2,20 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from xmodel2.data.read import document_text, read_documents
 from xmodel2.errors import XmodelError
 from xmodel2.files import replaced_folder
-from xmodel2.tokenizer import Tokenizer, balanced_shares, by_source, load_any, tokenizer_statistics, train_unigram
+from xmodel2.tokenizer import (
+    Tokenizer,
+    balanced_shares,
+    by_source,
+    load_any,
+    tokenizer_statistics,
+    train_bpe,
+    train_unigram,
+)
 from xmodel2.tokenizer.compare import (
     Comparison,
     compare_tokenizers,
@@ -18,7 +26,13 @@ from xmodel2.tokenizer.compare import (
 
 
 def train_on_files(
-    files: Sequence[Path], vocab_size: int, out: Path, sample_bytes: int, balance: float | None, overwrite: bool
+    files: Sequence[Path],
+    vocab_size: int,
+    out: Path,
+    sample_bytes: int,
+    balance: float | None,
+    overwrite: bool,
+    algorithm: Literal["unigram", "bpe"] = "unigram",
 ) -> Tokenizer:
     """Train a tokenizer on files and write its directory. Raises `XmodelError` if ``out`` exists or a file is bad.
 
@@ -34,7 +48,8 @@ def train_on_files(
         )
     texts = _texts(sources)
     with replaced_folder(out, overwrite, "tokenizer train") as folder:
-        return train_unigram(texts, vocab_size, folder, shares=shares, max_bytes=sample_bytes)
+        train = train_bpe if algorithm == "bpe" else train_unigram
+        return train(texts, vocab_size, folder, shares=shares, max_bytes=sample_bytes)
 
 
 def inspect_on_files(tokenizer: Path, files: Sequence[Path]) -> dict[str, Any]:

@@ -28,6 +28,8 @@ class TokenizerSource:
     """Tokenizer directory, relative to the sources file."""
     vocab_size: Positive | None = None
     """Pieces of a tokenizer to train, special tokens and bytes included."""
+    algorithm: Literal["unigram", "bpe"] = "unigram"
+    """How it is trained: `unigram` as the report, or `bpe` (byte-level) to compare with."""
     sample_bytes: Positive = 8_000_000
     """Bytes of text to train on, each source with its weight's share (without weights, its share of the bytes)."""
 

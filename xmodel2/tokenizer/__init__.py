@@ -1,10 +1,11 @@
-"""Text to token ids and back: train a Unigram tokenizer, load it, measure it, compare it (`compare`).
+"""Text to token ids and back: train a Unigram (or BPE) tokenizer, load it, measure it, compare it (`compare`).
 
 >>> from xmodel2.tokenizer import SPECIAL_TOKENS
 >>> SPECIAL_TOKENS.index("</s>"), SPECIAL_TOKENS.index("<|end|>")
 (2, 7)
 """
 
+from xmodel2.tokenizer.bpe import train_bpe
 from xmodel2.tokenizer.encoder import Encoder, load_any
 from xmodel2.tokenizer.inspect import tokenizer_statistics
 from xmodel2.tokenizer.load import SPECIAL_TOKENS, Message, Tokenizer, load_tokenizer
@@ -22,5 +23,6 @@ __all__ = [
     "load_tokenizer",
     "sample_texts",
     "tokenizer_statistics",
+    "train_bpe",
     "train_unigram",
 ]

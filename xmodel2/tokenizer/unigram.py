@@ -15,17 +15,18 @@ import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import sentencepiece
 import tokenizers
 from sentencepiece import sentencepiece_model_pb2
-from tokenizers import AddedToken, decoders, models, processors
+from tokenizers import decoders, models
 
 from xmodel2.errors import XmodelError
-from xmodel2.files import write_bytes_atomic, write_json_atomic, write_text_atomic
+from xmodel2.files import write_bytes_atomic
+from xmodel2.tokenizer.directory import write_directory
 from xmodel2.tokenizer.engine import RESERVED, STEP
-from xmodel2.tokenizer.load import BOS, CHAT_TEMPLATE, EOS, PAD, SPECIAL_TOKENS, UNK, Tokenizer, load_tokenizer
+from xmodel2.tokenizer.load import BOS, EOS, PAD, SPECIAL_TOKENS, UNK, Tokenizer
 from xmodel2.tokenizer.sample import sample_texts
 
 _SPACE = "▁"  # how SentencePiece writes a space
@@ -62,10 +63,7 @@ def train_unigram(
     proto = train_sentencepiece(sample_texts(sources, max_bytes, shares, seed), vocab_size, threads=threads)
     fast = _to_fast(sentencepiece.SentencePieceProcessor(model_proto=proto))
     write_bytes_atomic(Path(out) / "tokenizer.model", proto)
-    write_json_atomic(Path(out) / "special_tokens_map.json", _special_tokens_map())
-    write_json_atomic(Path(out) / "tokenizer_config.json", _config())
-    write_text_atomic(Path(out) / "tokenizer.json", fast.to_str(pretty=True))
-    return load_tokenizer(Path(out))
+    return write_directory(fast, Path(out))
 
 
 def train_sentencepiece(
@@ -150,28 +148,4 @@ def _to_fast(model: sentencepiece.SentencePieceProcessor) -> tokenizers.Tokenize
     # Nothing is cut before the search: measured, a split into words with its cache was no faster.
     fast = tokenizers.Tokenizer(models.Unigram(vocabulary, unk_id=0, byte_fallback=True))
     fast.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
-    # Users of AutoTokenizer expect <s> first, as every training document has it; `Tokenizer` adds it itself.
-    fast.post_processor = processors.TemplateProcessing(
-        single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, SPECIAL_TOKENS.index(BOS))]
-    )
-    fast.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
     return fast
-
-
-def _special_tokens_map() -> dict[str, Any]:
-    return {
-        "bos_token": BOS,
-        "eos_token": EOS,
-        "unk_token": UNK,
-        "pad_token": PAD,
-        "additional_special_tokens": list(SPECIAL_TOKENS[4:]),
-    }
-
-
-def _config() -> dict[str, Any]:
-    return {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        **_special_tokens_map(),
-        "clean_up_tokenization_spaces": False,
-        "chat_template": CHAT_TEMPLATE,
-    }
