@@ -25,6 +25,7 @@ COMMANDS = (
     ["transfer"],
     ["ratio"],
     ["law"],
+    ["ablate"],
     ["eval"],
     ["eval", "fetch"],
     ["eval", "articles"],

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from xmodel2.arguments import normalise
 from xmodel2.commands import INTERRUPTED
+from xmodel2.commands.ablate import ablate
 from xmodel2.commands.calibrate import calibrate
 from xmodel2.commands.chat import chat
 from xmodel2.commands.check import check
@@ -52,6 +53,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "transfer": transfer,
     "ratio": ratio,
     "law": law,
+    "ablate": ablate,
     "eval": evaluate,
     "rivals": rivals,
     "eval fetch": eval_fetch,

@@ -1,0 +1,103 @@
+"""What the runs of an ablation say: of each arm its best rate, and its loss less the recipe's, seed by seed, with an interval.
+
+    rows of results.jsonl  ->  rates that all arms of a comparison tried  ->  best rate of each  ->  paired differences
+
+Only rates that every arm of a comparison tried with the first seed count, so that later calls give no arm more tries than another.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from scipy.special import stdtrit
+
+from xmodel2.recipe import Recipe
+from xmodel2.search.ablation import COMPARISONS, OWN
+from xmodel2.search.ratio_summary import mean_and_error
+
+Row = dict[str, Any]
+
+
+def summarise(recipe: Recipe, rows: Sequence[Row]) -> dict[str, Any]:
+    """Return all comparisons that have rows, as ablation.json has them."""
+    found = {}
+    for comparison in COMPARISONS:
+        names = dict.fromkeys(row["arm"] for row in rows if row["comparison"] == comparison)
+        if names:
+            found[comparison] = _comparison(recipe, comparison, rows, [OWN, *names])
+    return {
+        "recipe": recipe.name,
+        "seeds": sorted({row["seed"] for row in rows}),
+        "rates": sorted({row["rate"] for row in rows}),
+        "tokens": recipe.total_steps * recipe.train.batch_tokens,
+        "comparisons": found,
+        "diverged": {row["name"]: row["ended"] for row in rows if row["ended"]},
+    }
+
+
+def common_rates(rows: Iterable[Row], names: Iterable[str], seed: int) -> list[float]:
+    """Return the rates that every arm tried with a seed, lowest first."""
+    tried = [{row["rate"] for row in rows if row["arm"] == name and row["seed"] == seed} for name in names]
+    return sorted(set.intersection(*tried)) if tried else []
+
+
+def best_rate(rows: Iterable[Row], name: str, rates: Sequence[float], seed: int) -> float | None:
+    """Return an arm's rate of the lowest loss with a seed, among ``rates``; None if all diverged."""
+    losses = {
+        row["rate"]: row["loss"]
+        for row in rows
+        if (row["arm"], row["seed"]) == (name, seed) and row["rate"] in rates and not row["ended"]
+    }
+    return min(losses, key=lambda rate: losses[rate]) if losses else None
+
+
+def _comparison(recipe: Recipe, comparison: str, rows: Sequence[Row], names: Sequence[str]) -> dict[str, Any]:
+    measure = "bits_per_byte" if comparison == "tokenizer" else "loss"
+    rates = common_rates(rows, names, recipe.seed)
+    best = {name: best_rate(rows, name, rates, recipe.seed) for name in names}
+    made = {
+        name: {
+            row["seed"]: row for row in rows if row["arm"] == name and row["rate"] == best[name] and not row["ended"]
+        }
+        for name in names
+    }
+    own = {seed: row[measure] for seed, row in made[OWN].items()}
+    arms = []
+    for name in names:
+        first = next(row for row in rows if row["arm"] == name)
+        losses = {seed: made[name][seed][measure] for seed in sorted(made[name])}
+        arms.append(
+            {
+                "name": name,
+                "own": name == OWN,
+                **{key: first[key] for key in ("changes", "parameters", "parameters_total", "tokens")},
+                "rate": best[name],
+                "at_edge": best[name] in (rates[0], rates[-1]) if rates else None,
+                "losses": {str(seed): loss for seed, loss in losses.items()},
+                "mean": mean_and_error(list(losses.values()))[0],
+                **_apart(losses, {} if name == OWN else own),
+                **{
+                    f"mean_{key}": mean_and_error([row[key] for row in made[name].values() if row[key] is not None])[0]
+                    for key in ("loss", "bits_per_byte")
+                },
+            }
+        )
+    return {"measure": measure, "rates": rates, "arms": arms}
+
+
+def _apart(losses: dict[int, float], own: dict[int, float]) -> dict[str, Any]:
+    """Return the mean difference of the seeds that both have, its standard error and 95% interval (Student's t), and percent.
+
+    >>> found = _apart({1: 2.02, 2: 2.04}, {1: 2.0, 2: 2.0})
+    >>> round(found["difference"], 3), round(found["error"], 3), [round(end, 3) for end in found["interval"]]
+    (0.03, 0.01, [-0.097, 0.157])
+    """
+    both = [seed for seed in losses if seed in own]
+    difference, error = mean_and_error([losses[seed] - own[seed] for seed in both])
+    interval = percent = None
+    if difference is not None:
+        percent = 100 * difference * len(both) / math.fsum(own[seed] for seed in both)
+        if error is not None:
+            half = float(stdtrit(len(both) - 1, 0.975)) * error
+            interval = [difference - half, difference + half]
+    return {"difference": difference, "error": error, "interval": interval, "percent": percent}
