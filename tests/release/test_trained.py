@@ -64,7 +64,6 @@ def test_a_recipe_that_cannot_be_used_leaves_the_model(
         ({"quantization_config": {"quant_method": "torchao"}}, "its weights are quantised"),
         ({"attention_multiplier": 0.2}, "not as `xmodel2 export --to hf` writes it.* xmodel2 import .*hf --out RUN"),
         ({"model_type": "llama"}, "of model_type 'llama'.* xmodel2 import"),
-        ({"tie_word_embeddings": False}, "xmodel2 import"),
         ({"mlp_bias": True}, "mlp_bias is True, which our model has not"),
         ({"hidden_size": "wide"}, "hidden_size is 'wide'; it must be a number"),
         ({"hidden_size": 65}, "must be a multiple of num_attention_heads"),
@@ -97,6 +96,13 @@ def test_tensors_that_do_not_fit_are_named(
     (native / "model.safetensors").unlink()
     with pytest.raises(XmodelError, match=r"no model\*\.safetensors; copy its weights there"):
         open_trained(native)
+
+
+def test_a_config_that_promises_a_head_needs_one(native: Path) -> None:
+    config = json.loads((native / "config.json").read_text())
+    (native / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
+    with pytest.raises(XmodelError, match=r"tensor lm_head\.weight is absent there and \(700, 64\) by its settings"):
+        open_trained(native).load()
 
 
 def test_the_fingerprint_changes_with_the_weights_of_any_file(road: Path, tmp_path: Path) -> None:

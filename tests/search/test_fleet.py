@@ -24,9 +24,13 @@ def varied(recipe: Recipe) -> list[Recipe]:
     ]
 
 
-@pytest.mark.parametrize("masked", [True, False])
-def test_together_is_as_alone(small_recipe: Recipe, tmp_path: Path, masked: bool) -> None:
-    recipes = varied(replace(small_recipe, {"data.mask_documents": masked}))
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"data.mask_documents": False}, {"model.tie_word_embeddings": False}],
+    ids=["masked", "unmasked", "untied"],
+)
+def test_together_is_as_alone(small_recipe: Recipe, tmp_path: Path, changes: dict[str, Any]) -> None:
+    recipes = varied(replace(small_recipe, changes))
     together = train_trials(recipes, tmp_path / "together")
     alone = [train_trials([recipe], tmp_path / "alone")[0] for recipe in recipes]
     for a, b in zip(together, alone, strict=True):
@@ -66,7 +70,8 @@ def test_a_watch_ends_trials_and_the_rest_are_stacked_anew(small_recipe: Recipe,
 
 def test_other_shapes_are_trained_beside_them(small_recipe: Recipe, tmp_path: Path) -> None:
     deeper = replace(small_recipe, {"name": "deep", "model.num_hidden_layers": 2})
-    recipes = [replace(small_recipe, {"name": "a"}), deeper, replace(small_recipe, {"name": "b", "seed": 3})]
+    untied = replace(small_recipe, {"name": "untied", "model.tie_word_embeddings": False})
+    recipes = [replace(small_recipe, {"name": "a"}), deeper, replace(small_recipe, {"name": "b", "seed": 3}), untied]
     results = train_trials(recipes, tmp_path)
     assert all(math.isfinite(result.loss) for result in results)
-    assert {path.name for path in tmp_path.iterdir()} == {"deep"}
+    assert {path.name for path in tmp_path.iterdir()} == {"deep", "untied"}

@@ -19,7 +19,7 @@ def import_model(
     overwrite: Flag = False,
     json: Flag = False,
 ) -> None:
-    """Make a run of a Hugging Face directory: Granite, the authors' layout, MiniCPM, or Llama with a tied head.
+    """Make a run of a Hugging Face directory: Granite, the authors' layout, MiniCPM or Llama, tied or not.
 
     Example: xmodel2 import nano-hf --out runs/imported && xmodel2 chat runs/imported
 

@@ -38,7 +38,7 @@ def granite_config(settings: ModelSettings, bos_id: int = 1, eos_id: int = 2, pa
         "mlp_bias": False,
         "attention_dropout": 0.0,
         "initializer_range": settings.init_std,
-        "tie_word_embeddings": True,
+        "tie_word_embeddings": settings.tie_word_embeddings,
         "embedding_multiplier": tensor_program.embedding_multiplier(settings),
         "residual_multiplier": tensor_program.residual_multiplier(settings),
         "logits_scaling": 1.0 / tensor_program.logit_multiplier(settings),
@@ -49,24 +49,33 @@ def granite_config(settings: ModelSettings, bos_id: int = 1, eos_id: int = 2, pa
     }
 
 
+HEAD = "lm_head.weight"
+"""The name of an untied head, here and in `transformers`."""
 FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
 """Our fused tensors and the ones that they hold."""
 
 
+def native_name(name: str) -> str:
+    """Return what `transformers` calls a tensor of ours that is not fused."""
+    return name if name == HEAD else f"model.{name}"
+
+
 def to_granite(tensors: Tensors, settings: ModelSettings) -> Tensors:
-    """Rename and split our fused tensors; the head is tied and left out."""
+    """Rename and split our fused tensors; a tied head is left out."""
     out: Tensors = {}
     for name, tensor in tensors.items():
         fused = name.removesuffix(".weight").rpartition(".")[2]
         parts = FUSED.get(fused, (fused,))
         for part, matrix in zip(parts, fused_layout.matrices(name, tensor, settings), strict=True):
-            out["model." + name.replace(fused, part)] = matrix.reshape(-1, *tensor.shape[1:])
+            out[native_name(name.replace(fused, part))] = matrix.reshape(-1, *tensor.shape[1:])
     return {name: tensor.detach().contiguous().clone() for name, tensor in out.items()}
 
 
 def from_granite(tensors: Tensors, settings: ModelSettings) -> Tensors:
     """Join a Granite state dict into our fused tensors."""
-    ours = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name != "lm_head.weight"}
+    ours = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
+    if settings.tie_word_embeddings:
+        ours.pop(HEAD, None)
     for layer in range(settings.num_hidden_layers):
         attention, feed_forward = f"layers.{layer}.self_attn.", f"layers.{layer}.mlp."
         q, k, v = (ours.pop(f"{attention}{part}.weight") for part in FUSED["qkv_proj"])
@@ -104,7 +113,7 @@ def granite_difference(model: Xmodel2, granite: torch.nn.Module, prompts: list[l
 
 
 def as_granite(model: Xmodel2, settings: ModelSettings) -> Any:
-    """Return a native model with our weights, in evaluation mode; its head is tied."""
+    """Return a native model with our weights, in evaluation mode."""
     from transformers import GraniteConfig, GraniteForCausalLM
 
     config = GraniteConfig(**granite_config(settings))

@@ -132,7 +132,7 @@ class Block(nn.Module):
 
 
 class Xmodel2(nn.Module):
-    """Decoder with tied embedding and head."""
+    """Decoder whose head is the embedding (tied), or a tensor of its own, drawn after all others."""
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
@@ -140,6 +140,8 @@ class Xmodel2(nn.Module):
         self.embed_tokens = nn.Embedding(settings.vocab_size, settings.hidden_size)
         self.layers = nn.ModuleList(Block(settings) for _ in range(settings.num_hidden_layers))
         self.norm = RMSNorm(settings.hidden_size, settings.rms_norm_eps)
+        if not settings.tie_word_embeddings:
+            self.lm_head = Linear(settings.hidden_size, settings.vocab_size, bias=False)
         self.residual_multiplier = tensor_program.residual_multiplier(settings)
         self.embedding_multiplier = tensor_program.embedding_multiplier(settings)
         self.logit_multiplier = tensor_program.logit_multiplier(settings)
@@ -192,9 +194,14 @@ class Xmodel2(nn.Module):
         position_BS = (index_S[None] - cache.pad_B[:, None]).clamp_min(0)
         return self.rows(position_BS, mask_BST, cache)
 
+    @property
+    def head_weight(self) -> torch.Tensor:
+        """The weight [V, H] that hidden states are multiplied by; of a tied model, the embedding's."""
+        return self.embed_tokens.weight if self.settings.tie_word_embeddings else self.lm_head.weight
+
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """[..., H] to [..., V]."""
-        return F.linear(hidden, self.embed_tokens.weight.to(hidden.dtype)) * self.logit_multiplier
+        return F.linear(hidden, self.head_weight.to(hidden.dtype)) * self.logit_multiplier
 
     def forward(
         self, input_ids_BS: torch.Tensor, document_ids_BS: torch.Tensor | None = None, cache: KVCache | None = None

@@ -3,7 +3,7 @@
     embedding output    x scale_emb
     block output        x scale_depth / sqrt(num_hidden_layers), before it is added to the residual stream
     LM head             logits x 1 / m
-    initialisation      matrix-like tensors: std = init_std / sqrt(m); the embedding: 0.1; norm weights: 1
+    initialisation      matrix-like tensors: std = init_std / sqrt(m); embedding and head: 0.1; norm weights: 1
     learning rate       matrix-like tensors: lr / m; all others: lr
 
 `parametrization = "standard"` switches all of them off (std 0.02, every multiplier 1), for comparison; `rules_off` names single
@@ -46,8 +46,10 @@ def is_matrix_like(name: str, tensor: torch.Tensor) -> bool:
     """Tell whether a tensor maps hidden to hidden, so that both its sides grow with width.
 
     The embedding table is not: its rows are pieces. Tied to the head, it keeps the base rate, and 1/m on the logits does the rest.
+    Nor is a head of its own: only the side that it sums over grows, and the same 1/m makes up for that (muP's rule for an output
+    layer, written with a multiplier). So it starts, learns and goes without weight decay as the embedding does.
     """
-    return tensor.dim() == 2 and not name.endswith("embed_tokens.weight")
+    return tensor.dim() == 2 and not name.endswith(("embed_tokens.weight", "lm_head.weight"))
 
 
 def initial_std(name: str, tensor: torch.Tensor, settings: ModelSettings) -> float:

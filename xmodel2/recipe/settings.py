@@ -32,7 +32,9 @@ class ModelSettings:
     num_key_value_heads: Positive = 8
     """Key/value heads (grouped-query attention); num_attention_heads is a multiple of it."""
     vocab_size: Positive = 65280
-    """Pieces in the tokenizer, and rows of the tied embedding."""
+    """Pieces in the tokenizer, and rows of the embedding and of the head."""
+    tie_word_embeddings: bool = True
+    """Embedding and head are one tensor; `false` gives the head its own, of the same size."""
     max_position_embeddings: Positive = 4096
     """Longest context, in tokens."""
     rms_norm_eps: PositiveFloat = 1e-5

@@ -91,7 +91,7 @@ def _open_directory(path: Path) -> Trained:
         )
     layout = read_layout(config)
     settings = settings_of(layout, config)
-    if layout.kind != "granite" or not layout.tied or factors(layout.scales, settings):
+    if layout.kind != "granite" or factors(layout.scales, settings):
         raise XmodelError(
             f"{config}: is of model_type {layout.kind!r}, but not as `xmodel2 export --to hf` writes it; make a run of it first:"
             f" xmodel2 import {path} --out RUN"

@@ -197,18 +197,20 @@ class Fleet:
             documents = laid_out([batch.document_ids for batch in different])
         ids = laid_out([batch.inputs for batch in different])
         hidden = self.forward(self.stacks, self.embedding_E, self.residual_E, ids, documents)
-        tables, targets = self.stacks["embed_tokens.weight"].unbind(), laid_out([b.targets.ravel() for b in different])
+        tied = self.recipe.model.tie_word_embeddings
+        heads = self.stacks["embed_tokens.weight" if tied else "lm_head.weight"].unbind()
+        targets = laid_out([b.targets.ravel() for b in different])
         return [
             linear_cross_entropy(
                 hidden_BSH.flatten(0, 1),
-                table,
+                head,
                 target,
                 None,
                 self.chunk,
                 partial(self.cross_entropy, multiplier=multiplier),
             )
-            for hidden_BSH, table, target, multiplier in zip(
-                hidden.unbind(), tables, targets.expand(len(tables), -1), self.logit_E.unbind(), strict=True
+            for hidden_BSH, head, target, multiplier in zip(
+                hidden.unbind(), heads, targets.expand(len(heads), -1), self.logit_E.unbind(), strict=True
             )
         ]
 

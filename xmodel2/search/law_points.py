@@ -29,7 +29,7 @@ class Row:
     """Held-out nats a token; NaN if it diverged."""
     seed: int = 1
     parameters_total: int | None = None
-    """With embeddings; the head shares them."""
+    """With embeddings, and with a head that does not share them."""
     size: str = ""
     """Width x depth."""
     decay_tokens: int = 0

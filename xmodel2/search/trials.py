@@ -112,6 +112,7 @@ def forget_other_shapes(recipe: Recipe) -> None:
         *sizes,
         model.num_hidden_layers,
         model.vocab_size,
+        model.tie_word_embeddings,
         rows,
         recipe.data.sequence_length,
         recipe.train.precision,

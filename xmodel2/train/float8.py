@@ -2,7 +2,7 @@
 
 Weights stay the same fp32 parameters under the same names; only the products' operands are rounded: e4m3 for activations and
 weights, e5m2 for gradients. Casting costs a pass over each operand, which pays only if `torch.compile` fuses it with what comes
-before and the product is large, so small matrices are left in bf16. The tied head is no linear layer and stays as it is.
+before and the product is large, so small matrices are left in bf16. The head is in no block and stays as it is.
 """
 
 import torch

@@ -103,13 +103,14 @@ class _Step:
         self.tokens = train.micro_batch_size * length // layout.context
         self.sharded = layout.size > layout.tensor
         self.accumulates = recipe.batch_rows > layout.data * train.micro_batch_size
-        # Parameters of a rank before FSDP cuts them: matrices and table are cut by tensor parallelism, norms are not.
+        # Parameters of a rank before FSDP cuts them: matrices and tables are cut by tensor parallelism, norms are not.
         norms = (2 * model.num_hidden_layers + 1) * model.hidden_size
         self.table = model.vocab_size * model.hidden_size // layout.tensor
+        self.tables = self.table if model.tie_word_embeddings else 2 * self.table
         self.whole_matrices = block_parameter_count(model) - norms
         self.matrices = self.whole_matrices // layout.tensor
         self.block = self.matrices // model.num_hidden_layers
-        self.parameters = self.table + self.matrices + norms
+        self.parameters = self.tables + self.matrices + norms
         self.shards = layout.shard * layout.context if self.sharded else 1
         self.own = -(-self.parameters // self.shards)
         scores = train.attention == "plain" or (layout.context > 1 and not cuda)
@@ -130,7 +131,7 @@ class _Step:
         last_norm, norm_workspace = (e * hidden, 3 * e * hidden) if self.compiled else (8 * hidden, 16 * hidden)
         workspace = self._workspace()
         gradients = self._gradients()
-        all_blocks = self._unsynced() or gradients - table // (self.shards if self.sharded else 1)
+        all_blocks = self._unsynced() or gradients - 4 * self.tables // (self.shards if self.sharded else 1)
         loss, loss_backward = self._loss()
         phases: dict[str, Parts] = {
             "loss": {"activations": blocks + last_norm + e * hidden, "loss": loss},
@@ -153,6 +154,11 @@ class _Step:
         if self.accumulates:
             for name in list(phases)[:-1]:
                 phases[name]["gradients"] = self._unsynced() or gradients
+            if (
+                self.tables > self.table and not self.sharded
+            ):  # the head's is added to those before at once, without the embedding's
+                for name in list(phases)[2:-1]:
+                    phases[name]["loss"] -= table
         constant = {"weights": 4 * self.own, "optimizer moments": self._moments()}
         copies = {"checkpoint copies": 0}
         if self.recipe.train.async_checkpoint:
@@ -207,11 +213,11 @@ class _Step:
         """Bytes of weights that FSDP holds whole, and of gradients on their way to the shards."""
         if not self.sharded or phase == "update":
             return 0
-        root = 4 * self.table  # the table stays fp32
+        root = 4 * self.tables  # which stay fp32
         # The block at work, the next one's weights, and the buffer that they arrive in.
         block = 3 * self.e * self.block
         if phase == "backward of the embedding":
-            return root + 4 * self.table  # the buffer that is reduced, in fp32
+            return root + 4 * self.tables  # the buffer that is reduced, in fp32
         if "block" in phase:
             block += (self.e + 2 * 4) * self.block  # this block's gradients; two buffers that are reduced, in fp32
         return root + block

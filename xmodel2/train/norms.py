@@ -15,6 +15,7 @@ from xmodel2.train.sums import global_square_sums, local_part
 
 _CLASSES = {
     "embed_tokens": "embedding",
+    "lm_head": "head",
     "qkv_proj": "attention.qkv",
     "o_proj": "attention.o",
     "gate_up_proj": "feed_forward.gate_up",

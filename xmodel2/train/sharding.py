@@ -1,7 +1,7 @@
 """The model laid over a mesh from outside: tensor parallel, compiled, then sharded (FSDP2), and its weights drawn in place.
 
-qkv_proj, gate_up_proj    rows, whole groups of heads a rank        embed_tokens    rows, its pieces a rank
-o_proj, down_proj         columns; their outputs are summed        norms           whole on every rank
+qkv_proj, gate_up_proj    rows, whole groups of heads a rank        embed_tokens, lm_head   rows, their pieces a rank
+o_proj, down_proj         columns; their outputs are summed        norms                   whole on every rank
 """
 
 import torch
@@ -28,6 +28,8 @@ def cut_tensors(model: Xmodel2, world: World) -> None:
     for block in model.layers:
         parallelize_module(block, mesh, plan)
     parallelize_module(model, mesh, {"embed_tokens": RowwiseParallel(input_layouts=Replicate())})
+    if not model.settings.tie_word_embeddings:
+        parallelize_module(model, mesh, {"lm_head": ColwiseParallel()})
 
 
 def shard(root: nn.Module, blocks: nn.ModuleList, world: World, dtype: torch.dtype) -> None:
@@ -44,7 +46,7 @@ def shard(root: nn.Module, blocks: nn.ModuleList, world: World, dtype: torch.dty
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
     for block in blocks:
         fully_shard(block, mesh=over, mp_policy=policy)
-    # Embedding and last norm stay fp32, as in one process: the one is scaled up before it is cast, the other is near 1.
+    # Embedding, head and last norm stay fp32, as in one process: the first is scaled up before it is cast, the last is near 1.
     policy = MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False)
     fully_shard(root, mesh=over, mp_policy=policy)
     for module in root.modules():

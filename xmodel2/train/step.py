@@ -82,7 +82,7 @@ class LossModule(nn.Module):
         else:
             rows = self.context.rows(self.model, batch.documents_BT, self.kernel)
             hidden = self.model.run(batch.inputs_BS, rows, self.dtype)
-        weight: torch.Tensor = self.model.embed_tokens.weight
+        weight: torch.Tensor = self.model.head_weight
         if isinstance(weight, DTensor):
             weight = weight.to_local()
         return linear_cross_entropy(

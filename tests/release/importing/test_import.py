@@ -136,15 +136,41 @@ def test_llama_with_a_tied_head(tokenizer_dir: Path, tmp_path: Path) -> None:
     assert import_model(source, tmp_path / "run")["max_abs_difference"] < 1e-4
 
 
-def test_llama_with_a_head_of_its_own_is_refused_and_a_multiple_is_not(tokenizer_dir: Path, tmp_path: Path) -> None:
+def test_a_head_that_is_a_multiple_of_the_embedding_becomes_it(tokenizer_dir: Path, tmp_path: Path) -> None:
     settings = config(**LLAMA)
-    weights = random_weights(settings, head=True)
-    source = write_directory(tmp_path / "llama", settings, weights, tokenizer_dir)
-    with pytest.raises(XmodelError, match="the head of this model was learned by itself"):
-        import_model(source, tmp_path / "run")
+    weights = random_weights(settings)
     weights["lm_head.weight"] = weights["model.embed_tokens.weight"] * 0.3
-    write_directory(source, settings, weights)
+    source = write_directory(tmp_path / "llama", settings, weights, tokenizer_dir)
     assert import_model(source, tmp_path / "run")["max_abs_difference"] < 1e-4
+    assert load_model(tmp_path / "run")[1].model.tie_word_embeddings
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    ("kind", "folded"),
+    [
+        (LLAMA, set()),
+        (GRANITE, set()),
+        ({**GRANITE, "logits_scaling": 7.0, "attention_multiplier": 0.2}, {"q_proj", "lm_head"}),
+    ],
+    ids=["llama", "granite", "odd scales"],
+)
+def test_a_head_of_its_own_stays_one(
+    kind: dict[str, Any], folded: set[str], dtype: torch.dtype, tokenizer_dir: Path, tmp_path: Path
+) -> None:
+    settings = config(**{**kind, "tie_word_embeddings": False})
+    weights = {name: tensor.to(dtype) for name, tensor in random_weights(settings, head=True).items()}
+    source = write_directory(tmp_path / "theirs", settings, weights, tokenizer_dir)
+    report = import_model(source, tmp_path / "run")
+    assert report["max_abs_difference"] < 1e-4
+    assert set(report["folded"]) == folded
+    kept = dict(native_tensors(open_trained(tmp_path / "run")))
+    assert kept.keys() == weights.keys()
+    assert all(torch.equal(kept[name], weights[name].float()) for name in weights if name.split(".")[-2] not in folded)
+    del weights["lm_head.weight"]
+    write_directory(source, settings, weights)
+    with pytest.raises(XmodelError, match=r"1 missing: lm_head\.weight"):
+        import_model(source, tmp_path / "again")
 
 
 def test_an_export_comes_back_bit_for_bit(road: Path, tmp_path: Path) -> None:

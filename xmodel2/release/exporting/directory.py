@@ -14,11 +14,12 @@ from typing import Any
 import torch
 
 from xmodel2.files import read_json, write_json_atomic, write_text_atomic
+from xmodel2.model.convert import HEAD
 from xmodel2.recipe import ModelSettings, recipe_to_toml
 from xmodel2.release.card import card_of
 from xmodel2.release.exporting.shards import DTYPES, write_shards
 from xmodel2.release.exporting.verify import prompt_ids, reference_logits, transformers_difference
-from xmodel2.release.exporting.weights import EMBEDDING, HEAD, check_tensors, native_shapes, native_tensors
+from xmodel2.release.exporting.weights import EMBEDDING, check_tensors, native_shapes, native_tensors
 from xmodel2.release.trained import Trained
 from xmodel2.tokenizer import Tokenizer, load_tokenizer
 
@@ -35,8 +36,12 @@ class Layout:
     """The architecture's own keys of config.json."""
     factor: Callable[[str, ModelSettings], float] = lambda name, settings: 1.0
     """What a tensor of a native name is multiplied by."""
-    tied: bool = True
-    """Whether the head is the embedding."""
+    may_tie: bool = True
+    """Whether the head can be the embedding, as in a tied model; it is written as a tensor of its own otherwise."""
+
+    def copies_head(self, settings: ModelSettings) -> bool:
+        """Whether the head that is written is a copy of the embedding."""
+        return settings.tie_word_embeddings and not self.may_tie
 
 
 def write_directory(trained: Trained, folder: Path, layout: Layout, dtype: str, max_shard_bytes: int) -> dict[str, Any]:
@@ -48,7 +53,7 @@ def write_directory(trained: Trained, folder: Path, layout: Layout, dtype: str, 
     prompts = prompt_ids(trained)
     check_tensors(trained)
     shapes = native_shapes(settings)
-    if not layout.tied:
+    if copied := layout.copies_head(settings):
         shapes[HEAD] = shapes[EMBEDDING]
     written = write_shards(folder, shapes, _tensors(trained, layout), DTYPES[dtype], max_shard_bytes)
     types = {"dtype": dtype, "torch_dtype": dtype}  # transformers before 4.56 knows the second name alone
@@ -64,7 +69,7 @@ def write_directory(trained: Trained, folder: Path, layout: Layout, dtype: str, 
         return (tensor * factor).to(DTYPES[dtype]).float() / factor
 
     exact = dtype == "float32"
-    ours = reference_logits(trained, prompts, None if exact else as_written, untied=not layout.tied and not exact)
+    ours = reference_logits(trained, prompts, None if exact else as_written, head_copied=copied)
     difference = transformers_difference(folder, layout.architecture, prompts, ours, tokenizer.pad_id)
     return {"bytes": written, "dtype": dtype, "max_abs_difference": difference}
 
@@ -72,7 +77,7 @@ def write_directory(trained: Trained, folder: Path, layout: Layout, dtype: str, 
 def _tensors(trained: Trained, layout: Layout) -> Iterator[tuple[str, torch.Tensor]]:
     for name, tensor in native_tensors(trained):
         factor = layout.factor(name, trained.settings)
-        if name == EMBEDDING and not layout.tied:
+        if name == EMBEDDING and layout.copies_head(trained.settings):
             yield HEAD, tensor * layout.factor(HEAD, trained.settings)
         yield name, tensor if factor == 1.0 else tensor.float().mul_(factor)
 

@@ -1,8 +1,8 @@
 """The kinds of GGUF file that are written, and the type of each tensor in them.
 
-Norms stay f32 in all. A matrix whose rows are no multiple of a type's block stays f16. The tied embedding, which is the head
-too, is never below q8_0: in a trained model of 2.8M, q8_0 there costs nothing (f16 +0.0106 nats a token over fp32 with the rest
-in q4_0, q8_0 +0.0105), q5_1 0.002 more and q4_0 0.017. What K-quants hold is llama.cpp's own choice.
+Norms stay f32 in all. A matrix whose rows are no multiple of a type's block stays f16. Embedding and head, one tensor or two,
+are never below q8_0: in a trained, tied model of 2.8M, q8_0 there costs nothing (f16 +0.0106 nats a token over fp32 with the
+rest in q4_0, q8_0 +0.0105), q5_1 0.002 more and q4_0 0.017. What K-quants hold is llama.cpp's own choice.
 """
 
 import re
@@ -21,7 +21,8 @@ K_QUANTS = ("q6_k", "q5_k_m", "q4_k_m", "q3_k_m", "q2_k")
 """Blocks of 256 whose scales are quantised too; made by llama.cpp's own quantiser (package llama-cpp-python)."""
 KINDS = (*PLAIN, *BLOCKS, *K_QUANTS)
 
-EMBEDDING = "token_embd.weight"
+TABLES = ("token_embd.weight", "output.weight")
+"""Embedding and, where it is not tied, head."""
 _LARGEST_ERRORS = {
     "F32": 0.0,
     "F16": 1e-3,
@@ -56,7 +57,7 @@ def tensor_type(kind: str, name: str, shape: Sequence[int]) -> "GGMLQuantization
 
     if len(shape) == 1:
         return GGMLQuantizationType.F32
-    if kind in BLOCKS and name == EMBEDDING:
+    if kind in BLOCKS and name in TABLES:
         kind = "q8_0"
     found = GGMLQuantizationType[kind.upper()]
     return found if shape[-1] % GGML_QUANT_SIZES[found][0] == 0 else GGMLQuantizationType.F16

@@ -1,19 +1,19 @@
 """A plain LlamaForCausalLM, for engines without Granite's multipliers: the scales are folded into the weights.
 
-    embedding            x scale_emb                     head (no longer tied)   = embedding / m
+    embedding            x scale_emb                     head (never tied)       = embedding, or a head of its own, / m
     o_proj, down_proj    x scale_depth / sqrt(layers)    q_proj                  x attention scale x sqrt(head_dim), usually 1
 
-The head's copy is what it costs: vocab_size x hidden_size numbers more.
+A tied head's copy is what it costs: vocab_size x hidden_size numbers more.
 """
 
 import math
 from typing import Any
 
 from xmodel2.model import tensor_program
-from xmodel2.model.convert import granite_config
+from xmodel2.model.convert import HEAD, granite_config
 from xmodel2.recipe import ModelSettings
 from xmodel2.release.exporting.directory import Layout
-from xmodel2.release.exporting.weights import EMBEDDING, HEAD
+from xmodel2.release.exporting.weights import EMBEDDING
 from xmodel2.tokenizer import Tokenizer
 
 _MULTIPLIERS = ("embedding_multiplier", "residual_multiplier", "logits_scaling", "attention_multiplier")
@@ -39,4 +39,4 @@ def folded_scale(name: str, settings: ModelSettings) -> float:
     return 1.0
 
 
-LLAMA = Layout("LlamaForCausalLM", llama_config, folded_scale, tied=False)
+LLAMA = Layout("LlamaForCausalLM", llama_config, folded_scale, may_tie=False)

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from xmodel2.errors import XmodelError
-from xmodel2.model.convert import no_progress_bar
-from xmodel2.release.exporting.weights import EMBEDDING, HEAD, AsWritten, native_tensors, own_model
+from xmodel2.model.convert import HEAD, no_progress_bar
+from xmodel2.release.exporting.weights import EMBEDDING, AsWritten, native_tensors, own_model
 from xmodel2.release.trained import Trained
 from xmodel2.tokenizer import load_tokenizer
 
@@ -50,17 +50,17 @@ def reference_logits(
     trained: Trained,
     prompts: Sequence[Sequence[int]],
     as_written: AsWritten | None = None,
-    untied: bool = False,
+    head_copied: bool = False,
 ) -> Logits:
     """Return our own logits of each prompt (fp32, CPU); the model is freed.
 
-    ``as_written``: what each tensor is once it has been written, of a format that rounds; ``untied``: the head is rounded
-    on its own.
+    ``as_written``: what each tensor is once it has been written, of a format that rounds; ``head_copied``: the head is a copy
+    of the embedding, rounded on its own.
     """
     model = own_model(trained, as_written)
     hidden = [model.hidden(torch.tensor([list(prompt)]))[0] for prompt in prompts]
-    head, multiplier = model.embed_tokens.weight, model.logit_multiplier
-    if as_written and untied:
+    head, multiplier = model.head_weight, model.logit_multiplier
+    if as_written and head_copied:
         del model, head  # before the head takes as much memory as the embedding did
         head = as_written(HEAD, next(tensor for name, tensor in native_tensors(trained) if name == EMBEDDING))
     return [F.linear(states, head) * multiplier for states in hidden]

@@ -11,13 +11,13 @@ import torch
 from xmodel2.errors import XmodelError
 from xmodel2.files import read_json
 from xmodel2.model import Xmodel2, fused_layout
-from xmodel2.model.convert import to_granite
+from xmodel2.model.convert import HEAD, to_granite
 from xmodel2.recipe import ModelSettings
 from xmodel2.release.trained import Trained
 from xmodel2.train.checkpoint import MODEL
 from xmodel2.train.tensor_files import TensorFiles
 
-EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+EMBEDDING = "model.embed_tokens.weight"
 AsWritten = Callable[[str, torch.Tensor], torch.Tensor]
 """What a tensor of a native name is once it has been written and read."""
 _MAPPED = 64 << 20
@@ -25,7 +25,7 @@ _MAPPED = 64 << 20
 
 
 def native_shapes(settings: ModelSettings) -> dict[str, tuple[int, ...]]:
-    """Return the native names of a model's tensors, and their shapes; the head is tied and left out."""
+    """Return the native names of a model's tensors, and their shapes; a tied head is left out."""
     with torch.device("meta"):
         model = Xmodel2(settings)
     return {name: tuple(t.shape) for name, t in to_granite(dict(model.named_parameters()), settings).items()}
@@ -45,7 +45,8 @@ def check_tensors(trained: Trained) -> None:
             want = {name: tuple(p.shape) for name, p in Xmodel2(trained.settings).named_parameters()}
     else:
         want = native_shapes(trained.settings)
-        have = {name: shape for name, shape in have.items() if name != HEAD}
+        if trained.settings.tie_word_embeddings:
+            have = {name: shape for name, shape in have.items() if name != HEAD}
     for name in sorted(have.keys() | want.keys()):
         if have.get(name) != want.get(name):
             raise XmodelError(
@@ -55,11 +56,11 @@ def check_tensors(trained: Trained) -> None:
 
 
 def native_tensors(trained: Trained) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield (native name, tensor), one in memory at a time; the head is tied and left out."""
+    """Yield (native name, tensor), one in memory at a time; a tied head is left out."""
     files = TensorFiles(trained.path, MODEL)
     read = 0
     for name, shape in list(files.shapes.items()):
-        if name == HEAD:
+        if name == HEAD and trained.settings.tie_word_embeddings:
             continue
         tensor = torch.empty(shape, dtype=files.dtype(name))
         if read > _MAPPED:

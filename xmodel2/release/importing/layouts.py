@@ -119,6 +119,7 @@ def settings_of(layout: Layout, path: Path, init_std: float = 0.1) -> ModelSetti
         "attention_scale": "1/head_dim" if by_width else "1/sqrt(head_dim)",
         "init_std": init_std,
         "parametrization": "standard" if plain else "tensor_program",
+        "tie_word_embeddings": layout.tied,
     }
     return checked(ModelSettings, tree, str(path), {})
 
@@ -126,8 +127,8 @@ def settings_of(layout: Layout, path: Path, init_std: float = 0.1) -> ModelSetti
 def factors(scales: Scales, settings: ModelSettings, tolerance: float = _SAME) -> dict[str, float]:
     """Return what tensors are multiplied by, by the last part of their names, so that ``settings`` give the same logits.
 
-    What is left of the logits' scale goes into the final norm's weight; there a factor is 1 to ``tolerance``, since the ratio
-    of a head to its embedding is known to their rounding only.
+    What is left of the logits' scale goes into the head or, where that is the embedding, into the final norm's weight; there a
+    factor is 1 to ``tolerance``, since the ratio of a head to its embedding is known to their rounding only.
     """
     residual = tensor_program.residual_multiplier(settings)
     embedding = scales.embedding / tensor_program.embedding_multiplier(settings)
@@ -137,19 +138,25 @@ def factors(scales: Scales, settings: ModelSettings, tolerance: float = _SAME) -
         "down_proj": scales.feed_forward / residual,
         "q_proj": scales.products / tensor_program.attention_multiplier(settings),
     }
-    norm = scales.logits / (embedding * tensor_program.logit_multiplier(settings))
+    logits = scales.logits / tensor_program.logit_multiplier(settings)
+    if not settings.tie_word_embeddings:
+        found["lm_head"] = logits
     kept = {part: factor for part, factor in found.items() if not math.isclose(factor, 1.0, rel_tol=_SAME)}
-    return kept if math.isclose(norm, 1.0, rel_tol=max(tolerance, _SAME)) else {**kept, "norm": norm}
+    norm = logits / embedding
+    if not settings.tie_word_embeddings or math.isclose(norm, 1.0, rel_tol=max(tolerance, _SAME)):
+        return kept
+    return {**kept, "norm": norm}
 
 
 def same_shape(layout: Layout, settings: ModelSettings) -> bool:
     """Whether settings differ from a layout in nothing but scales."""
-    return all(getattr(settings, key) == value for key, value in layout.shape.items())
+    same = all(getattr(settings, key) == value for key, value in layout.shape.items())
+    return same and settings.tie_word_embeddings == layout.tied
 
 
 def with_head(layout: Layout, head: float) -> Layout:
     """Return the layout as a tied one, whose logits are multiplied by the head's ratio to the embedding."""
-    return replace(layout, scales=replace(layout.scales, logits=layout.scales.logits * head))
+    return replace(layout, tied=True, scales=replace(layout.scales, logits=layout.scales.logits * head))
 
 
 class _Config:

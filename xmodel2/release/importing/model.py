@@ -18,11 +18,11 @@ from xmodel2.data.shards import data_fingerprint, read_index
 from xmodel2.errors import XmodelError
 from xmodel2.files import file_record, replaced_folder, write_json_atomic, write_text_atomic
 from xmodel2.model import Xmodel2, fused_layout
-from xmodel2.model.convert import FUSED
+from xmodel2.model.convert import FUSED, HEAD, native_name
 from xmodel2.model.count import parameter_count
 from xmodel2.recipe import ModelSettings, Recipe, load_recipe, recipe_from_dict, recipe_to_toml, replace
 from xmodel2.release.exporting.shards import write_shards
-from xmodel2.release.exporting.weights import EMBEDDING, HEAD, native_shapes
+from xmodel2.release.exporting.weights import EMBEDDING, native_shapes
 from xmodel2.release.importing.compare import source_difference
 from xmodel2.release.importing.layouts import Layout, factors, read_layout, same_shape, settings_of, with_head
 from xmodel2.release.importing.source import Source
@@ -69,9 +69,8 @@ def import_model(
         )
     kept = {HEAD} if layout.tied else set()
     ignored = frozenset(key for key in source.shapes if key in kept or key.endswith(_IGNORED_END))
-    want = native_shapes(settings_of(layout, config))
-    source.check(want if layout.tied else {**want, HEAD: want[EMBEDDING]}, ignored)
-    layout, tolerance = _tied(layout, source)
+    source.check(native_shapes(settings_of(layout, config)), ignored)
+    layout, tolerance = _tied_where_it_can_be(layout, source)
     base, complaint = (load_recipe(recipe), "") if recipe else recipe_beside(directory, layout)
     notes = [complaint] if complaint else []
     settings = base.model if base and same_shape(layout, base.model) else settings_of(layout, config)
@@ -104,16 +103,11 @@ def import_model(
     }
 
 
-def _tied(layout: Layout, source: Source) -> tuple[Layout, float]:
-    """Return the layout as a tied one, and the rounding of its logits' scale. Raises `XmodelError` for a head of its own."""
-    if layout.tied:
-        return layout, 0.0
-    ratio = source.ratio(HEAD, EMBEDDING)
+def _tied_where_it_can_be(layout: Layout, source: Source) -> tuple[Layout, float]:
+    """Return the layout, as a tied one if its head is a multiple of its embedding, and the rounding of its logits' scale."""
+    ratio = None if layout.tied else source.ratio(HEAD, EMBEDDING)
     if ratio is None:
-        raise XmodelError(
-            f"{source.directory}: {HEAD} is no multiple of {EMBEDDING}: the head of this model was learned by itself, and ours"
-            " is the embedding; such a model cannot be imported"
-        )
+        return layout, 0.0
     return with_head(layout, ratio), source.epsilon(HEAD)
 
 
@@ -167,7 +161,7 @@ def _tensors(
         fused = name.removesuffix(".weight").rpartition(".")[2]
         parts = []
         for part in FUSED.get(fused, (fused,)):
-            tensor = source.read("model." + name.replace(fused, part))
+            tensor = source.read(native_name(name.replace(fused, part)))
             parts.append(tensor * folded[part] if part in folded else tensor)
         if fused == "qkv_proj":
             yield name, fused_layout.join_qkv(parts[0], parts[1], parts[2], settings)

@@ -146,6 +146,7 @@ class _Quantisation:
                 "fingerprint": trained.fingerprint,
                 "parameters": self.parameters,
                 "embedding_share": math.prod(native_shapes(trained.settings)[EMBEDDING]) / self.parameters,
+                "tied": trained.settings.tie_word_embeddings,
             },
             "environment": environment(torch.device("cpu")),
             "heldout": known.get("heldout"),

@@ -85,9 +85,14 @@ def caption(record: dict[str, Any]) -> str:
     """Return how the figures were made, in plain sentences."""
     speed, heldout = record["speed"], record["heldout"]
     model = record["model"]
+    tables = (
+        f"the embedding, which is the head as well, makes up {model['embedding_share']:.1%}: it is"
+        if model.get("tied", True)
+        else f"embedding and head make up {model['embedding_share']:.1%} each: they are"
+    )
     text = [
-        f"{model['name']}, {model['parameters']:,} parameters, of which the embedding, which is the head as well, makes up"
-        f" {model['embedding_share']:.1%}: it is bf16 in int8 and int4, and q8_0 in GGUF types of fewer bits."
+        f"{model['name']}, {model['parameters']:,} parameters, of which {tables} bf16 in int8 and int4, and q8_0 in GGUF types"
+        " of fewer bits."
     ]
     if heldout:
         text.append(

@@ -4,8 +4,8 @@
                                config.json with a quantization_config, the rest as it was
                             -> loaded back by transformers, logits against those of the numbers in the file
 
-The embedding, which is the head as well, and the norms stay bf16: torchao quantises matrices of `nn.Linear`, and one that is
-shared would be dequantised whole for every token.
+Embedding and head, one tensor or two, and the norms stay bf16: torchao quantises matrices of `nn.Linear`, and one that is shared
+would be dequantised whole for every token; a head of its own stays as it is so that both kinds of model compare.
 """
 
 import shutil
@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from xmodel2.errors import XmodelError
 from xmodel2.files import read_json, write_json_atomic, write_text_atomic
-from xmodel2.model.convert import no_progress_bar
+from xmodel2.model.convert import HEAD, no_progress_bar
 from xmodel2.release.exporting.verify import prompt_ids, reference_logits
 from xmodel2.release.exporting.weights import EMBEDDING, AsWritten, native_tensors
 from xmodel2.release.trained import Trained
@@ -81,7 +81,7 @@ def _quantised(trained: Trained, kind: str, group_size: int) -> Iterator[tuple[s
 
 def is_matrix(name: str, tensor: torch.Tensor) -> bool:
     """Whether a tensor of a native name is quantised by torchao."""
-    return tensor.ndim == 2 and name != EMBEDDING
+    return tensor.ndim == 2 and name not in (EMBEDDING, HEAD)
 
 
 def _config(kind: str, group_size: int) -> "AOBaseConfig":
@@ -145,7 +145,7 @@ def _verify(trained: Trained, folder: Path) -> float:
 
 def _how_to_load(kind: str, group_size: int) -> str:
     common = (
-        "The embedding, which is the head as well, and the norms are bfloat16.\n\n```python\n"
+        "Embedding, head and norms are bfloat16.\n\n```python\n"
         "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
         'model = AutoModelForCausalLM.from_pretrained(".")  # needs torchao\n'
         'tokenizer = AutoTokenizer.from_pretrained(".")\n'
