@@ -13,6 +13,7 @@ in every implementation and wherever a text is cut, and no rounding error choose
 
 import io
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -33,6 +34,7 @@ _SPACE = "▁"  # how SentencePiece writes a space
 _REQUIRED = "".join(map(chr, range(0x21, 0x7F))) + "\n"  # printable ASCII; tabs are pieces of their own
 _TABS = tuple("\t" * count for count in range(1, 9))  # the trainer keeps tabs out of ordinary pieces
 _TAB_SCORE = -6.0  # the same for any number, so that fewer pieces win
+_COVERAGE = 0.9999
 _NEVER = -1000.0  # log-probability of pieces that text must not match: below any spelling in other pieces
 
 
@@ -70,12 +72,13 @@ def train_sentencepiece(
     sample: Sequence[str], vocab_size: int, *, algorithm: Literal["unigram", "bpe"] = "unigram", threads: int = 2
 ) -> bytes:
     """Return a SentencePiece model of texts of up to 64 KB each (BPE: to compare with). Raises as `train_unigram`."""
-    if not any(map(_clean, sample)):
+    cleaned = [_clean(text) for text in sample]
+    if not any(cleaned):
         raise XmodelError("tokenizer: the text is empty; give files with text to learn from")
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=(_clean(text) for text in sample),
+            sentence_iterator=iter(cleaned),
             model_writer=model,
             model_type=algorithm,
             vocab_size=vocab_size,
@@ -86,7 +89,7 @@ def train_sentencepiece(
             add_dummy_prefix=False,
             remove_extra_whitespaces=False,
             allow_whitespace_only_pieces=True,
-            character_coverage=0.9999,
+            character_coverage=_coverage(cleaned, vocab_size),
             required_chars=_REQUIRED,
             user_defined_symbols=list(_TABS),
             unk_id=0,
@@ -105,6 +108,18 @@ def train_sentencepiece(
     except RuntimeError as error:
         raise _vocabulary_error(vocab_size, str(error)) from error
     return _round_scores(model.getvalue()) if algorithm == "unigram" else model.getvalue()
+
+
+def _coverage(sample: Sequence[str], vocab_size: int) -> float:
+    """Return the share of characters that are pieces: nearly all, but no more than a quarter of the vocabulary is for them.
+
+    Chinese alone has more characters than a small vocabulary has pieces; the rare ones become bytes.
+    """
+    counts = Counter[str]()
+    for text in sample:
+        counts.update(text)
+    commonest = sum(count for _, count in counts.most_common(vocab_size // 4))
+    return min(_COVERAGE, commonest / counts.total())
 
 
 def _clean(text: str) -> str:
