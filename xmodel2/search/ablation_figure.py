@@ -30,7 +30,8 @@ def _panel(axes: Axes, name: str, comparison: dict[str, Any]) -> None:
     for place, arm in enumerate(arms):
         if arm["difference"] is None:
             if not arm["own"]:
-                axes.annotate("diverged", (0, place), (6, 0), textcoords="offset points", va="center", color=GREY)
+                why = "diverged" if arm["mean"] is None else "the recipe diverged"
+                axes.annotate(why, (0, place), (6, 0), textcoords="offset points", va="center", color=GREY)
             continue
         at = [loss - own for seed, loss in arm["losses"].items() if (own := arms[0]["losses"].get(seed)) is not None]
         axes.plot(at, [place] * len(at), "o", color=BLUE, markersize=3, alpha=0.35, markeredgewidth=0)

@@ -19,12 +19,13 @@ Row = dict[str, Any]
 
 
 def summarise(recipe: Recipe, rows: Sequence[Row]) -> dict[str, Any]:
-    """Return all comparisons that have rows, as ablation.json has them."""
+    """Return all comparisons whose arms have rows at a common rate, as ablation.json has them."""
     found = {}
     for comparison in COMPARISONS:
         names = dict.fromkeys(row["arm"] for row in rows if row["comparison"] == comparison)
-        if names:
-            found[comparison] = _comparison(recipe, comparison, rows, [OWN, *names])
+        rates = common_rates(rows, [OWN, *names], recipe.seed)
+        if names and rates:
+            found[comparison] = _comparison(rates, comparison, rows, [OWN, *names], recipe.seed)
     return {
         "recipe": recipe.name,
         "seeds": sorted({row["seed"] for row in rows}),
@@ -51,10 +52,11 @@ def best_rate(rows: Iterable[Row], name: str, rates: Sequence[float], seed: int)
     return min(losses, key=lambda rate: losses[rate]) if losses else None
 
 
-def _comparison(recipe: Recipe, comparison: str, rows: Sequence[Row], names: Sequence[str]) -> dict[str, Any]:
+def _comparison(
+    rates: Sequence[float], comparison: str, rows: Sequence[Row], names: Sequence[str], seed: int
+) -> dict[str, Any]:
     measure = "bits_per_byte" if comparison == "tokenizer" else "loss"
-    rates = common_rates(rows, names, recipe.seed)
-    best = {name: best_rate(rows, name, rates, recipe.seed) for name in names}
+    best = {name: best_rate(rows, name, rates, seed) for name in names}
     made = {
         name: {
             row["seed"]: row for row in rows if row["arm"] == name and row["rate"] == best[name] and not row["ended"]
@@ -72,7 +74,7 @@ def _comparison(recipe: Recipe, comparison: str, rows: Sequence[Row], names: Seq
                 "own": name == OWN,
                 **{key: first[key] for key in ("changes", "parameters", "parameters_total", "tokens")},
                 "rate": best[name],
-                "at_edge": best[name] in (rates[0], rates[-1]) if rates else None,
+                "at_edge": best[name] in (rates[0], rates[-1]),
                 "losses": {str(seed): loss for seed, loss in losses.items()},
                 "mean": mean_and_error(list(losses.values()))[0],
                 **_apart(losses, {} if name == OWN else own),
