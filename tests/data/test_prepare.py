@@ -11,9 +11,11 @@ import zstandard
 
 from xmodel2.data.inspect import inspect_data
 from xmodel2.data.prepare import Options, prepare
-from xmodel2.data.questions import read_questions
+from xmodel2.data.questions import heldout_answers, read_questions
 from xmodel2.data.shards import open_shards, verify_shards
 from xmodel2.errors import XmodelError
+from xmodel2.recipe import load_recipe
+from xmodel2.tokenizer import load_tokenizer
 
 CHAT = {"messages": [{"role": "user", "content": "2 + 2 = ?"}, {"role": "assistant", "content": "4"}]}
 
@@ -136,3 +138,50 @@ def test_questions_with_any_line_separator_come_back(corpus: Path) -> None:
     (corpus / "held.jsonl").write_text(json.dumps(question) + "\n")
     prepare(corpus / "sources.toml", corpus / "out")
     assert read_questions(corpus / "out") == [question]
+
+
+def test_chats_also_as_text(corpus: Path) -> None:
+    sources = (corpus / "sources.toml").read_text() + "as_text = true\n[deduplicate]\nsft = ['exact', 'simhash']\n"
+    held = [{**CHAT, "answer": "4"}, json.loads((corpus / "chat.jsonl").read_text().split("\n")[0])]
+    (corpus / "held.jsonl").write_text("".join(json.dumps(chat) + "\n" for chat in held))
+    for name, chosen in (("given", sources), ("fraction", sources.replace('heldout = ["held.jsonl"]', ""))):
+        chosen = chosen.replace("as_text", "heldout_fraction = 0.3\nas_text") if name == "fraction" else chosen
+        (corpus / "both.toml").write_text(chosen)
+        counts = prepare(corpus / "both.toml", corpus / name)["sources"]
+        assert list(counts) == ["web", "chat", "chat-as-text"]
+        assert counts["chat"]["heldout"]["documents"] > 0
+        assert counts["chat-as-text"]["heldout"]["documents"] == 0  # what is held out of one is not seen in the other
+        shards, tokenizer = open_shards(corpus / name, verify=True), load_tokenizer(corpus / name / "tokenizer")
+        chats, texts = shards.source("chat").train, shards.source("chat-as-text").train
+        assert chats is not None
+        assert texts is not None
+        assert texts.documents == chats.documents
+        assert "loss" not in texts.files
+        for number in range(chats.documents):
+            chat = tokenizer.decode(chats.document(number).tolist())
+            asked, said = chat.removeprefix("<s><|user|>").removesuffix("<|end|></s>").split("<|end|><|assistant|>")
+            assert texts.document(number).tolist() == tokenizer.encode_document(f"{asked}\n\n{said}")
+        mixture = load_recipe(corpus / name / "mixture.toml").stages
+        assert mixture.decay.sft_mixture.keys() == {"chat"}
+        assert "chat-as-text" not in mixture.stable.mixture
+    assert len(read_questions(corpus / "given")) == 1
+    answers = heldout_answers(shards, ["chat"], tokenizer, most=3)
+    assert len(answers) == 3
+    assert answers[0]["task"] == "chat"
+    assert answers[0]["messages"][1] == CHAT["messages"][1]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("[sources.web]\nas_text = true\nfiles = ['plain.jsonl']\n", "as_text is for sources of kind sft"),
+        (
+            "[sources.a]\nkind = 'sft'\nas_text = true\nfiles = ['chat.jsonl']\n[sources.a-as-text]\nfiles = ['plain.jsonl']\n",
+            r"sources\.a\.as_text makes a source a-as-text, and there is one",
+        ),
+    ],
+)
+def test_what_can_not_be_had_as_text(corpus: Path, line: str, words: str) -> None:
+    (corpus / "bad.toml").write_text(f"[tokenizer]\nvocab_size = 600\n{line}")
+    with pytest.raises(XmodelError, match=words):
+        prepare(corpus / "bad.toml", corpus / "out4")

@@ -241,7 +241,8 @@ def test_comparisons_share_their_decays(small_recipe: Recipe) -> None:
 
     assert count("checkpoints") == 3
     assert count("cosine") == count("cosine", "checkpoints") == 6
-    assert count(*COMPARISONS) < sum(count(name) for name in COMPARISONS)
+    possible = [name for name in COMPARISONS if name != "format"]  # which needs other data (test_ratio_formats.py)
+    assert count(*possible) < sum(count(name) for name in possible)
 
 
 def test_checkpoints_that_were_not_kept_are_missed_before_anything_is_made(

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from xmodel2.cli import main
+from xmodel2.data.prepare import prepare
 from xmodel2.recipe import Recipe, recipe_to_toml
 
 
@@ -54,3 +55,33 @@ def test_mistakes_are_named(small_recipe: Recipe, tmp_path: Path, capsys: pytest
         assert ratio(tmp_path / "recipe.toml", "--out", tmp_path / "out", *extra) == 1
         assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_same_documents_in_two_formats(road: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe, out = road / "run" / "recipe.toml", tmp_path / "out"
+    short = (
+        "--set",
+        "stages.stable.tokens=1536",
+        "stages.decay.tokens=1024",
+        "--questions",
+        "5",
+        "--compare",
+        "format",
+    )
+    assert ratio(recipe, "--out", out, *short) == 1
+    assert "put `as_text = true` under [sources.reasoning]" in capsys.readouterr().err
+    (tmp_path / "sources.toml").write_text(
+        f'[tokenizer]\npath = "{road}/data/tokenizer"\n[sources.docs]\nfiles = ["{road}/corpus/docs.jsonl"]\n'
+        f'heldout = ["{road}/corpus/docs-heldout.jsonl"]\n[sources.reasoning]\nkind = "sft"\nas_text = true\n'
+        f'files = ["{road}/corpus/reasoning.jsonl"]\nheldout = ["{road}/corpus/reasoning-heldout.jsonl"]\n'
+    )
+    prepare(tmp_path / "sources.toml", tmp_path / "data")
+    short += ("--set", f"data.dir={tmp_path}/data", "--set", "stages.stable.mixture={docs = 1.0}")
+    assert ratio(recipe, "--out", out, *short, "--seeds", "2") == 0
+    printed = capsys.readouterr().out
+    assert "answers of all held-out instruction documents" in printed
+    assert "questions answered exactly" in printed
+    found = json.loads((out / "ratio.json").read_text())["format"]
+    assert found["measures"].keys() == {"documents", "later_tokens", "questions", "accuracy"}
+    assert found["counts"] == {"documents": 5, "questions": 5}
+    assert found["interval"][0] < found["difference"] < found["interval"][1]

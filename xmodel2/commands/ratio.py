@@ -1,8 +1,9 @@
 """The command that finds the share of instruction data in the decay, and compares decays."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -11,6 +12,11 @@ from rich.table import Table
 
 from xmodel2.arguments import Flag, Overrides, key_values
 from xmodel2.output import print_wide
+
+if TYPE_CHECKING:
+    from xmodel2.recipe import Recipe
+
+_DOCUMENTS = 512  # held-out documents of a source that are scored in both formats, unless --questions says otherwise
 
 
 def ratio(
@@ -40,7 +46,7 @@ def ratio(
         out: directory of all runs, results.jsonl, ratio.json and figures/
         set: override a key of the recipe; may be repeated
         compare: shares, mixtures (each source alone, each left out), length, shape, cosine (one cosine against WSD), checkpoints
-            (decays along the stable stage, to fit a scaling law), or all
+            (decays along the stable stage, to fit a scaling law), format (the same documents as chats and as plain text), or all
         shares: shares of instruction data, from 0 to 1
         seeds: stable stages, each with decays of its own
         from_: RUN@STEP or RUN@stable: branch from runs that are there, one a seed, instead of training stable stages
@@ -48,7 +54,7 @@ def ratio(
         checkpoints: checkpoints along the stable stage to decay from, for length, cosine and checkpoints
         rates: peak rates at which WSD and cosine are compared, as multiples of the recipe's
         weigh: weights of the combined loss, such as text=1 answers=1 (the default; sft=1 if there are no questions)
-        questions: held-out questions to ask at most (default: all)
+        questions: held-out questions to ask at most (default: all); for format also held-out documents of a source (512)
         json: print the results as one JSON object
     """
     from xmodel2.output import print_json
@@ -69,7 +75,8 @@ def ratio(
     score, complaint = question_score(comparison.recipe.data.dir, questions)
     if complaint:
         console.print(f"{complaint}; decays are scored by loss alone", highlight=False, markup=False, soft_wrap=True)
-    found = comparison.run(out, score, lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True))
+    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    found = comparison.run(out, score, say, format_score(comparison.recipe, questions))
     print_json(found) if json else _print(found, out)
 
 
@@ -104,6 +111,28 @@ def question_score(data: str, limit: int | None) -> tuple[Callable[[Path], dict[
     return score, ""
 
 
+def format_score(recipe: "Recipe", limit: int | None) -> Callable[[Path], dict[str, Any]]:
+    """Return what scores a finished run on held-out questions and documents of its data, as chats and as text."""
+    from xmodel2.data.questions import heldout_answers, read_questions
+    from xmodel2.data.shards import open_shards, read_index
+    from xmodel2.eval.answer_formats import format_scores
+    from xmodel2.tokenizer import load_tokenizer
+    from xmodel2.train.checkpoint import find_tokenizer, load_model
+    from xmodel2.train.device import pick_device
+
+    def score(run_dir: Path) -> dict[str, Any]:
+        model, own, _ = load_model(run_dir)
+        model.to(pick_device(own.train.device))
+        tokenizer = load_tokenizer(find_tokenizer(run_dir))
+        entries = read_index(recipe.data.dir)["sources"].values()
+        asked = read_questions(recipe.data.dir)[:limit] if any("questions" in entry for entry in entries) else []
+        shards = open_shards(recipe.data.dir, cache_dir=recipe.data.cache_dir)
+        sources = recipe.stages.decay.sft_mixture
+        return format_scores(model, tokenizer, asked, heldout_answers(shards, sources, tokenizer, limit or _DOCUMENTS))
+
+    return score
+
+
 def _number(name: str, text: str) -> float:
     from xmodel2.errors import XmodelError
 
@@ -128,6 +157,8 @@ def _print(found: dict[str, Any], out: Path) -> None:
             for row in rows:
                 shown.add_row(escape(f"{row['value']}"), *(_cell(row[name]) for name in names))
             print_wide(shown)
+    if found["format"]:
+        print_wide(_formats(found["format"]))
     if found["schedules"]:
         shown = Table("tokens", "rate", "wsd", "cosine", "wsd - cosine", box=None)
         for row in found["schedules"]:
@@ -138,6 +169,19 @@ def _print(found: dict[str, Any], out: Path) -> None:
     for name, why in found["diverged"].items():
         console.print(f"{name}: {why}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"{out / 'ratio.json'}, {out / 'figures'}", highlight=False, soft_wrap=True)
+
+
+def _formats(found: dict[str, Any]) -> Table:
+    """Return the table of decays on chats and on texts, each scored in both formats."""
+    from xmodel2.search.ratio_formats import MEASURES
+
+    head = ("chat: as chat", "as text", "text: as text", "as chat", "chat - text", "95%")
+    shown = Table("format", *head, title_justify="left", box=None)
+    for name, row in found["measures"].items():
+        cells = [f"{row[arm][where]:.4f}" for arm in ("chat", "text") for where in ("own", "other")]
+        low_high = row["interval"] and "{:+.4f} to {:+.4f}".format(*row["interval"])
+        shown.add_row(MEASURES[name], *cells, f"{row['difference']:+.4f}{_error(row['error'])}", low_high or "one seed")
+    return shown
 
 
 def _cell(cell: dict[str, Any]) -> str:

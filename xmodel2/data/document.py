@@ -4,15 +4,17 @@ A chat may carry `answer` and `task` (`data/questions.py`). Line ends become \\n
 with the reason.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from xmodel2.errors import XmodelError
 from xmodel2.recipe.preparation import FieldSettings
-from xmodel2.tokenizer.load import ROLES, is_unicode
+from xmodel2.tokenizer.load import ROLES, Message, is_unicode
 
 Document = dict[str, Any]
 PLAIN = FieldSettings()
+TURNS_APART = "\n\n"
+"""What stands between two turns of a chat that is written as text."""
 
 
 def to_document(record: Any, fields: FieldSettings = PLAIN) -> Document:
@@ -68,6 +70,15 @@ def document_text(document: Document) -> str:
     if isinstance(document.get("text"), str):
         return str(document["text"])
     return "\n".join(message["content"] for message in document["messages"])
+
+
+def chat_as_text(messages: Sequence[Message]) -> str:
+    """Return a chat as pretraining text: what is said, in order, a blank line between two turns.
+
+    >>> chat_as_text([{"role": "user", "content": "1 + 2?"}, {"role": "assistant", "content": "3"}])
+    '1 + 2?\\n\\n3'
+    """
+    return TURNS_APART.join(message["content"] for message in messages if message["content"])
 
 
 def _triple(record: dict[str, Any], fields: FieldSettings) -> list[dict[str, str]]:

@@ -14,7 +14,7 @@ from typing import Any
 from xmodel2.data.huggingface import count_shards, pinned_dataset
 from xmodel2.errors import XmodelError
 from xmodel2.files import as_path, files_below
-from xmodel2.recipe.preparation import Preparation, PreparedSource
+from xmodel2.recipe.preparation import Preparation, PreparedSource, text_form
 
 _TASK_BYTES = 8 << 20  # of files, packed or not, that are read by one task if there are many small ones
 _FORMAT = 2  # raised when the same sources would give other shards
@@ -30,6 +30,8 @@ class Task:
     files: tuple[str, ...] = ()
     part: tuple[int, int] = (0, 1)
     """Of a data set without ``files``: which part of how many."""
+    repeats: int | None = None
+    """Number of the task whose training documents this one writes again as text; it reads nothing itself."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ class Plan:
         settings = self.preparation.deduplicate
         methods = {"text": settings.text, "sft": settings.sft}
         sources = self.preparation.sources
-        return [n for n, task in enumerate(self.tasks) if method in methods[sources[task.source].kind]]
+        read = ((n, task) for n, task in enumerate(self.tasks) if task.repeats is None)
+        return [n for n, task in read if method in methods[sources[task.source].kind]]
 
 
 def make_plan(path: Path, preparation: Preparation) -> Plan:
@@ -76,13 +79,35 @@ def make_plan(path: Path, preparation: Preparation) -> Plan:
             found.append((name, parts, state))
             training += [Task(name, False, part=(part, parts)) for part in range(parts)]
         pinned[name] = source
+    tasks = [*heldout, *training]
+    tasks += _repeated(path, pinned, tasks)
     for folder in filter(None, (*preparation.decontaminate.dirs, preparation.tokenizer.path)):
         found += files_below(root / folder)
     preparation = dataclasses.replace(preparation, sources=pinned)  # type: ignore[type-var]
     settings = dataclasses.asdict(preparation)  # type: ignore[call-overload]
     content = json.dumps([_FORMAT, settings, found, len(training)], sort_keys=True)
     fingerprint = hashlib.sha256(content.encode()).hexdigest()
-    return Plan(preparation, str(root), (*heldout, *training), fingerprint)
+    return Plan(preparation, str(root), tuple(tasks), fingerprint)
+
+
+def _repeated(path: Path, sources: dict[str, PreparedSource], tasks: list[Task]) -> list[Task]:
+    """Add to ``sources`` those that have others' documents as text, and return their tasks.
+
+    What is left of a chat is left of its text: the chat alone is cleaned, compared with others, or held out.
+    """
+    for name, source in [item for item in sources.items() if item[1].as_text]:
+        if text_form(name) in sources:
+            raise XmodelError(
+                f"{path}: sources.{name}.as_text makes a source {text_form(name)}, and there is one of that name; rename it"
+            )
+        origin = source.files or [str(source.dataset)]
+        own: dict[str, Any] = {"kind": "text", "stage": "evaluation", "weight": None, "clean": None, "as_text": False}
+        sources[text_form(name)] = dataclasses.replace(source, **own, files=[], dataset=None, heldout=origin)  # type: ignore[type-var]
+    return [
+        Task(text_form(task.source), False, repeats=number)
+        for number, task in enumerate(tasks)
+        if sources[task.source].as_text and not task.heldout
+    ]
 
 
 def find_files(root: Path, where: str, patterns: list[str]) -> list[tuple[Path, int, float]]:

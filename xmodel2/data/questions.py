@@ -5,14 +5,16 @@ name of its source does).
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from xmodel2.data.document import Document
-from xmodel2.data.shards import read_index
+from xmodel2.data.shards import ShardSet, read_index
 from xmodel2.errors import XmodelError
 from xmodel2.files import as_path, file_record, write_text_atomic
+from xmodel2.tokenizer import Message, Tokenizer
 
 QUESTIONS_FILE = "questions.jsonl"
 
@@ -49,3 +51,28 @@ def read_questions(directory: str | Path) -> list[Document]:
             " an `answer` beside their messages"
         )
     return found
+
+
+def heldout_answers(shards: ShardSet, sources: Iterable[str], tokenizer: Tokenizer, most: int) -> list[Document]:
+    """Return chats that end with an answer, read back from held-out shards: ``most`` a source at most, which is their `task`."""
+    return [chat for name in sources for chat in islice(_answered(shards, name, tokenizer), most)]
+
+
+def _answered(shards: ShardSet, name: str, tokenizer: Tokenizer) -> Iterator[Document]:
+    split = shards.source(name).heldout
+    for number in range(split.documents if split else 0):
+        messages = _decoded(split.document(number).tolist(), tokenizer) if split else []
+        if len(messages) > 1 and messages[-1]["role"] == "assistant" and messages[-1]["content"]:
+            yield {"task": name, "messages": messages}
+
+
+def _decoded(ids: Sequence[int], tokenizer: Tokenizer) -> list[Message]:
+    """Return the messages whose `encode_chat` is ``ids``; none of a document that is no chat."""
+    roles = {role_id: role for role, role_id in tokenizer.role_ids.items()}
+    turns: list[tuple[str, list[int]]] = []
+    for token in ids:
+        if token in roles:
+            turns.append((roles[token], []))
+        elif turns and token not in (tokenizer.end_id, tokenizer.eos_id):
+            turns[-1][1].append(token)
+    return [{"role": role, "content": tokenizer.decode(content)} for role, content in turns]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from xmodel2.data.document import Document, document_text
+from xmodel2.data.document import Document, chat_as_text, document_text
 from xmodel2.data.plan import Plan
 from xmodel2.data.questions import is_question
 from xmodel2.data.shard_writer import SplitWriter
@@ -48,13 +48,16 @@ class TokenizeStep:
             for split in ("train", "heldout")
         }
         questions: list[Document] = []
-        for batch in _batches(staying_documents(self.work, rank)):
+        documents = staying_documents(self.work, rank)
+        if task.repeats is not None:
+            documents = as_text(staying_documents(self.work, task.repeats))
+        for batch in _batches(documents):
             encoded = encode(tokenizer, kind, batch)
             for document, (ids, loss) in zip(batch, encoded, strict=True):
                 heldout = document.pop("heldout")
                 size = len(document_text(document).encode("utf-8"))
                 writers["heldout" if heldout else "train"].add(ids, loss, size)
-                if heldout and is_question(document):
+                if heldout and kind == "sft" and is_question(document):
                     questions.append(document)
         splits = {split: writer.finish() for split, writer in writers.items()}
         write_json_atomic(self.work / "tokens" / f"{rank:05d}.json", {"splits": splits, "questions": questions})
@@ -67,6 +70,13 @@ def staying_documents(work: Path, task: int) -> Iterator[Document]:
     for document, stay in zip(read_clean(work, task), stays, strict=True):
         if stay:
             yield document
+
+
+def as_text(documents: Iterable[Document]) -> Iterator[Document]:
+    """Yield chats as text, but for those held out."""
+    for document in documents:
+        if not document["heldout"]:
+            yield {"text": chat_as_text(document["messages"]), "heldout": False}
 
 
 def token_dtype(tokenizer: Tokenizer) -> str:

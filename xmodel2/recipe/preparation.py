@@ -258,6 +258,9 @@ class PreparedSource(SourceSettings):
     """`stable`: trained on in both stages; `decay`: in the second; `evaluation`: never. Default: sft in decay."""
     weight: PositiveFloat | None = None
     """Part of the stage's tokens, relative to the stage's other sources. All of a stage have one, or none has."""
+    as_text: bool = False
+    """For kind sft: write its training documents a second time, as pretraining text, as source NAME-as-text, which is in no
+    mixture unless a recipe names it (`xmodel2 ratio --compare format`)."""
 
     @property
     def resolved_stage(self) -> str:
@@ -270,6 +273,8 @@ class PreparedSource(SourceSettings):
             raise ValueError("a source needs either files or dataset, and one of stage evaluation only heldout")
         if self.stage == "evaluation" and (self.weight is not None or not self.heldout):
             raise ValueError("a source of stage evaluation needs heldout, and has no weight")
+        if self.as_text and (self.kind != "sft" or self.stage == "evaluation"):
+            raise ValueError("as_text is for sources of kind sft that are trained on")
         return self
 
 
@@ -303,6 +308,11 @@ class Preparation:
             if any(weighted) and not all(weighted):
                 raise ValueError(f"sources of stage {stage}: give all of them a weight, or none")
         return self
+
+
+def text_form(name: str) -> str:
+    """Return the name of the source that has a source's documents as pretraining text."""
+    return f"{name}-as-text"
 
 
 def load_preparation(path: Path) -> Preparation:

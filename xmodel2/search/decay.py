@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from xmodel2.recipe import Recipe, replace
+from xmodel2.recipe.preparation import text_form
 
 Shape = Literal["exponential", "linear", "cosine", "1-sqrt"]
 
 OWN = "own"
 """The recipe's own mixture of instruction data; others are `only SOURCE` and `without SOURCE`."""
+AS_TEXT = "as text"
+"""The same mixture, each source's documents written as pretraining text."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,11 @@ def part_of(mixture: Mapping[str, float], name: str) -> dict[str, float]:
 
     >>> part_of({"a": 0.5, "b": 0.25, "c": 0.25}, "without a")
     {'b': 0.5, 'c': 0.5}
+    >>> part_of({"a": 0.5, "b": 0.5}, "as text")
+    {'a-as-text': 0.5, 'b-as-text': 0.5}
     """
+    if name == AS_TEXT:
+        return {text_form(source): share for source, share in mixture.items() if share > 0}
     how, _, source = name.partition(" ")
     if how == "only":
         return {source: 1.0}

@@ -21,12 +21,13 @@ from xmodel2.search.decay import OWN, Decay, Shape, base_decay, proportional
 from xmodel2.search.decay_runs import DecayRuns, Say, Score
 from xmodel2.search.ratio_figures import figures
 from xmodel2.search.ratio_fit import LEAST_SHARES
+from xmodel2.search.ratio_formats import ARMS, format_rows, missing_texts, no_texts, score_formats
 from xmodel2.search.ratio_summary import Summary
 from xmodel2.train.branch import branched
 from xmodel2.train.checkpoint import checkpoint_steps
 from xmodel2.train.run_dir import RECIPE_FILE
 
-COMPARISONS = ("shares", "mixtures", "length", "shape", "cosine", "checkpoints")
+COMPARISONS = ("shares", "mixtures", "length", "shape", "cosine", "checkpoints", "format")
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class RatioSettings:
     """What is compared."""
 
     compare: tuple[str, ...] = ("shares",)
-    """Of `COMPARISONS`."""
+    """Of `COMPARISONS`, or `all`: those that the data allow."""
     shares: tuple[float, ...] = tuple(i / 10 for i in range(11))
     """Shares of instruction data."""
     seeds: int = 1
@@ -83,8 +84,13 @@ class Comparison:
 
         Raises `XmodelError` for a recipe without instruction data, without a decay, or with another schedule.
         """
-        self.settings = settings = settings.checked()
+        asked, settings = settings.compare, settings.checked()
         _check_recipe(recipe)
+        if "format" in settings.compare and (missing := missing_texts(recipe)):
+            if "format" in asked:
+                raise no_texts(recipe, missing)
+            settings = replace(settings, compare=tuple(name for name in settings.compare if name != "format"))
+        self.settings = settings
         self.origins: dict[int, Path] = {}
         for source in sources:
             run_dir = Path(source.rpartition("@")[0])
@@ -125,6 +131,7 @@ class Comparison:
             "shape": lambda base: (replace(base, shape=shape) for shape in get_args(Shape)),
             "cosine": self._schedules,
             "checkpoints": lambda base: (self._plain(base, step) for step in self.points()),
+            "format": lambda base: iter(self._formats(base.seed)),
         }
         wanted = [
             decay
@@ -142,6 +149,9 @@ class Comparison:
         without = [f"without {name}" for name in sources] if len(sources) > 2 else []
         return [OWN, *(f"only {name}" for name in sources), *without]
 
+    def _formats(self, seed: int) -> list[Decay]:
+        return [replace(base_decay(self.recipe, seed), mixture=mixture) for mixture in ARMS.values()]
+
     def _lengths(self, base: Decay) -> Iterator[Decay]:
         for length in self.settings.lengths:
             yield replace(base, steps=max(1, round(base.steps * length)))
@@ -157,11 +167,23 @@ class Comparison:
                 plain = replace(self._plain(base, step), rate=rate)
                 yield from (plain, replace(plain, schedule="cosine"))
 
-    def run(self, out: Path, score: Score, say: Say = lambda text: None) -> dict[str, Any]:
-        """Make what is missing, write ratio.json, law.jsonl and the figures, and return what ratio.json says."""
+    def run(
+        self, out: Path, score: Score, say: Say = lambda text: None, in_formats: Score | None = None
+    ) -> dict[str, Any]:
+        """Make what is missing, write ratio.json, law.jsonl and the figures, and return what ratio.json says.
+
+        ``in_formats`` scores the decays of comparison `format`.
+        """
         runs = DecayRuns(self.recipe, out, self.every, self.origins, score, say)
         runs.make(self.decays())
         rows = list(runs.rows().values())
+        if in_formats and "format" in self.settings.compare:
+            arms = [decay.name for seed in self.seeds for decay in self._formats(seed)]
+            score_formats(
+                out, [row["name"] for row in rows if row["name"] in arms and not row["ended"]], in_formats, say
+            )
+        scored = format_rows(out)
+        rows = [{**row, "formats": scored.get(row["name"])} for row in rows]
         found = Summary(self.recipe, self.settings.weights, rows).to_dict()
         write_json_atomic(out / "ratio.json", found)
         write_text_atomic(out / "law.jsonl", "".join(json.dumps(point) + "\n" for point in found["law"]))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -9,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, PercentFormatter
 
 from xmodel2.plots import BLUE, GREY, ORANGE, PALETTE, colors, svg
+from xmodel2.search.ratio_formats import MEASURES
 from xmodel2.search.ratio_summary import OBJECTIVES
 from xmodel2.train import read_metrics
 
@@ -24,6 +26,7 @@ def figures(found: dict[str, Any], out: Path) -> dict[str, str]:
         "shape": lambda: shape_curves(found["shape"], out),
         "length": lambda: length_curves(found["length"], found["equal_tokens"]),
         "schedules": lambda: schedule_curves(found["schedules"]),
+        "format": lambda: format_points(found["format"]),
     }
     needs = {"sources": "shares"}
     return {name: draw() for name, draw in drawn.items() if found[needs.get(name, name)]}
@@ -89,6 +92,23 @@ def mixture_points(rows: Rows) -> str:
         axes.tick_params(labelsize=8)
         axes.set_yticks(range(len(names)), names)
     panels[0].invert_yaxis()
+    return svg(figure)
+
+
+def format_points(found: dict[str, Any]) -> str:
+    """Return a panel a measure: chats less texts, each scored in its own format, by seed and with the 95% interval."""
+    measures = found["measures"]
+    figure, panels = _panels(len(measures), len(measures), width=2.9, height=2.2)
+    for axes, (name, row) in zip(panels, measures.items(), strict=True):
+        if row["interval"]:
+            axes.axvspan(*row["interval"], color=ORANGE, alpha=0.18, linewidth=0)
+        axes.plot(row["differences"], [f"seed {seed}" for seed in found["seeds"]], "o", color=BLUE)
+        axes.axvline(row["difference"], color=ORANGE, linewidth=1.4)
+        axes.axvline(0, color=GREY, linewidth=0.8)
+        axes.set_title(fill(MEASURES[name], 34), fontsize=9)
+        axes.set_xlabel("chat less text" + ("" if name == "accuracy" else ", nats a token"), fontsize=8)
+        if name == "accuracy":
+            axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     return svg(figure)
 
 

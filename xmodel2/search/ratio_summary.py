@@ -9,12 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from scipy.special import stdtrit
+
 from xmodel2.errors import XmodelError
 from xmodel2.model.count import block_parameter_count, parameter_count
 from xmodel2.recipe import Recipe
-from xmodel2.search.decay import base_decay, proportional
+from xmodel2.search.decay import AS_TEXT, base_decay, proportional
 from xmodel2.search.decay_runs import Row
 from xmodel2.search.ratio_fit import LEAST_SHARES, fit_shares
+from xmodel2.search.ratio_formats import ARMS, MEASURES
 
 OBJECTIVES = {
     "text": "held-out text",
@@ -25,6 +28,8 @@ OBJECTIVES = {
 }
 """Scores that are compared; all are nats a token and better if lower, but for the accuracy."""
 HIGHER_IS_BETTER = ("accuracy",)
+LEVEL = 0.95
+"""Of intervals."""
 
 
 class Summary:
@@ -51,13 +56,15 @@ class Summary:
             row for row in schedules if not row["share"] and row["steps"] == proportional(self.recipe, row["step"])
         ]
         base = base_decay(self.recipe, self.recipe.seed)
+        mixtures = [row for row in within({"mixture"}) if row["mixture"] != AS_TEXT]
         return {
             "recipe": self.recipe.name,
             "seeds": sorted({row["seed"] for row in self.rows}),
             "weights": self.weights,
             "shares": _curves(within({"share"})),
             "by_source": _by_source(within({"share"})),
-            "mixtures": table(within({"mixture"}), lambda row: row["mixture"], base.mixture),
+            "mixtures": table(mixtures, lambda row: row["mixture"], base.mixture),
+            "format": format_table(within({"mixture"})),
             "shape": table(within({"shape"}), lambda row: row["shape"], base.shape),
             "length": table(within({"steps"}), self._decay_tokens, base.steps * self.recipe.train.batch_tokens),
             "equal_tokens": table(whole, self._decay_tokens, base.steps * self.recipe.train.batch_tokens),
@@ -140,6 +147,53 @@ def mean_and_error(values: Sequence[float]) -> tuple[float | None, float | None]
     if len(values) < 2:
         return mean, None
     return mean, math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1) / len(values))
+
+
+def format_table(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return the first measure's comparison, and those of all under `measures`; empty without a seed that has both decays."""
+    arms = {
+        arm: {row["seed"]: row["formats"] for row in rows if row["mixture"] == mixture and row.get("formats")}
+        for arm, mixture in ARMS.items()
+    }
+    both = sorted(set.intersection(*(set(arm) for arm in arms.values())))
+    measures = {name: compared(name, {arm: [arms[arm][seed] for seed in both] for arm in ARMS}) for name in MEASURES}
+    measures = {name: found for name, found in measures.items() if found}
+    if not measures:
+        return {}
+    first = next(iter(measures))
+    return {
+        "measure": first,
+        **measures[first],
+        "seeds": both,
+        "counts": arms["chat"][both[0]]["chat"]["counts"],
+        "measures": measures,
+    }
+
+
+def compared(name: str, arms: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """Return for each arm its mean score in its own format and in the other, and chat less text, each in its own.
+
+    ``arms``: the scores of each seed, in the same order. `error` is the standard error over seeds of the paired difference,
+    `interval` that of Student's t (95%), None for one seed. Empty if a score is missing.
+    """
+    values = {(arm, form): [scores[form][name] for scores in arms[arm]] for arm in ARMS for form in ARMS}
+    if any(not found or None in found for found in values.values()):
+        return {}
+    mean = {key: sum(found) / len(found) for key, found in values.items()}
+    apart = [chat - text for chat, text in zip(values["chat", "chat"], values["text", "text"], strict=True)]
+    difference, error = mean_and_error(apart)
+    interval = None
+    if difference is not None and error is not None:
+        half = float(stdtrit(len(apart) - 1, (1 + LEVEL) / 2)) * error
+        interval = [difference - half, difference + half]
+    return {
+        "chat": {"own": mean["chat", "chat"], "other": mean["chat", "text"]},
+        "text": {"own": mean["text", "text"], "other": mean["text", "chat"]},
+        "difference": difference,
+        "error": error,
+        "interval": interval,
+        "differences": apart,
+    }
 
 
 def _curves(rows: Sequence[Row]) -> dict[str, Any]:
