@@ -25,6 +25,7 @@ COMMANDS = (
     ["transfer"],
     ["ratio"],
     ["law"],
+    ["peer"],
     ["ablate"],
     ["eval"],
     ["eval", "fetch"],

@@ -26,6 +26,7 @@ from xmodel2.commands.eval_fetch import eval_fetch
 from xmodel2.commands.export import export
 from xmodel2.commands.import_model import import_model
 from xmodel2.commands.law import law
+from xmodel2.commands.peer import peer
 from xmodel2.commands.quantize import quantize
 from xmodel2.commands.ratio import ratio
 from xmodel2.commands.report import report
@@ -53,6 +54,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "transfer": transfer,
     "ratio": ratio,
     "law": law,
+    "peer": peer,
     "ablate": ablate,
     "eval": evaluate,
     "rivals": rivals,
