@@ -190,7 +190,18 @@ def test_what_began_otherwise_is_refused(small_recipe: Recipe, tmp_path: Path, t
         run(small_recipe, tmp_path, arms={"worse": "train.weight_decay=0.5,train.warmup_steps=2"})
 
 
-def test_nothing_is_begun_with_an_arm_that_can_not_be(small_recipe: Recipe, tmp_path: Path) -> None:
-    with pytest.raises(XmodelError, match="unknown key"):
-        run(small_recipe, tmp_path / "out", arms={"a": "model.nothing=1"})
+@pytest.mark.parametrize(
+    ("keys", "settings", "message"),
+    [
+        ({}, {"arms": {"a": "model.nothing=1"}}, "unknown key"),
+        ({}, {"arms": {}, "data": {"bpe": "nowhere"}}, "nowhere/index.json: not found"),
+        ({"stages.stable.mixture": {"txt": 1.0}}, {}, "no source 'txt' there. Did you mean 'text'"),
+        ({"model.vocab_size": 50}, {}, "has 60 pieces but model.vocab_size is 50"),
+    ],
+)
+def test_a_mistake_leaves_no_folder(
+    small_recipe: Recipe, tmp_path: Path, keys: dict[str, Any], settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(XmodelError, match=message):
+        run(replace(small_recipe, keys), tmp_path / "out", **settings)
     assert not (tmp_path / "out").exists()

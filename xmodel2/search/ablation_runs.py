@@ -15,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from xmodel2.data.shards import data_fingerprint, read_index
+from xmodel2.data.shards import data_fingerprint, open_shards, read_index
 from xmodel2.errors import XmodelError
 from xmodel2.files import append_json_line, read_json_lines, write_json_atomic, write_text_atomic
 from xmodel2.model.count import block_parameter_count, parameter_count
@@ -25,8 +25,9 @@ from xmodel2.search.ablation_figure import ablation_figure
 from xmodel2.search.ablation_summary import Row, best_rate, common_rates, summarise
 from xmodel2.search.ablation_text import bits_per_byte
 from xmodel2.search.setting import same_setting
-from xmodel2.search.trial import TrialResult
+from xmodel2.search.trial import TrialResult, no_heldout
 from xmodel2.search.trials import train_trials
+from xmodel2.train.run_dir import check_data
 
 RESULTS_FILE, RESULT_FILE, FIGURE_FILE, TRIALS = "results.jsonl", "ablation.json", "ablation.svg", "trials"
 
@@ -42,7 +43,7 @@ def run_ablation(recipe: Recipe, settings: AblationSettings, out: Path, say: Say
     if ``out`` began with another recipe or other data; KeyboardInterrupt if a signal stopped it.
     """
     settings = settings.checked()
-    arms_of(recipe, settings)
+    _check(recipe, settings)
     runs = AblationRuns(recipe, settings, out, say)
     runs.make()
     found = summarise(runs.recipe, runs.rows())
@@ -154,6 +155,19 @@ class AblationRuns:
                     f" ({_in_words(row['changes'])}, now {_in_words(arm.changes)}, or its data changed); give this one"
                     " another name, or choose another --out"
                 )
+
+
+def _check(recipe: Recipe, settings: AblationSettings) -> None:
+    """Raise `XmodelError` for what would fail once training has begun: it would leave a folder that began with a mistake."""
+    shards = open_shards(recipe.data.dir, cache_dir=recipe.data.cache_dir)
+    check_data(recipe, shards)
+    for name in {*recipe.stages.stable.mixture, *recipe.decay_mixture}:
+        shards.source(name)
+    if not any(source.heldout for source in shards.sources.values()):
+        raise no_heldout(recipe)
+    for arms in arms_of(recipe, settings).values():
+        for arm in arms:
+            arm.recipe(recipe)
 
 
 def _without_folder(changes: Mapping[str, Any]) -> dict[str, Any]:
