@@ -9,7 +9,8 @@ import pytest
 from xmodel2.cli import main
 from xmodel2.errors import XmodelError
 from xmodel2.recipe import Recipe, recipe_to_toml, replace
-from xmodel2.reproduction.peer import PeerPlan, compare, run_peer
+from xmodel2.reproduction.peer import PeerPlan, run_peer
+from xmodel2.reproduction.peer_compare import Tuned, compare
 from xmodel2.reproduction.peer_rates import tune_both
 from xmodel2.reproduction.peer_trainer import PeerRun, check_installed
 from xmodel2.search.law_points import Row
@@ -105,6 +106,17 @@ def test_tokens_time_is_the_product_of_both_factors() -> None:
     assert compare(ours, {1: 4.5, 2: 4.5}, 1000, SPEED)["verdict"] == "held"
     slow = compare(ours, {1: 4.1, 2: 4.1}, 1000, SPEED)["tokens_time"]
     assert (slow["eager"]["verdict"], slow["compiled"]["verdict"]) == ("held", "not held")
+
+
+def test_a_verdict_is_open_where_a_better_rate_could_overturn_it() -> None:
+    ours = {1: {500: 4.5, 1000: 4.0}, 2: {500: 4.5, 1000: 4.0}}
+
+    def verdicts(tuned: Tuned) -> list[str]:
+        return [row["verdict"] for row in compare(ours, {1: 4.1, 2: 4.1}, 1000, SPEED, tuned)["tokens_time"].values()]
+
+    assert verdicts(Tuned()) == ["held", "not held"]
+    assert verdicts(Tuned(peer=False)) == ["not told", "not held"]
+    assert verdicts(Tuned(ours=False)) == ["held", "not told"]
 
 
 def test_what_is_not_reached_or_diverged_is_no_success() -> None:

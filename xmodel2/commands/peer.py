@@ -29,8 +29,10 @@ def peer(
     """Train the recipe beside a plain transformers Trainer on the same rows: loss at equal tokens, and tokens-time to its loss.
 
     Example: xmodel2 peer recipes/wind-tunnel.toml --out runs/peer --set stages.decay.sft_share=0
-    Resumable: run it again. The Trainer has its defaults (AdamW, clipping at 1) and a cosine over the recipe's whole length, for
-    LlamaForCausalLM of the same sizes. Text losses compare best without instruction data in the decay, as above.
+
+    Resumable: run it again, with more seeds, rates or lengths too. The Trainer has its defaults (AdamW, clipping at 1) and a
+    cosine over the recipe's whole length, for LlamaForCausalLM of the same sizes. Losses of text compare best without
+    instruction data in the decay, as above.
 
     Args:
         recipe: recipe file; its whole length is the Trainer's

@@ -18,9 +18,8 @@ from xmodel2.errors import XmodelError
 from xmodel2.files import alone_in, write_json_atomic, write_text_atomic
 from xmodel2.model.count import block_parameter_count, parameter_count
 from xmodel2.recipe import Recipe
-from xmodel2.release.reporting.verdicts import HELD, NOT_HELD, NOT_TOLD
+from xmodel2.reproduction.peer_compare import PEERS, Tuned, compare
 from xmodel2.reproduction.peer_figure import loss_by_tokens
-from xmodel2.reproduction.peer_numbers import Curve, loss_at, over_seeds, tokens_to_reach
 from xmodel2.reproduction.peer_rates import Tried, at_edge, best_rate, tune_both
 from xmodel2.reproduction.peer_runs import PeerRuns, Say
 from xmodel2.reproduction.peer_trainer import DEFAULT_RATE, check_installed
@@ -29,8 +28,6 @@ from xmodel2.search.setting import same_setting
 from xmodel2.search.sizes import size_name
 
 RESULT_FILE = "peer.json"
-BOUND = 0.6
-PEERS = ("eager", "compiled")
 _POINTS = 8
 """Held-out losses along the peer's run."""
 
@@ -95,7 +92,10 @@ def run_peer(recipe: Recipe, plan: PeerPlan, out: Path, say: Say = print) -> dic
     with alone_in(out):
         recipe = same_setting(recipe, out)
         lengths, seeds = plan.checked(recipe), range(recipe.seed, recipe.seed + plan.seeds)
-        runs = PeerRuns(recipe, out, say)
+        trials, kept = len(plan.rates) + len(plan.peer_rates) + 1, plan.seeds * (len(lengths) + 1)
+        runs = PeerRuns(
+            recipe, out, trials + kept - 2, say
+        )  # the best of each side's trials are runs of the first seed
         points = {recipe.total_steps * n // _POINTS for n in range(1, _POINTS + 1)}
         default = runs.peer(DEFAULT_RATE, recipe.seed, points)["loss"]
         ours_tried, peer_tried = tune_both(
@@ -111,72 +111,19 @@ def run_peer(recipe: Recipe, plan: PeerPlan, out: Path, say: Say = print) -> dic
             "ours": _ours(recipe, ours_tried, ours),
             "peer": _peer(recipe, peer_tried, peer, default),
             "effort": {"trials_each": len(peer_tried), "widened": len(peer_tried) - len(set(plan.peer_rates))},
-            **compare(ours, {seed: line["loss"] for seed, line in peer.items()}, runs.tokens, speed),
+            **compare(
+                ours,
+                {seed: line["loss"] for seed, line in peer.items()},
+                runs.tokens,
+                speed,
+                Tuned(not at_edge(ours_tried), not at_edge(peer_tried)),
+            ),
             "speed": {name: speed[name] for name in speed if name not in ("run", *PEERS)},
             "plan": {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(plan).items()},
         }
         write_json_atomic(out / RESULT_FILE, found)
         write_text_atomic(out / "figures" / "peer.svg", loss_by_tokens(found))
     return found
-
-
-def compare(
-    ours: Mapping[int, Mapping[int, float]], peer: Mapping[int, float | None], whole: int, speed: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the comparison of losses {seed: {tokens: loss}} with those after ``whole`` tokens, {seed: loss}, and of times.
-
-    A seed of which a run diverged is named, and leaves the verdict open.
-    """
-    diverged = [seed for seed in ours if peer[seed] is None or not all(map(math.isfinite, ours[seed].values()))]
-    curves: dict[int, Curve] = {seed: sorted(ours[seed].items()) for seed in ours if seed not in diverged}
-    final = {seed: loss for seed, loss in peer.items() if seed in curves and loss is not None}
-    reached = {seed: tokens_to_reach(curves[seed], final[seed]) for seed in curves}
-    tokens = over_seeds({seed: place.tokens / whole for seed, place in reached.items() if place})
-    tokens |= {
-        "at_most": [seed for seed, place in reached.items() if place and place.at_most],
-        "not_reached": [seed for seed, place in reached.items() if place is None],
-        "longest": max((curve[-1][0] for curve in curves.values()), default=whole) / whole,
-    }
-    times = {name: speed[name] for name in PEERS}
-    product = {name: _product(tokens, times[name], bool(diverged)) for name in PEERS if times[name]}
-    return {
-        "difference": over_seeds({seed: dict(curves[seed])[whole] - final[seed] for seed in curves}),
-        "tokens_factor": tokens,
-        "time_factor": times,
-        "tokens_time": product,
-        "equal_time": {name: _equal_time(curves, final, whole, times[name]) for name in PEERS if times[name]},
-        "diverged": diverged,
-        "bound": BOUND,
-        "verdict": product["eager"]["verdict"],
-    }
-
-
-def _product(tokens: dict[str, Any], time: dict[str, Any], diverged: bool) -> dict[str, Any]:
-    """Return tokens factor x time factor; its interval is as wide as both together can make it."""
-    if tokens["not_reached"] or tokens["mean"] is None:
-        beyond = tokens["not_reached"] and tokens["longest"] * time["low"] > BOUND
-        return {"factor": None, "interval": None, "verdict": NOT_HELD if beyond and not diverged else NOT_TOLD}
-    interval, verdict = None, NOT_TOLD
-    if tokens["interval"]:
-        low, high = tokens["interval"]
-        interval = [max(0.0, low) * time["low"], high * time["high"]]
-        if interval[1] <= BOUND:
-            verdict = HELD
-        elif interval[0] > BOUND and not tokens["at_most"]:
-            verdict = NOT_HELD
-    factor = tokens["mean"] * time["factor"]
-    return {"factor": factor, "interval": interval, "verdict": NOT_TOLD if diverged else verdict}
-
-
-def _equal_time(
-    curves: Mapping[int, Curve], final: Mapping[int, float], whole: int, time: dict[str, Any]
-) -> dict[str, Any]:
-    """Return our loss less the peer's after the peer's time; at our longest length, if there is time for more."""
-    affordable = whole / time["factor"]
-    tokens = min([affordable, *(curve[-1][0] for curve in curves.values())])
-    losses = {seed: loss_at(curve, tokens) for seed, curve in curves.items()}
-    differences = {seed: loss - final[seed] for seed, loss in losses.items() if loss is not None}
-    return {"tokens": affordable, "measured_at": tokens, "difference": over_seeds(differences)}
 
 
 def _setting(recipe: Recipe, seeds: list[int]) -> dict[str, Any]:

@@ -26,8 +26,10 @@ Say = Callable[[str], None]
 class PeerRuns:
     """The folder of a comparison: recipe.toml, results.jsonl, runs/."""
 
-    def __init__(self, recipe: Recipe, out: Path, say: Say) -> None:
+    def __init__(self, recipe: Recipe, out: Path, planned: int, say: Say) -> None:
+        """``planned``: runs in all, as far as they are known before the first."""
         self._recipe, self._out, self._say = recipe, out, say
+        self._planned, self._asked = planned, set[str]()
         self.tokens = recipe.total_steps * recipe.train.batch_tokens
 
     def tuned(self, multiple: float) -> float:
@@ -81,16 +83,16 @@ class PeerRuns:
     def _loss(self, key: Line, make: Callable[[], Line]) -> float:
         """Return a run's loss, NaN if it diverged; make it if results.jsonl has no line of it."""
         line = self._known(key)
+        self._asked.add(str(key))
         if line is None:
             began = time.perf_counter()
             line = key | make() | {"seconds": time.perf_counter() - began}
             line["loss"] = _number(line["loss"])
             append_json_line(self._out / RESULTS_FILE, line)
             gave = "diverged" if line["loss"] is None else f"loss {line['loss']:.4f}"
-            self._say(
-                f"{key['run']}, rate {key['rate']:g}, seed {key['seed']}, {key['tokens']:,} tokens: {gave}"
-                f"  ({line['seconds']:.0f} s)"
-            )
+            count = len(self._asked)
+            what = f"{key['run']}, rate {key['rate']:g}, seed {key['seed']}, {key['tokens']:,} tokens"
+            self._say(f"{count}/{max(count, self._planned)}  {what}: {gave}  ({line['seconds']:.0f} s)")
         return math.nan if line["loss"] is None else float(line["loss"])
 
 
