@@ -65,10 +65,9 @@ def _print(found: dict[str, Any], out: Path) -> None:
     console = Console(highlight=False)
     for name, comparison in found["comparisons"].items():
         unit = {"loss": "nats a token", "bits_per_byte": "bits a byte"}[comparison["measure"]]
-        head = ("arm", "parameters", "tokens", "rate", unit, "less own", "95% interval", "percent", "seeds")
-        table = Table(
-            *head, title=f"{name}: {', '.join(f'{rate:g}' for rate in comparison['rates'])} x the rate", box=None
-        )
+        head = ("arm", "in blocks", "in all", "tokens", "rate", unit, "less own", "95% interval", "percent", "seeds")
+        tried = ", ".join(f"{rate:g}" for rate in comparison["rates"])
+        table = Table(*head, title=f"{name}: peak rates of {tried} times the recipe's", box=None)
         table.title_justify = "left"
         for column in table.columns[1:]:
             column.justify = "right"
@@ -76,20 +75,21 @@ def _print(found: dict[str, Any], out: Path) -> None:
             table.add_row(*(escape(cell) for cell in _cells(arm)))
         print_wide(table)
     if any(arm["at_edge"] for comparison in found["comparisons"].values() for arm in comparison["arms"]):
-        console.print("* best at the edge of the rates tried: a rate beyond it may be better; give more --rates")
+        said = "* best at the edge of the rates tried: one beyond it may be better; give more --rates"
+        console.print(said, soft_wrap=True)
     for name, why in found["diverged"].items():
         console.print(f"{name}: {why}", markup=False, soft_wrap=True)
     console.print(f"{out / RESULT_FILE}, {out / FIGURE_FILE}", markup=False, soft_wrap=True)
 
 
 def _cells(arm: dict[str, Any]) -> list[str]:
+    sizes = [f"{arm[key]:,}" for key in ("parameters", "parameters_total", "tokens")]
     if arm["mean"] is None:
-        return [arm["name"], f"{arm['parameters']:,}", f"{arm['tokens']:,}", "", "diverged", "", "", "", "0"]
+        return [arm["name"], *sizes, "", "diverged", "", "", "", "0"]
     interval, percent = arm["interval"], arm["percent"]
     return [
         arm["name"],
-        f"{arm['parameters']:,}",
-        f"{arm['tokens']:,}",
+        *sizes,
         f"{arm['rate']:g}{'*' if arm['at_edge'] else ''}",
         f"{arm['mean']:.4f}",
         "" if arm["difference"] is None else f"{arm['difference']:+.4f}",

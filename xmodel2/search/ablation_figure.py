@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from xmodel2.plots import BLUE, GREY, ORANGE, svg
 
 UNITS = {"loss": "nats a token", "bits_per_byte": "bits a byte"}
-_HEAD, _ROW, _FOOT = 0.45, 0.3, 0.5
+_HEAD, _ROW, _FOOT = 0.45, 0.36, 0.5
 """Inches of a panel above its rows, of a row, and below them."""
 
 
@@ -34,7 +34,7 @@ def _panel(axes: Axes, name: str, comparison: dict[str, Any]) -> None:
                 axes.annotate(why, (0, place), (6, 0), textcoords="offset points", va="center", color=GREY)
             continue
         at = [loss - own for seed, loss in arm["losses"].items() if (own := arms[0]["losses"].get(seed)) is not None]
-        axes.plot(at, [place] * len(at), "o", color=BLUE, markersize=3, alpha=0.35, markeredgewidth=0)
+        axes.plot(at, [place] * len(at), "|", color=GREY, markersize=9)
         low, high = arm["interval"] or (arm["difference"], arm["difference"])
         ends = [[arm["difference"] - low], [high - arm["difference"]]]
         axes.errorbar(arm["difference"], place, xerr=ends, fmt="o", color=BLUE, markersize=5, capsize=3, linewidth=1.4)
@@ -42,7 +42,7 @@ def _panel(axes: Axes, name: str, comparison: dict[str, Any]) -> None:
     axes.set_yticks(range(len(arms)), labels, fontsize=8)
     axes.set_ylim(len(arms) - 0.5, -0.5)
     axes.set_title(name, fontsize=10, loc="left")
-    axes.set_xlabel(f"held-out text, {unit}, less the recipe's; 95% interval, a pale dot a seed", fontsize=8)
+    axes.set_xlabel(f"held-out text, {unit}, less the recipe's; 95% interval, a grey mark a seed", fontsize=8)
     axes.tick_params(labelsize=8)
     axes.grid(axis="x", alpha=0.25, linewidth=0.6)
     for side in ("top", "right"):
