@@ -37,14 +37,8 @@ def loss_by_tokens(found: dict[str, Any]) -> str:
         axes.set_ylim(min(shown) - margin, max(shown) + margin)
         if factor := found["tokens_factor"]["mean"]:
             most = "at most " if found["tokens_factor"]["at_most"] else ""
-            axes.plot([factor * found["tokens"]], [level], "D", color=GREY, markersize=6)
-            axes.annotate(
-                f"the Trainer's loss at {most}{factor:.2f}x of its tokens",
-                (factor * found["tokens"], level),
-                xytext=(8, 8),
-                textcoords="offset points",
-                fontsize=9,
-            )
+            label = f"the Trainer's loss at {most}{factor:.2f}x of its tokens"
+            axes.plot([factor * found["tokens"]], [level], "D", color=GREY, markersize=6, label=label)
     axes.legend(frameon=False, fontsize=9)
     return svg(figure)
 
