@@ -1,5 +1,6 @@
 """Chats against the same documents as text: which decays, what data it needs, that scoring resumes, and the table."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,21 +40,33 @@ def scores(run_dir: Path) -> dict[str, Any]:
     }
 
 
-def test_two_decays_a_seed_scored_once_and_compared(with_text: Recipe, tmp_path: Path) -> None:
-    scored: list[str] = []
+def scored_by(names: list[str]) -> Callable[[Path], dict[str, Any]]:
+    """Return `scores`, noting whose."""
 
-    def counted(run_dir: Path) -> dict[str, Any]:
-        scored.append(run_dir.name)
-        if len(scored) == 2:
-            raise KeyboardInterrupt
+    def noted(run_dir: Path) -> dict[str, Any]:
+        names.append(run_dir.name)
         return scores(run_dir)
+
+    return noted
+
+
+def test_two_decays_a_seed_scored_once_and_compared(
+    with_text: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored: list[str] = []
+    score = scored_by(scored)
+
+    def killed(run_dir: Path) -> dict[str, Any]:
+        if scored:
+            raise KeyboardInterrupt
+        return score(run_dir)
 
     comparison = Comparison(with_text, RatioSettings(compare=("format", "mixtures"), seeds=2))
     with pytest.raises(KeyboardInterrupt):
-        comparison.run(tmp_path, fake_score, in_formats=counted)
-    found = comparison.run(tmp_path, fake_score, in_formats=counted)
+        comparison.run(tmp_path, fake_score, in_formats=killed)
+    found = comparison.run(tmp_path, fake_score, in_formats=score)
     rows = lines(tmp_path)
-    assert sorted(scored) == sorted([*(row["name"] for row in rows), scored[1]])  # the killed one again, no other
+    assert scored == [row["name"] for row in rows]  # each once, in spite of the kill
     assert [row["name"] for row in rows] == [
         "seed1_12+8_exponential_sft0.64",
         "seed1_12+8_exponential_sft0.64_as-text",
@@ -72,13 +85,21 @@ def test_two_decays_a_seed_scored_once_and_compared(with_text: Recipe, tmp_path:
     assert found["format"]["interval"] == pytest.approx([-1.015 - 12.706 * 0.005, -1.015 + 12.706 * 0.005], abs=1e-5)
     assert found["format"]["measures"].keys() == {"documents", "later_tokens"}
     assert (tmp_path / "figures" / "format.svg").exists()
-    later = Comparison(with_text, RatioSettings(compare=("shape",), seeds=1)).run(tmp_path, fake_score)
-    assert later["format"] == found["format"]
+    monkeypatch.setattr("xmodel2.search.ratio.figures", lambda *_: {})
+    assert (
+        Comparison(with_text, RatioSettings(compare=("mixtures",))).run(tmp_path, fake_score)["format"]
+        == found["format"]
+    )
+    scored.clear()
+    comparison.run(tmp_path, fake_score, in_formats=score, questions=9)
+    assert len(scored) == 4  # with other questions all again, so that none is compared with others
 
 
 def test_data_without_the_texts(with_text: Recipe, small_recipe: Recipe) -> None:
     with pytest.raises(XmodelError, match=r"does not have sft as text; put `as_text = true` under \[sources\.sft\]"):
         Comparison(small_recipe, RatioSettings(compare=("format",)))
+    with pytest.raises(XmodelError, match=r"stages\.decay\.sft_share is 0"):
+        Comparison(replace(with_text, {"stages.decay.sft_share": 0.0}), RatioSettings(compare=("format",)))
     without = [name for name in COMPARISONS if name != "format"]
     assert list(Comparison(small_recipe, RatioSettings(compare=("all",))).settings.compare) == without
     assert Comparison(with_text, RatioSettings(compare=("all",))).settings.compare == COMPARISONS

@@ -76,7 +76,7 @@ def ratio(
     if complaint:
         console.print(f"{complaint}; decays are scored by loss alone", highlight=False, markup=False, soft_wrap=True)
     say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
-    found = comparison.run(out, score, say, format_score(comparison.recipe, questions))
+    found = comparison.run(out, score, say, format_score(comparison.recipe, questions), questions)
     print_json(found) if json else _print(found, out)
 
 
@@ -127,8 +127,9 @@ def format_score(recipe: "Recipe", limit: int | None) -> Callable[[Path], dict[s
         entries = read_index(recipe.data.dir)["sources"].values()
         asked = read_questions(recipe.data.dir)[:limit] if any("questions" in entry for entry in entries) else []
         shards = open_shards(recipe.data.dir, cache_dir=recipe.data.cache_dir)
-        sources = recipe.stages.decay.sft_mixture
-        return format_scores(model, tokenizer, asked, heldout_answers(shards, sources, tokenizer, limit or _DOCUMENTS))
+        most = _DOCUMENTS if limit is None else limit
+        documents = heldout_answers(shards, recipe.stages.decay.sft_mixture, tokenizer, most)
+        return format_scores(model, tokenizer, asked, documents)
 
     return score
 

@@ -21,7 +21,7 @@ from xmodel2.search.decay import OWN, Decay, Shape, base_decay, proportional
 from xmodel2.search.decay_runs import DecayRuns, Say, Score
 from xmodel2.search.ratio_figures import figures
 from xmodel2.search.ratio_fit import LEAST_SHARES
-from xmodel2.search.ratio_formats import ARMS, format_rows, missing_texts, no_texts, score_formats
+from xmodel2.search.ratio_formats import ARMS, format_rows, no_two_formats, score_formats
 from xmodel2.search.ratio_summary import Summary
 from xmodel2.train.branch import branched
 from xmodel2.train.checkpoint import checkpoint_steps
@@ -86,9 +86,9 @@ class Comparison:
         """
         asked, settings = settings.compare, settings.checked()
         _check_recipe(recipe)
-        if "format" in settings.compare and (missing := missing_texts(recipe)):
+        if "format" in settings.compare and (error := no_two_formats(recipe)):
             if "format" in asked:
-                raise no_texts(recipe, missing)
+                raise error
             settings = replace(settings, compare=tuple(name for name in settings.compare if name != "format"))
         self.settings = settings
         self.origins: dict[int, Path] = {}
@@ -168,20 +168,24 @@ class Comparison:
                 yield from (plain, replace(plain, schedule="cosine"))
 
     def run(
-        self, out: Path, score: Score, say: Say = lambda text: None, in_formats: Score | None = None
+        self,
+        out: Path,
+        score: Score,
+        say: Say = lambda text: None,
+        in_formats: Score | None = None,
+        questions: int | None = None,
     ) -> dict[str, Any]:
         """Make what is missing, write ratio.json, law.jsonl and the figures, and return what ratio.json says.
 
-        ``in_formats`` scores the decays of comparison `format`.
+        ``in_formats`` scores the decays of comparison `format`, by ``questions`` at most: all again if that is another number.
         """
         runs = DecayRuns(self.recipe, out, self.every, self.origins, score, say)
         runs.make(self.decays())
         rows = list(runs.rows().values())
         if in_formats and "format" in self.settings.compare:
-            arms = [decay.name for seed in self.seeds for decay in self._formats(seed)]
-            score_formats(
-                out, [row["name"] for row in rows if row["name"] in arms and not row["ended"]], in_formats, say
-            )
+            arms = {decay.name for row in rows for decay in self._formats(row["seed"])}
+            finished = [row["name"] for row in rows if row["name"] in arms and not row["ended"]]
+            score_formats(out, finished, in_formats, questions, say)
         scored = format_rows(out)
         rows = [{**row, "formats": scored.get(row["name"])} for row in rows]
         found = Summary(self.recipe, self.settings.weights, rows).to_dict()

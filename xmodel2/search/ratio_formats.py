@@ -3,7 +3,8 @@
 data with as_text -> two decays a seed -> formats.jsonl: their scores in both formats -> a table of paired differences
 """
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,32 +30,34 @@ ARMS = {"chat": OWN, "text": AS_TEXT}
 """Mixture of the decay that sees each format."""
 
 
-def missing_texts(recipe: Recipe) -> list[str]:
-    """Return the recipe's instruction sources that its data do not have as text."""
+def no_two_formats(recipe: Recipe) -> XmodelError | None:
+    """Return why a recipe's instruction data can not be compared with the same as text, if so."""
+    if not recipe.stages.decay.sft_share:
+        return XmodelError(
+            "--compare format: stages.decay.sft_share is 0; give it the share that chats and texts are to have"
+        )
     known = read_index(recipe.data.dir)["sources"]
     wanted = [name for name, share in recipe.stages.decay.sft_mixture.items() if share > 0]
-    return [name for name in wanted if text_form(name) not in known]
-
-
-def no_texts(recipe: Recipe, missing: Sequence[str]) -> XmodelError:
-    """Return the error for data that were prepared without the texts."""
+    missing = [name for name in wanted if text_form(name) not in known]
+    if not missing:
+        return None
     return XmodelError(
         f"--compare format: {recipe.data.dir} does not have {', '.join(missing)} as text; put `as_text = true` under"
         f" {', '.join(f'[sources.{name}]' for name in missing)} in its sources file and run `xmodel2 data prepare` again"
     )
 
 
-def score_formats(out: Path, names: Iterable[str], score: Score, say: Say) -> None:
-    """Score the finished decays that have no line in formats.jsonl yet. Of several processes, one does it at a time."""
+def score_formats(out: Path, names: Iterable[str], score: Score, most: int | None, say: Say) -> None:
+    """Score the finished decays that have no line of ``most`` questions in formats.jsonl. Processes take turns."""
     (out / "locks").mkdir(parents=True, exist_ok=True)
     with FileLock(out / "locks" / "formats.lock"):
-        done = format_rows(out)
+        rows = {row["name"]: row for row in read_json_lines(out / FORMATS_FILE)}
         for name in names:
-            if name not in done:
+            if name not in rows or rows[name]["questions"] != most:
                 found = score(out / "decays" / name)
-                append_json_line(out / FORMATS_FILE, {"name": name, "formats": found})
-                losses = ", ".join(f"{form} {scores['documents']:.4g}" for form, scores in found.items())
-                say(f"{name}: answers as {losses}")
+                append_json_line(out / FORMATS_FILE, {"name": name, "questions": most, "formats": found})
+                losses = (f"{form} {scores['documents'] or math.nan:.4g}" for form, scores in found.items())
+                say(f"{name}: answers in the format {', '.join(losses)}")
 
 
 def format_rows(out: Path) -> dict[str, dict[str, Any]]:
