@@ -157,12 +157,14 @@ def test_the_interval_is_students(recipe: Recipe) -> None:
 
 
 def test_the_verdict_over_sizes() -> None:
-    sizes = [
-        {"width": width, "verdict": word} for width, word in ((96, "held"), (128, "not told: the interval has both"))
-    ]
+    words = {96: "held", 128: "not told: the interval has both", 192: "not held"}
+    sizes = [{"width": width, "verdict": verdict, "direct": {"trials": 5}} for width, verdict in words.items()]
     assert overall(sizes[:1]) == "held"
-    assert overall(sizes) == "not told at width 128"
-    assert overall([*sizes, {"width": 192, "verdict": "not held"}]) == "not held at width 192"
+    assert overall(sizes[:2]) == "not told at width 128"
+    assert overall(sizes) == "not held at width 192"
+    assert overall(sizes[:1], small_trials=5) == "held"
+    few = "not told: held, but against 5 trials, and 6 found the carried values"
+    assert overall(sizes[:1], small_trials=6) == few
 
 
 def test_values_that_diverge_are_told(recipe: Recipe, tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def run_direct(
             "seeds_are": "fresh: no trial that chose the carried or the direct values had them",
             "bound_percent": BOUND_PERCENT,
             "sizes": sizes,
-            "verdict": overall(sizes),
+            "verdict": overall(sizes, small_trials),
         }
         write_json_atomic(out / RESULT_FILE, result)
         write_text_atomic(out / FIGURE, direct_figure(result))
@@ -267,11 +267,17 @@ def verdict(percents: Sequence[float] | None, diverged: Sequence[int] = ()) -> s
     return "not held" if low > BOUND_PERCENT else "not told: the interval has both"
 
 
-def overall(sizes: Sequence[Mapping[str, Any]]) -> str:
-    """Return "held" if it is at every size, "not held" if it is not at one, otherwise "not told"."""
+def overall(sizes: Sequence[Mapping[str, Any]], small_trials: int | None = None) -> str:
+    """Return "held" if it is at every size, "not held" if it is not at one, otherwise "not told".
+
+    A search with fewer trials than the ``small_trials`` that found the carried values finds worse ones: to beat it tells nothing.
+    """
     for word in ("not held", "not told"):
         if widths := [str(size["width"]) for size in sizes if size["verdict"].startswith(word)]:
             return f"{word} at width {', '.join(widths)}"
+    fewest = min(size["direct"]["trials"] for size in sizes)
+    if small_trials and fewest < small_trials:
+        return f"not told: held, but against {fewest} trials, and {small_trials} found the carried values"
     return "held"
 
 

@@ -22,7 +22,7 @@ def direct_figure(result: Mapping[str, Any]) -> str:
         _panel(axes, size)
     panels[0].set_ylabel("held-out loss, nats a token")
     figure.legend(
-        *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=8
+        *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(sizes), frameon=False, fontsize=8
     )
     return svg(figure)
 
@@ -50,7 +50,8 @@ def _panel(axes: Axes, size: Mapping[str, Any]) -> None:
             axes.plot(
                 [rate], [side["mean"]], marker, color=colour, markersize=size_of, markeredgecolor="white", label=label
             )
-    _cut(axes, [loss for _, loss in points] + [side["mean"] for side in (carried, direct) if side["mean"] is not None])
+    fresh = [loss for side in (carried, direct) for loss in side["losses"].values() if loss is not None]
+    _cut(axes, [loss for _, loss in points], fresh)
     axes.set_xscale("log")
     axes.minorticks_off()
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -61,11 +62,11 @@ def _panel(axes: Axes, size: Mapping[str, Any]) -> None:
     axes.grid(color="#e6e8eb", linewidth=0.6)
 
 
-def _cut(axes: Axes, losses: list[float]) -> None:
+def _cut(axes: Axes, trials: list[float], fresh: list[float]) -> None:
     """Leave out above what only tells how bad a bad trial is."""
-    low, high = min(losses), sorted(losses)[len(losses) * 3 // 4]
+    low, high = min(trials + fresh), max([sorted(trials)[len(trials) * 3 // 4], *fresh])
     room = max(high - low, 0.01 * low)
-    axes.set_ylim(low - 0.1 * room, high + 0.35 * room)
+    axes.set_ylim(low - 0.1 * room, high + 0.1 * room)
 
 
 def _says(size: Mapping[str, Any]) -> str:
