@@ -40,16 +40,17 @@ def at_equal_text(recipe: Recipe, name: str, folder: str) -> dict[str, Any]:
     decay_factor = text_part + sft_part
     judged = longer(text_sources(own["sources"]), "heldout")
     batch, train = recipe.train.batch_tokens, recipe.train
+    stable_steps = max(1, round(recipe.stable_steps * stable_factor))
     decay_steps = max(1, round(recipe.decay_steps * decay_factor)) if recipe.decay_steps else 0
     return {
         "data.dir": folder,
         "model.vocab_size": other["tokenizer"]["vocab_size"],
-        "stages.stable.tokens": max(1, round(recipe.stable_steps * stable_factor)) * batch,
+        "stages.stable.tokens": stable_steps * batch,
         "stages.stable.mixture": text,
         "stages.decay.tokens": decay_steps * batch,
         "stages.decay.sft_share": sft_part / decay_factor,
         "stages.decay.sft_mixture": sft,
-        "train.warmup_steps": math.floor(train.warmup_steps * stable_factor),
+        "train.warmup_steps": min(stable_steps, round(train.warmup_steps * stable_factor)),
         "train.decay_half_life_steps": max(1, round(train.decay_half_life_steps * decay_factor)),
         "train.heldout_rows": max(1, round(train.heldout_rows * sum(judged.values()) / max(1, len(judged)))),
     }
