@@ -39,6 +39,7 @@ COMMANDS = (
     ["chat"],
     ["serve"],
     ["report"],
+    ["reproduce"],
     ["check"],
 )
 

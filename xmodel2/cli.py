@@ -30,6 +30,7 @@ from xmodel2.commands.peer import peer
 from xmodel2.commands.quantize import quantize
 from xmodel2.commands.ratio import ratio
 from xmodel2.commands.report import report
+from xmodel2.commands.reproduce import reproduce
 from xmodel2.commands.rivals import rivals
 from xmodel2.commands.scaling import scaling
 from xmodel2.commands.search import search
@@ -69,6 +70,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "chat": chat,
     "serve": serve,
     "report": report,
+    "reproduce": reproduce,
     "check": check,
 }
 

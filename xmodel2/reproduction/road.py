@@ -1,0 +1,353 @@
+"""The report from end to end, as stages of commands: what each does at a scale, and what it rests on.
+
+corpus -> data -> search -> transfer, direct, ratio, law, ablation, peer
+                         -> stable -> decay (ratio's share) -> benchmarks, calibration, context, export
+all of them -> the report and the ledger
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from xmodel2.errors import XmodelError
+from xmodel2.eval.mirror import Mirror
+from xmodel2.eval.tasks import SUITES, TASKS
+from xmodel2.files import read_json
+from xmodel2.recipe import Recipe
+from xmodel2.reproduction.corpus import Corpus, write_corpus
+from xmodel2.reproduction.kinds import ANSWERS_ONLY, SFT_SHARE
+from xmodel2.reproduction.recipes import base_recipe, final_recipe, search_recipe, write_recipe
+from xmodel2.reproduction.scales import Scale
+from xmodel2.reproduction.stage import Command, Stage
+
+SEARCH, BASE, FINAL = "recipes/search.toml", "recipes/base.toml", "recipes/final.toml"
+_LEAST_AGENT_CONTEXT = 2048
+"""Tokens that a question of ReAct needs with its worked examples."""
+_DIRECT_SEEDS = 5
+"""Half a percent is as much as two seeds differ by."""
+
+
+@dataclass(frozen=True)
+class Road:
+    """A reproduction: what it is made from, at what scale, and where."""
+
+    scale: Scale
+    corpus: Corpus
+    out: Path
+    eval_data: Path | None = None
+    """Folder of benchmark files; None: no benchmarks."""
+
+    @cached_property
+    def stages(self) -> list[Stage]:
+        """The stages in their order."""
+        made = [
+            Stage(
+                "corpus",
+                "the text that all stages read, by the published shares",
+                (),
+                list,
+                ("corpus",),
+                ("corpus/sources.toml", "corpus/sources-bpe.toml"),
+                files=self.corpus.fingerprint,
+                work=self._write_corpus,
+            ),
+            self._stage("data", "tokenizers, and token shards of both", ("corpus",), self._data, ("data/index.json",)),
+            self._stage(
+                "search",
+                "hyperparameters of the small model",
+                ("data",),
+                self._search,
+                ("search/best.toml",),
+                (SEARCH,),
+            ),
+            self._stage(
+                "stable", "the final model's stable stage", ("search",), self._stable, ("stable/recipe.toml",), (FINAL,)
+            ),
+            self._stage(
+                "ratio",
+                "the share of instruction data, its parts and format; WSD against cosine",
+                ("search",),
+                self._ratio,
+                ("ratio/ratio.json",),
+                (BASE,),
+            ),
+            self._stage(
+                "decay",
+                "its decay, with the share that was found",
+                ("stable", "ratio"),
+                self._decay,
+                ("run/recipe.toml",),
+                (FINAL,),
+            ),
+            self._stage(
+                "transfer",
+                "the coordinate check, and the best rate over width",
+                ("search",),
+                self._transfer,
+                ("transfer/transfer.json", "transfer/coordinate.json"),
+            ),
+            self._stage(
+                "direct",
+                "the hyperparameters carried over against a search at the next two sizes",
+                ("search",),
+                self._direct,
+                ("direct/direct.json",),
+            ),
+            self._stage("law", "loss by parameters and tokens", ("search",), self._law, ("law/law.json",), (BASE,)),
+            self._stage(
+                "ablation",
+                "embedding sharing, depth against width, grouped queries, Unigram against BPE",
+                ("search",),
+                self._ablation,
+                ("ablation/ablation.json",),
+                (BASE,),
+            ),
+            self._stage(
+                "peer",
+                "the same tokens through a plain Trainer with a cosine schedule",
+                ("search",),
+                self._peer,
+                ("peer/peer.json",),
+                (BASE,),
+                alone=True,
+            ),
+            self._stage("context", "loss by place in the context", ("decay",), self._context, ()),
+            self._stage("export", "native directory and GGUF, proved", ("decay",), self._export, ()),
+        ]
+        if self.eval_data is not None:
+            made.insert(-2, self._stage("benchmarks", "every benchmark that fits", ("decay",), self._benchmarks, ()))
+            made.insert(
+                -2, self._stage("calibration", "the reliability diagram", ("benchmarks",), self._calibration, ())
+            )
+        return made
+
+    @property
+    def result_folders(self) -> list[Path]:
+        """What the report and the ledger are made from."""
+        names = ("run", "search", "transfer", "direct", "ratio", "law", "ablation", "peer")
+        return [self.out / name for name in names if (self.out / name).is_dir()]
+
+    def _stage(
+        self,
+        name: str,
+        purpose: str,
+        after: tuple[str, ...],
+        prepare: Callable[[], Sequence[Command]],
+        results: tuple[str, ...],
+        recipes: tuple[str, ...] = (),
+        alone: bool = False,
+    ) -> Stage:
+        folders = _FOLDERS.get(name, (name,))
+        return Stage(name, purpose, after, prepare, folders, results, recipes, alone=alone)
+
+    def _write_corpus(self) -> None:
+        write_corpus(self.corpus, self.out / "corpus", *self.scale.corpus_tokens, self.scale.vocab_size)
+
+    def _data(self) -> list[Command]:
+        held = sorted(str(path) for path in (self.out / "corpus").glob("*-heldout.jsonl"))
+        ends = [path for path in held if ANSWERS_ONLY not in path]
+        compare = ["tokenizer", "inspect", self._at("data/tokenizer"), self._at("data-bpe/tokenizer"), "--files", *ends]
+        return [
+            *(
+                self._command(
+                    "data", "prepare", self._at(f"corpus/sources{e}.toml"), out=f"data{e}", more=["--overwrite"]
+                )
+                for e in ("", "-bpe")
+            ),
+            Command((*compare, "--json"), self.out / "data" / "tokenizers.json"),
+        ]
+
+    def _search(self) -> list[Command]:
+        self._write(search_recipe(self.scale, self.out / "data", self.corpus.kinds), SEARCH)
+        return [self._command("search", self._at(SEARCH), out="search", trials=self.scale.trials)]
+
+    def _transfer(self) -> list[Command]:
+        length = self.scale.search_length
+        half = {
+            "model.num_hidden_layers": max(1, self._small().model.num_hidden_layers // 2),
+            "train.batch_tokens": length.batch_tokens // 2,
+            "train.micro_batch_size": length.micro_batch_size // 2,
+            "stages.stable.tokens": length.stable_tokens // 2,
+            "stages.decay.tokens": length.decay_tokens // 2,
+            "train.heldout_every": 0,
+        }
+        return [
+            self._command(
+                "transfer",
+                self._at("search/best.toml"),
+                out="transfer",
+                widths=_list(self.scale.widths),
+                depths=_list(self.scale.depths),
+                sweeps="coordinate,learning_rate-width",
+                seeds=self.scale.seeds,
+                check_seeds=self.scale.seeds,
+                more=["--set", *(f"{key}={value}" for key, value in half.items())],
+            )
+        ]
+
+    def _direct(self) -> list[Command]:
+        return [
+            self._command(
+                "transfer",
+                self._at("search/best.toml"),
+                out="direct",
+                widths=_list(self.scale.next_widths),
+                direct_trials=self.scale.trials,
+                direct_seeds=max(_DIRECT_SEEDS, self.scale.seeds),
+            )
+        ]
+
+    def _ratio(self) -> list[Command]:
+        base = self._base()
+        compare = ["shares", "cosine"]
+        if any(name in base.stages.decay.sft_mixture for name in ("reasoning", "chain-of-thought")):
+            compare += ["mixtures", "format"]
+        return [
+            self._command(
+                "ratio",
+                self._at(BASE),
+                out="ratio",
+                seeds=self.scale.seeds,
+                checkpoints=3,
+                more=["--compare", *compare, "--shares", *map(str, self.scale.shares)],
+            )
+        ]
+
+    def _law(self) -> list[Command]:
+        self._base()
+        return [
+            self._command(
+                "law",
+                self._at(BASE),
+                out="law",
+                widths=_list(self.scale.law_widths),
+                then=self.scale.law_then,
+                tokens=_list(self.scale.law_tokens),
+                seeds=2,
+                more=["--set", "stages.decay.sft_share=0"],
+            )
+        ]
+
+    def _ablation(self) -> list[Command]:
+        self._base()
+        compare = ["embedding", "depth", "attention", "tokenizer"]
+        return [
+            self._command(
+                "ablate",
+                self._at(BASE),
+                out="ablation",
+                seeds=self.scale.seeds,
+                more=[
+                    "--compare",
+                    *compare,
+                    "--data",
+                    f"bpe={self._at('data-bpe')}",
+                    "--set",
+                    "stages.decay.sft_share=0",
+                ],
+            )
+        ]
+
+    def _peer(self) -> list[Command]:
+        self._base()
+        more = ["--set", "stages.decay.sft_share=0"]
+        return [self._command("peer", self._at(BASE), out="peer", seeds=self.scale.seeds, more=more)]
+
+    def _stable(self) -> list[Command]:
+        self._write(self._final(SFT_SHARE), FINAL)
+        more = ["--resume", "--set", "stages.decay.tokens=0"]
+        return [self._command("train", self._at(FINAL), out="stable", more=more)]
+
+    def _decay(self) -> list[Command]:
+        more = [
+            "--resume",
+            "--branch-from",
+            f"{self._at('stable')}@stable",
+            "--set",
+            f"stages.decay.sft_share={self.share:g}",
+        ]
+        return [self._command("train", self._at(FINAL), out="run", more=more)]
+
+    def _benchmarks(self) -> list[Command]:
+        tasks = available_tasks(self.eval_data)
+        commands = [
+            self._command(
+                "eval", self._at("run"), suite="heldout,questions", tasks=",".join(tasks), data_dir=self.eval_data,
+                limit=self.scale.limit,
+            )
+        ]  # fmt: skip
+        if self.scale.context >= _LEAST_AGENT_CONTEXT:
+            commands.append(self._command("eval", self._at("run"), suite="agents", limit=self.scale.limit))
+        return commands
+
+    def _calibration(self) -> list[Command]:
+        choices = [name for name in available_tasks(self.eval_data) if TASKS[name].multiple_choice]
+        tasks = [name for name in ("mmlu", *choices) if name in choices][:1]
+        return [
+            self._command("calibrate", self._at("run"), task=task, data_dir=self.eval_data, limit=self.scale.limit)
+            for task in tasks
+        ]
+
+    def _context(self) -> list[Command]:
+        folder = self.corpus.path / "wikitext2-test"
+        texts = sorted(folder.glob("*-heldout.*")) or [self.out / "corpus" / "encyclopedia-heldout.jsonl"]
+        return [self._command("scaling", self._at("run"), text=texts[0])]
+
+    def _export(self) -> list[Command]:
+        return [self._command("export", self._at("run"), out="export", to="hf,gguf-q8_0", more=["--overwrite"])]
+
+    @property
+    def share(self) -> float:
+        """The share of instruction data: the ratio's answer where it is one, else the report's."""
+        found = read_json(self.out / "ratio" / "ratio.json") or {}
+        curve = found.get("shares", {}).get("accuracy") or {}
+        return float(curve["optimum"]) if curve.get("verdict") == "inside" else SFT_SHARE
+
+    def _small(self) -> Recipe:
+        return search_recipe(self.scale, self.out / "data", self.corpus.kinds)
+
+    def _base(self) -> Recipe:
+        recipe = base_recipe(self.scale, self.out / "data", self.corpus.kinds, self.out / "search" / "best.toml")
+        self._write(recipe, BASE)
+        return recipe
+
+    def _final(self, share: float) -> Recipe:
+        return final_recipe(self.scale, self.out / "data", self.corpus.kinds, self.out / "search" / "best.toml", share)
+
+    def _write(self, recipe: Recipe, name: str) -> None:
+        write_recipe(recipe, self.out / name)
+
+    def _at(self, name: str) -> str:
+        return str(self.out / name)
+
+    def _command(self, *words: str, out: str = "", more: Sequence[str] = (), **options: object) -> Command:
+        given = {**options, **({"out": self.out / out} if out else {})}
+        pairs = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+        return Command((*words, *pairs, *more))
+
+
+_FOLDERS = {"data": ("data", "data-bpe"), "decay": ("run",), "benchmarks": (), "calibration": (), "context": ()}
+"""What stages make that is not called as they are; what lies in the final run goes with it."""
+
+
+def available_tasks(data_dir: Path | None) -> list[str]:
+    """Return the tasks of the report whose files a folder of benchmarks has. Raises `XmodelError` if it has none."""
+    if data_dir is None:
+        return []
+    mirror, found = Mirror(data_dir), []
+    for name in (*SUITES["commonsense"], *SUITES["reasoning"]):
+        try:
+            mirror.load(TASKS[name])
+        except XmodelError:
+            continue
+        found.append(name)
+    if not found:
+        raise XmodelError(
+            f"--eval-data {data_dir}: holds no benchmark that is known; `xmodel2 eval fetch` makes such a folder"
+        )
+    return found
+
+
+def _list(numbers: Sequence[int]) -> str:
+    return ",".join(map(str, numbers))

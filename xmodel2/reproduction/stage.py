@@ -1,0 +1,142 @@
+"""A stage of a reproduction: commands of `xmodel2`, what they rest on, and the record that they were done.
+
+    OUT/stages/NAME.json   {"inputs": fingerprints of what it rests on, "done": commands finished, "results": SHA-256 by file}
+
+A stage is done again only if something that it rests on is not what it was: its commands, its recipes, files of the corpus, or a
+result of an earlier stage.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from xmodel2.files import read_json, sha256_file, write_json_atomic
+
+State = Literal["waits", "to do", "begun", "done", "changed"]
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line of `xmodel2`, without the program's name."""
+
+    arguments: tuple[str, ...]
+    stdout: Path | None = None
+    """File that takes what it prints."""
+
+    def __str__(self) -> str:
+        words = [f'"{word}"' if " " in word or "*" in word else word for word in self.arguments]
+        return " ".join(["xmodel2", *words, *(["> " + str(self.stdout)] if self.stdout else [])])
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the road."""
+
+    name: str
+    purpose: str
+    after: tuple[str, ...]
+    """Stages whose results it rests on."""
+    prepare: Callable[[], Sequence[Command]]
+    """Writes its recipes, once the stages before it are done, and returns its commands."""
+    folders: tuple[str, ...]
+    """What it makes, below OUT: removed when it is done again."""
+    results: tuple[str, ...]
+    """Files below OUT that later stages and the ledger rest on."""
+    recipes: tuple[str, ...] = ()
+    """Recipe files below OUT that it reads."""
+    files: Callable[[], dict[str, str]] = field(default=dict)
+    """Fingerprints of files from outside."""
+    work: Callable[[], None] | None = None
+    """What it does itself, before its commands."""
+    alone: bool = False
+    """It measures time, so nothing runs beside it."""
+
+
+class Records:
+    """The records of a reproduction's stages."""
+
+    def __init__(self, out: Path, stages: Sequence[Stage]) -> None:
+        self.out = out
+        self.stages = {stage.name: stage for stage in stages}
+
+    def path(self, name: str) -> Path:
+        """Return the file of a stage's record."""
+        return self.out / "stages" / f"{name}.json"
+
+    def read(self, name: str) -> dict[str, Any]:
+        """Return a stage's record, empty if it never began."""
+        return read_json(self.path(name)) or {}
+
+    def inputs(self, stage: Stage, commands: Sequence[Command]) -> dict[str, str]:
+        """Return what a stage rests on, by name; the stages before it are done."""
+        found = {f"command {number}": str(command) for number, command in enumerate(commands, 1)}
+        found |= {f"recipe {name}": sha256_file(self.out / name) for name in stage.recipes}
+        found |= {f"file {name}": digest for name, digest in stage.files().items()}
+        for before in stage.after:
+            found |= {f"{before}: {name}": digest for name, digest in self.read(before).get("results", {}).items()}
+        return found
+
+    def is_done(self, name: str) -> bool:
+        """Tell whether a stage was done and its results are there."""
+        record = self.read(name)
+        return bool(record.get("finished")) and all((self.out / file).exists() for file in record["results"])
+
+    def changes(self, name: str, inputs: dict[str, str]) -> list[str]:
+        """Return what is not as it was when a stage began, in words; empty if it never began."""
+        before = self.read(name).get("inputs")
+        if before is None:
+            return []
+        keys = sorted(key for key in {*before, *inputs} if before.get(key) != inputs.get(key))
+        return [_change(key, before.get(key), inputs.get(key)) for key in keys]
+
+    def begin(self, name: str, inputs: dict[str, str], commands: Sequence[Command]) -> None:
+        """Note that a stage begins, or goes on."""
+        record = self.read(name)
+        fresh = {"stage": name, "began": _now(), "inputs": inputs, "done": 0, "seconds": 0.0}
+        record = record if record.get("inputs") == inputs else fresh
+        record |= {"commands": [str(command) for command in commands]}
+        write_json_atomic(self.path(name), record)
+
+    def advance(self, name: str, seconds: float) -> None:
+        """Note that one more command of a stage has ended."""
+        record = self.read(name)
+        write_json_atomic(
+            self.path(name), {**record, "done": record["done"] + 1, "seconds": record["seconds"] + seconds}
+        )
+
+    def finish(self, name: str) -> None:
+        """Note that a stage is done, with the fingerprints of its results."""
+        results = {file: sha256_file(self.out / file) for file in self.stages[name].results}
+        write_json_atomic(self.path(name), {**self.read(name), "results": results, "finished": _now()})
+
+    def forget(self, name: str) -> None:
+        """Remove what a stage made, and its record."""
+        self.path(name).unlink(missing_ok=True)
+        for made in self.stages[name].folders:
+            path = self.out / made
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def resting_on(self, name: str) -> Iterator[str]:
+        """Yield the stages that rest on one, directly or not, in their order."""
+        reached = {name}
+        for stage in self.stages.values():
+            if reached & set(stage.after):
+                reached.add(stage.name)
+                yield stage.name
+
+
+def _change(key: str, before: str | None, now: str | None) -> str:
+    if before is None:
+        return f"{key} is new"
+    if now is None:
+        return f"{key} is gone"
+    if key.startswith("command"):
+        return f"{key} was `{before}`, is `{now}`"
+    return f"{key} is not what it was"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
