@@ -52,7 +52,7 @@ def test_runs_are_real(
     assert all(
         row["loss"] > 0 and row["bits_per_byte"] > 0 and row["heldout"].keys() == {"text", "sft"} for row in rows
     )
-    assert (out / "ablation.svg").read_text().startswith("<svg")
+    assert (out / "figures" / "ablation.svg").read_text().startswith("<svg")
     monkeypatch.setattr("xmodel2.search.ablation_runs.ablation_figure", lambda found: "<svg/>")
     assert ablate(*arguments) == 0
     printed = capsys.readouterr().out

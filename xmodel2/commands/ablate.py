@@ -33,7 +33,7 @@ def ablate(
 
     Args:
         recipe: recipe file; what the others are compared with
-        out: directory of results.jsonl, ablation.json and ablation.svg
+        out: directory of results.jsonl, ablation.json and figures/
         set: override a key of the recipe; may be repeated
         compare: embedding (tied or not), depth (deep and thin against wide and shallow), attention (heads that share keys and
             values), tokenizer (needs --data), keys (needs --arm), or all (default: embedding, depth, attention, or those of

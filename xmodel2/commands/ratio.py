@@ -33,6 +33,7 @@ def ratio(
     checkpoints: int = 5,
     rates: tuple[float, ...] = (1.0,),
     weigh: tuple[str, ...] = (),
+    swap: tuple[str, ...] = (),
     questions: int | None = None,
     json: Flag = False,
 ) -> None:
@@ -54,6 +55,7 @@ def ratio(
         checkpoints: checkpoints along the stable stage to decay from, for length, cosine and checkpoints
         rates: peak rates at which WSD and cosine are compared, as multiples of the recipe's
         weigh: weights of the combined loss, such as text=1 answers=1 (the default; sft=1 if there are no questions)
+        swap: OLD=NEW, for mixtures: also the recipe's own with source NEW of the data in the place of OLD
         questions: held-out questions to ask at most (default: all); for format also held-out documents of a source (512)
         json: print the results as one JSON object
     """
@@ -70,6 +72,7 @@ def ratio(
         checkpoints,
         rates,
         {k: _number(k, v) for k, v in key_values("weigh", weigh).items()},
+        key_values("swap", swap),
     )
     comparison = Comparison(load_recipe(recipe, set), settings, from_)
     score, complaint = question_score(comparison.recipe.data.dir, questions)

@@ -19,7 +19,7 @@ from xmodel2.reproduction.corpus import Corpus, write_corpus
 from xmodel2.reproduction.kinds import ANSWERS_ONLY, SFT_SHARE
 from xmodel2.reproduction.recipes import base_recipe, final_recipe, search_recipe, write_recipe
 from xmodel2.reproduction.scales import Scale
-from xmodel2.reproduction.stage import Command, Stage
+from xmodel2.reproduction.stage import Command, Records, Stage
 
 SEARCH, BASE, FINAL = "recipes/search.toml", "recipes/base.toml", "recipes/final.toml"
 _LEAST_AGENT_CONTEXT = 2048
@@ -125,8 +125,9 @@ class Road:
     @property
     def result_folders(self) -> list[Path]:
         """What the report and the ledger are made from."""
-        names = ("run", "search", "transfer", "direct", "ratio", "law", "ablation", "peer")
-        return [self.out / name for name in names if (self.out / name).is_dir()]
+        records = Records(self.out, self.stages)
+        done = {name: records.is_done(name) for name in records.stages}
+        return [self.out / _FOLDERS.get(name, (name,))[0] for name in _TOLD if done.get(name)]
 
     def _stage(
         self,
@@ -201,7 +202,7 @@ class Road:
     def _ratio(self) -> list[Command]:
         base = self._base()
         compare = ["shares", "cosine"]
-        if any(name in base.stages.decay.sft_mixture for name in ("reasoning", "chain-of-thought")):
+        if len(base.stages.decay.sft_mixture) > 1:
             compare += ["mixtures", "format"]
         return [
             self._command(
@@ -210,6 +211,7 @@ class Road:
                 out="ratio",
                 seeds=self.scale.seeds,
                 checkpoints=3,
+                swap=f"reasoning={ANSWERS_ONLY}",
                 more=["--compare", *compare, "--shares", *map(str, self.scale.shares)],
             )
         ]
@@ -329,6 +331,10 @@ class Road:
 
 _FOLDERS = {"data": ("data", "data-bpe"), "decay": ("run",), "benchmarks": (), "calibration": (), "context": ()}
 """What stages make that is not called as they are; what lies in the final run goes with it."""
+
+
+_TOLD = ("decay", "search", "transfer", "direct", "ratio", "law", "ablation", "peer")
+"""Stages that the report and the ledger are made from, when they are done."""
 
 
 def available_tasks(data_dir: Path | None) -> list[str]:

@@ -198,7 +198,7 @@ class Reproduction:
 
     def _failed(self, running: _Running, code: int) -> None:
         log = self.log_path(running.stage.name)
-        if code in (_INTERRUPTED, -signal.SIGINT):
+        if code in (_INTERRUPTED, -signal.SIGINT, -signal.SIGTERM):
             raise KeyboardInterrupt
         words = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-4:]
         raise XmodelError(
@@ -211,7 +211,7 @@ class Reproduction:
     def _stop(self) -> None:
         """Tell what still runs to save itself and end, and wait for it."""
         for running in self._running.values():
-            running.process.send_signal(signal.SIGINT)
+            running.process.send_signal(signal.SIGTERM)  # a shell's background jobs ignore SIGINT
         for running in self._running.values():
             try:
                 running.process.wait(_PATIENCE_SECONDS)

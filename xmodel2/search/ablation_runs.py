@@ -29,7 +29,7 @@ from xmodel2.search.trial import TrialResult, no_heldout
 from xmodel2.search.trials import train_trials
 from xmodel2.train.run_dir import check_data
 
-RESULTS_FILE, RESULT_FILE, FIGURE_FILE, TRIALS = "results.jsonl", "ablation.json", "ablation.svg", "trials"
+RESULTS_FILE, RESULT_FILE, FIGURE_FILE, TRIALS = "results.jsonl", "ablation.json", "figures/ablation.svg", "trials"
 
 Say = Callable[[str], None]
 Place = tuple[str, float, int]
@@ -37,7 +37,7 @@ Place = tuple[str, float, int]
 
 
 def run_ablation(recipe: Recipe, settings: AblationSettings, out: Path, say: Say = lambda text: None) -> dict[str, Any]:
-    """Make what ``out`` lacks, write ablation.json and ablation.svg, and return what ablation.json says.
+    """Make what ``out`` lacks, write ablation.json and figures/ablation.svg, and return what ablation.json says.
 
     Raises `XmodelError`, before anything is trained, for an arm that can't be made or was another one in an earlier call, and
     if ``out`` began with another recipe or other data; KeyboardInterrupt if a signal stopped it.
@@ -134,6 +134,7 @@ class AblationRuns:
             "loss": None if ended else result.loss,
             "bits_per_byte": None if ended else bits_per_byte(sources, result.heldout),
             "heldout": {} if ended else result.heldout,
+            "layers": recipe.model.num_hidden_layers,
             "parameters": block_parameter_count(recipe.model),
             "parameters_total": parameter_count(recipe.model),
             "tokens": recipe.total_steps * recipe.train.batch_tokens,

@@ -72,7 +72,7 @@ def _comparison(
             {
                 "name": name,
                 "own": name == OWN,
-                **{key: first[key] for key in ("changes", "parameters", "parameters_total", "tokens")},
+                **{key: first[key] for key in ("changes", "layers", "parameters", "parameters_total", "tokens")},
                 "rate": best[name],
                 "at_edge": best[name] in (rates[0], rates[-1]),
                 "losses": {str(seed): loss for seed, loss in losses.items()},

@@ -10,9 +10,11 @@ from xmodel2.recipe.preparation import text_form
 Shape = Literal["exponential", "linear", "cosine", "1-sqrt"]
 
 OWN = "own"
-"""The recipe's own mixture of instruction data; others are `only SOURCE` and `without SOURCE`."""
+"""The recipe's own mixture of instruction data; others are `only SOURCE`, `without SOURCE` and `NEW for OLD`."""
 AS_TEXT = "as text"
 """The same mixture, each source's documents written as pretraining text."""
+FOR = " for "
+"""`NEW for OLD`: the same mixture, one source in the place of another."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +79,16 @@ def part_of(mixture: Mapping[str, float], name: str) -> dict[str, float]:
 
     >>> part_of({"a": 0.5, "b": 0.25, "c": 0.25}, "without a")
     {'b': 0.5, 'c': 0.5}
+    >>> part_of({"a": 0.5, "b": 0.5}, "c for a")
+    {'c': 0.5, 'b': 0.5}
     >>> part_of({"a": 0.5, "b": 0.5}, "as text")
     {'a-as-text': 0.5, 'b-as-text': 0.5}
     """
     if name == AS_TEXT:
         return {text_form(source): share for source, share in mixture.items() if share > 0}
+    new, swapped, old = name.partition(FOR)
+    if swapped:
+        return {new if source == old else source: share for source, share in mixture.items()}
     how, _, source = name.partition(" ")
     if how == "only":
         return {source: 1.0}

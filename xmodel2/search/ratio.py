@@ -17,7 +17,7 @@ from xmodel2.errors import XmodelError, nearest
 from xmodel2.files import write_json_atomic, write_text_atomic
 from xmodel2.recipe import Recipe, load_recipe
 from xmodel2.recipe import replace as with_keys
-from xmodel2.search.decay import OWN, Decay, Shape, base_decay, proportional
+from xmodel2.search.decay import FOR, OWN, Decay, Shape, base_decay, proportional
 from xmodel2.search.decay_runs import DecayRuns, Say, Score
 from xmodel2.search.ratio_figures import figures
 from xmodel2.search.ratio_fit import LEAST_SHARES
@@ -48,6 +48,8 @@ class RatioSettings:
     """Peak rates at which the two schedules are compared, as multiples of the recipe's."""
     weights: Mapping[str, float] = field(default_factory=dict)
     """Of losses in the combined score; empty: text and answers alike (or instructions, without questions)."""
+    swaps: Mapping[str, str] = field(default_factory=dict)
+    """Of `mixtures`: an instruction source, and another source of the data that takes its place."""
 
     def checked(self) -> "RatioSettings":
         """Return them, `all` spelt out. Raises `XmodelError` naming the option."""
@@ -90,6 +92,11 @@ class Comparison:
             if "format" in asked:
                 raise error
             settings = replace(settings, compare=tuple(name for name in settings.compare if name != "format"))
+        for old in settings.swaps:
+            if old not in recipe.stages.decay.sft_mixture:
+                raise XmodelError(
+                    f"--swap {old}: is no source of stages.decay.sft_mixture.{nearest(old, recipe.stages.decay.sft_mixture)}"
+                )
         self.settings = settings
         self.origins: dict[int, Path] = {}
         for source in sources:
@@ -145,9 +152,12 @@ class Comparison:
         """Return the names of what the share may be made of."""
         sources = [name for name, share in self.recipe.stages.decay.sft_mixture.items() if share > 0]
         if len(sources) < 2:
-            return [OWN]
+            return [OWN, *self._swapped()]
         without = [f"without {name}" for name in sources] if len(sources) > 2 else []
-        return [OWN, *(f"only {name}" for name in sources), *without]
+        return [OWN, *(f"only {name}" for name in sources), *without, *self._swapped()]
+
+    def _swapped(self) -> list[str]:
+        return [f"{new}{FOR}{old}" for old, new in self.settings.swaps.items()]
 
     def _formats(self, seed: int) -> list[Decay]:
         return [replace(base_decay(self.recipe, seed), mixture=mixture) for mixture in ARMS.values()]

@@ -21,6 +21,7 @@ from xmodel2.page import printable
 from xmodel2.release.quantising.table import quantising_section
 from xmodel2.release.reporting.agents import agents_section
 from xmodel2.release.reporting.claims import claims_section
+from xmodel2.release.reporting.comparisons import comparison_sections
 from xmodel2.release.reporting.curves import curves_section
 from xmodel2.release.reporting.environment import environment_section
 from xmodel2.release.reporting.faults import told, told_sections
@@ -176,7 +177,7 @@ def _studies(folder: Path) -> list[Section]:
     name = printable(folder.resolve().name)
 
     def found() -> list[Section]:
-        return [*wind_tunnel_sections(folder), *_some(quantising_section(folder))]
+        return [*wind_tunnel_sections(folder), *comparison_sections(folder), *_some(quantising_section(folder))]
 
     if sections := told_sections(found, folder, "damaged", name):
         return sections

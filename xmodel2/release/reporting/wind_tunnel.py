@@ -40,16 +40,16 @@ def _search(study: dict[str, Any], folder: Path) -> Section:
     cells = [(name, f"{totals[name]:,}") for name in ("complete", "pruned", "diverged", "repeats")]
     if finalists:
         cells += [
-            ("best held-out loss", _number(finalists[0]["loss"])),
-            ("trials an hour", _number(totals["trials_per_hour"], 0)),
+            ("best held-out loss", number(finalists[0]["loss"])),
+            ("trials an hour", number(totals["trials_per_hour"], 0)),
         ]
     keys = list(finalists[0]["values"]) if finalists else []
     rows = [
         [
             str(row["trial"]),
             *(f"{row['values'][key]:g}" for key in keys),
-            _number(row["loss"]),
-            _number(row["spread"]),
+            number(row["loss"]),
+            number(row["spread"]),
             str(len(row["losses"])),
         ]
         for row in finalists
@@ -75,8 +75,8 @@ def _transfer(result: dict[str, Any], folder: Path) -> Section:
                 key,
                 f"{axis} {min(sizes):,} to {max(sizes):,}" if sizes else axis,
                 sweep["parametrization"].replace("_", " "),
-                _number(sweep["slope"], 2, "+"),
-                _number(sweep["octaves"], 2, "+"),
+                number(sweep["slope"], 2, "+"),
+                number(sweep["octaves"], 2, "+"),
                 interval(sweep["interval"], 2),
                 sweep["verdict"],
             ]
@@ -101,7 +101,7 @@ def _coordinate(result: dict[str, Any], folder: Path) -> Section:
         rows.append(
             [
                 name,
-                _number(steepest),
+                number(steepest),
                 "held" if case["held"] else f"not held: {outside} of {len(case['findings'])} outside",
             ]
         )
@@ -129,7 +129,7 @@ _OBJECTIVES = {
 
 def _ratio(result: dict[str, Any], folder: Path) -> Section:
     shares = [
-        [_OBJECTIVES[name], _number(curve["optimum"], 2), interval(curve["interval"], 2), curve["optimum_is"]]
+        [_OBJECTIVES[name], number(curve["optimum"], 2), interval(curve["interval"], 2), curve["optimum_is"]]
         for name, curve in result["shares"].items()
     ]
     parts = []
@@ -148,7 +148,7 @@ def _ratio(result: dict[str, Any], folder: Path) -> Section:
                 for row in rows
             ]
             for row, line in zip(rows, cells, strict=True):
-                line += [_number(row[score]["mean"]) for score in scores]
+                line += [number(row[score]["mean"]) for score in scores]
             parts.append(
                 table([title[0].lower() + title[1:], "seeds", *(_OBJECTIVES[score] for score in scores)], cells, title)
             )
@@ -156,8 +156,8 @@ def _ratio(result: dict[str, Any], folder: Path) -> Section:
         lines = [
             [
                 f"{row['tokens']:,}",
-                _number(row["wsd"]),
-                _number(row["cosine"]),
+                number(row["wsd"]),
+                number(row["cosine"]),
                 _with_error(row["difference"], row["error"]),
             ]
             for row in result["schedules"]
@@ -190,10 +190,10 @@ def _law(result: dict[str, Any], folder: Path) -> Section:
         lines = []
         for entry in prediction["lengths"]:
             said = entry["without embeddings"]
-            measured = _number(said.get("measured"))
+            measured = number(said.get("measured"))
             off = f"{said['percent']:+.2f}%" if "percent" in said else ""
             lines.append(
-                [f"{entry['tokens']:,}", _number(said["loss"]), interval((said["low"], said["high"])), measured, off]
+                [f"{entry['tokens']:,}", number(said["loss"]), interval((said["low"], said["high"])), measured, off]
             )
         caption = f"Size {prediction['size']}, predicted from smaller ones before it was trained"
         body += table(["tokens", "predicted", "95%", "measured", "error"], lines, caption)
@@ -240,9 +240,14 @@ def interval(ends: Sequence[float] | None, digits: int = 3) -> str:
     return f"{ends[0]:.{digits}f} to {ends[1]:.{digits}f}" if ends else ""
 
 
-def _number(value: float | None, digits: int = 3, sign: str = "") -> str:
+def number(value: float | None, digits: int = 3, sign: str = "") -> str:
+    """Return a number as text, nothing for none.
+
+    >>> number(1234.5, 1, "+")
+    '+1,234.5'
+    """
     return "" if value is None or not math.isfinite(value) else f"{value:{sign},.{digits}f}"
 
 
 def _with_error(value: float | None, error: float | None) -> str:
-    return _number(value, 3, "+") + (f" ± {error:.3f}" if error is not None else "")
+    return number(value, 3, "+") + (f" ± {error:.3f}" if error is not None else "")
