@@ -235,6 +235,15 @@ def test_what_a_share_can_be_made_of(small_recipe: Recipe) -> None:
     assert part_of({"a": 0.5, "b": 0.5}, "only b") == {"b": 1.0}
 
 
+def test_one_source_in_the_place_of_another(small_recipe: Recipe) -> None:
+    settings = RatioSettings(compare=("mixtures",), swaps={"sft": "answers"})
+    decay = Comparison(small_recipe, settings).decays()[-1]
+    assert decay.mixture == "answers for sft"
+    assert decay.recipe(small_recipe).stages.decay.sft_mixture == {"answers": 1.0}
+    with pytest.raises(XmodelError, match="--swap sfd.*Did you mean 'sft'"):
+        Comparison(small_recipe, RatioSettings(swaps={"sfd": "answers"}))
+
+
 def test_comparisons_share_their_decays(small_recipe: Recipe) -> None:
     def count(*compare: str) -> int:
         return len(Comparison(small_recipe, RatioSettings(compare=compare, shares=SHARES, checkpoints=3)).decays())

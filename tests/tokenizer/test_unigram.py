@@ -128,6 +128,16 @@ def test_too_small_vocabulary_says_the_smallest(texts: list[str], tmp_path: Path
         train_unigram(texts, 100, tmp_path)
 
 
+def test_rare_characters_leave_room_for_pieces(texts: list[str], tmp_path: Path) -> None:
+    """A text of 2,000 different characters, of which a small vocabulary can hold a part."""
+    many = [*texts, *("".join(map(chr, range(0x4E00 + n, 0x4E00 + n + 200))) for n in range(0, 2000, 200))]
+    tokenizer = train_unigram(many, 600, tmp_path / "t")
+    pieces = [tokenizer.token(number) for number in range(600)]
+    assert sum(len(piece) == 1 and piece > "\u4e00" for piece in pieces) <= 150
+    assert sum(len(piece) > 2 and piece.isalpha() for piece in pieces) > 20
+    assert all(tokenizer.decode(ids) == text for text, ids in zip(many, tokenizer.encode_batch(many), strict=True))
+
+
 def test_transformers_loads_it_and_renders_the_same_chat(tokenizer: Tokenizer, directory: Path) -> None:
     from transformers import AutoTokenizer
 
