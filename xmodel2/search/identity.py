@@ -98,7 +98,12 @@ def compare(study: optuna.Study, mine: Identity) -> None:
 
 
 def refuse_changes(where: str, before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Raise `XmodelError` naming the keys of the recipe that changed since the study began, but for those that may."""
+    """Raise `XmodelError` naming the keys of the recipe that changed since the study began, but for those that may.
+
+    A key that the study does not know is of a later version, and its default does what was done before.
+    """
+    defaults = flat(Recipe())
+    before = {key: defaults[key] for key in now if key in defaults} | before
     keys = sorted(k for k in before.keys() | now.keys() if k not in MAY_DIFFER and before.get(k) != now.get(k))
     if keys:
         changes = "; ".join(f"{key} was {before.get(key, 'not there')}, is {now.get(key, 'not there')}" for key in keys)
