@@ -1,5 +1,6 @@
 """The command that repeats the report from end to end."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,8 @@ def reproduce(
     from xmodel2.output import print_json
     from xmodel2.reproduction.corpus import open_corpus
     from xmodel2.reproduction.cost import check_disk
-    from xmodel2.reproduction.ledger import check_out, write_ledger
+    from xmodel2.reproduction.folder import check_out, note_out
+    from xmodel2.reproduction.ledger import HEAD, write_ledger
     from xmodel2.reproduction.road import Road, available_tasks
     from xmodel2.reproduction.run import Reproduction
     from xmodel2.reproduction.scales import scale_of
@@ -60,16 +62,13 @@ def reproduce(
     chosen = scale_of(scale)
     road = Road(chosen, open_corpus(data, renormalise), out, eval_data)
     available_tasks(eval_data)
-    check_out(out)
+    check_out(road)
     console = Console(stderr=True, highlight=False)
     again, wanted = ([name for name in text.split(",") if name] for text in (redo, only))
     if plan:
         _show_plan(road, json)
         return
-    if not ignore_disk:
-        check_disk(chosen, out)
     with console.status("") as status, alone_in(out):
-        (out / "stages").mkdir(exist_ok=True)
 
         def say(text: str) -> None:
             console.print(text, markup=False, soft_wrap=True)
@@ -78,14 +77,33 @@ def reproduce(
             status.update(escape("\n".join(lines)))
 
         whole = Reproduction(road, workers, again, wanted, say, show)
+        if not ignore_disk:
+            check_disk(road, wanted)
+        note_out(road)
         try:
             whole.run()
-        finally:
-            rows = write_ledger(road)
+        except (Exception, KeyboardInterrupt) as error:
+            if isinstance(error, KeyboardInterrupt):
+                named = [name for name in again if name != "changed"]
+                instead = f", with --redo changed in place of --redo {','.join(named)}" if named else ""
+                say(f"stopped; the same command goes on{instead}")
+            _try_ledger(road, say)
+            raise
+        rows = write_ledger(road)
     if json:
-        print_json(rows)
+        print_json([dict(zip(HEAD, row, strict=True)) for row in rows])
     elif rows:
         _show_ledger(rows, out)
+
+
+def _try_ledger(road: Any, say: Callable[[str], None]) -> None:
+    """Write the ledger of what is done; what prevents it is said, and does not hide why the stages ended."""
+    from xmodel2.reproduction.ledger import write_ledger
+
+    try:
+        write_ledger(road)
+    except Exception as error:
+        say(f"ledger: not written as a whole ({error}); the same command writes it again")
 
 
 def _show_plan(road: Any, json: bool) -> None:

@@ -3,6 +3,7 @@
     DATA/web-blogs/*.jsonl.zst ...  ->  OUT/corpus/web.jsonl, web-heldout.jsonl ...   by the published shares (kinds.py)
     reasoning-gym                   ->  OUT/corpus/reasoning.jsonl ...                questions with checkable answers
                                     ->  OUT/corpus/sources.toml, sources-bpe.toml     what `data prepare` takes
+                                    ->  OUT/corpus/files.json                         SHA-256 by file
 
 Each folder holds NAME/*.jsonl.zst (or .jsonl, .gz, .parquet), and NAME/*-heldout.* for what is held out.
 """
@@ -11,6 +12,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,11 @@ from xmodel2.data.document import chat_as_text
 from xmodel2.data.read import SUFFIXES, Document, document_text, read_documents
 from xmodel2.data.reasoning import reasoning_examples
 from xmodel2.errors import XmodelError
-from xmodel2.files import replaced_folder, sha256_file, write_text_atomic
+from xmodel2.files import replaced_folder, sha256_file, write_json_atomic, write_text_atomic
 from xmodel2.reproduction.kinds import ANSWERS_ONLY, INSTRUCTIONS, SFT_SHARE, TEXT, Kind
 
 COMMAND = "reproduce"
+FILES = "files.json"
 _LEAST_BYTES = 300_000
 """Of a kind, however small its share: less gives no held-out loss worth reading."""
 _HELDOUT_BYTES = 200_000
@@ -43,8 +46,9 @@ class Corpus:
     heldout: dict[str, list[Path]]
     """Held-out files by folder."""
 
+    @cached_property
     def fingerprint(self) -> dict[str, str]:
-        """Return the SHA-256 of every file that the kinds are read from."""
+        """SHA-256 of every file that the kinds are read from; read once, since there may be much of it."""
         found = {}
         for kind in self.kinds.values():
             for folder in kind.folders:
@@ -57,7 +61,7 @@ def open_corpus(path: Path, renormalise: bool = False) -> Corpus:
     """Look at a folder of sources.
 
     Raises `XmodelError` naming every folder that is missing, and what its kind's share is; with ``renormalise`` a kind makes do
-    with the folders that are there, and one that has none leaves its share to the others.
+    with the folders that are there, and one that has none leaves its share to the others. Also if no text is held out.
     """
     if not path.is_dir():
         raise XmodelError(f"--data {path}: no such folder; give one that holds a folder for each source")
@@ -83,11 +87,18 @@ def open_corpus(path: Path, renormalise: bool = False) -> Corpus:
         kinds |= {n: Kind(k.folders, 100 * k.share / total, k.published, k.language) for n, k in there.items()}
     if not any(name in kinds for name in TEXT):
         raise XmodelError(f"{path}: has none of the sources of pretraining text")
+    if not any(heldout[folder] for name in TEXT if name in kinds for folder in kinds[name].folders):
+        raise XmodelError(
+            f"{path}: no source of text has held-out files (NAME/*-heldout.*), which losses are judged on"
+        )
     return Corpus(path, kinds, files, heldout)
 
 
 def write_corpus(corpus: Corpus, out: Path, stable_tokens: int, decay_tokens: int, vocab_size: int) -> dict[str, int]:
-    """Write the text that the longest stages need, with its sources files, and return bytes by kind."""
+    """Write the text that the longest stages need, with its sources files, and return bytes by kind.
+
+    Raises `XmodelError` for a kind whose files hold no document.
+    """
     sizes = {}
     with replaced_folder(out, True, COMMAND) as folder:
         for name, kind in corpus.kinds.items():
@@ -96,20 +107,19 @@ def write_corpus(corpus: Corpus, out: Path, stable_tokens: int, decay_tokens: in
             if kind.folders:
                 as_text = name in TEXT
                 sizes[name] = _write(folder / f"{name}.jsonl", _evenly(corpus.files, kind, budget), as_text)
+                if not sizes[name]:
+                    raise XmodelError(f"{corpus.path}: no document in the files of {', '.join(kind.folders)}")
                 held = [f for f in kind.folders if corpus.heldout[f]]
                 if held:
                     there = Kind(tuple(held), kind.share, kind.published)
                     _write(folder / f"{name}-heldout.jsonl", _evenly(corpus.heldout, there, _HELDOUT_BYTES), as_text)
             else:
                 sizes[name] = _questions(folder)
-        if not any((folder / f"{name}-heldout.jsonl").exists() for name in corpus.kinds if name in TEXT):
-            raise XmodelError(
-                f"{corpus.path}: no source of text has held-out files (NAME/*-heldout.*), which losses are judged on"
-            )
         for algorithm in ("unigram", "bpe"):
             ending = "" if algorithm == "unigram" else f"-{algorithm}"
             text = sources_toml(corpus.kinds, vocab_size, algorithm, folder)
             write_text_atomic(folder / f"sources{ending}.toml", text)
+        write_json_atomic(folder / FILES, {path.name: sha256_file(path) for path in sorted(folder.glob("*.jsonl"))})
     return sizes
 
 

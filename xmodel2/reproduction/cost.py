@@ -1,7 +1,7 @@
 """What a reproduction will take, before it begins: FLOPs and time by stage, and bytes on the disk."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,9 @@ from typing import Any
 from xmodel2.errors import XmodelError
 from xmodel2.model.count import flops_per_token, parameter_count
 from xmodel2.recipe import ModelSettings, recipe_from_dict
+from xmodel2.reproduction.road import Road
 from xmodel2.reproduction.scales import Length, Scale
+from xmodel2.reproduction.stage import Records
 
 _CHECKPOINT_BYTES = 12
 """A parameter: the weight and AdamW's two moments in fp32."""
@@ -71,26 +73,32 @@ def works(scale: Scale) -> Iterator[Work]:
     yield replace(runs("export", final, scale.final_length, 1, 0.0), tokens=0.0)
 
 
-def disk_bytes(scale: Scale) -> int:
-    """Return what a reproduction leaves on the disk, in bytes, with something to spare."""
+def disk_bytes(scale: Scale, without: Collection[str] = ()) -> int:
+    """Return what a reproduction leaves on the disk, in bytes, with something to spare; some stages left out."""
     tokens = scale.corpus_tokens[0] + 3 * scale.corpus_tokens[1]
-    text = (
-        3 * _TEXT_BYTES * tokens + 2 * 2 * tokens
-    )  # the corpus, preparation's work folder, the shards of two tokenizers
-    return int(_SPARE * (text + sum(work.bytes for work in works(scale))))
+    text = {
+        "corpus": _TEXT_BYTES * tokens,
+        "data": (2 * _TEXT_BYTES + 2 * 2) * tokens,
+    }  # work folder, shards of two tokenizers
+    made = sum(size for name, size in text.items() if name not in without)
+    return int(_SPARE * (made + sum(work.bytes for work in works(scale) if work.stage not in without)))
 
 
-def check_disk(scale: Scale, out: Path) -> None:
-    """Raise `XmodelError` if the disk has less room than a reproduction that begins in ``out`` will take."""
-    place = out
+def check_disk(road: Road, only: Collection[str] = ()) -> None:
+    """Raise `XmodelError` if the disk has less room than the stages (of ``only``) that are not done will take."""
+    place, records = road.out.absolute(), Records(road.out, road.stages)
     while not place.exists():
         place = place.parent
-    there = sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) if out.exists() else 0
-    free, wanted = shutil.disk_usage(place).free, disk_bytes(scale) - there
+    left = [
+        stage for stage in road.stages if stage.name in (only or records.stages) and not records.is_done(stage.name)
+    ]
+    there = sum(_bytes_below(road.out / folder) for stage in left for folder in stage.folders)
+    without = {*records.stages} - {stage.name for stage in left}
+    free, wanted = shutil.disk_usage(place).free, disk_bytes(road.scale, without) - there
     if free < wanted:
         raise XmodelError(
-            f"{out}: scale {scale.name} will take about {wanted / 1e9:.1f} GB more, and {free / 1e9:.1f} GB are free there;"
-            " make room, choose another --out, or give --ignore-disk"
+            f"{road.out}: scale {road.scale.name} will take about {wanted / 1e9:.1f} GB more, and {free / 1e9:.1f} GB are"
+            " free there; make room, choose another --out, or give --ignore-disk"
         )
 
 
@@ -106,6 +114,10 @@ def cost_rows(scale: Scale, flops_per_second: float) -> list[dict[str, Any]]:
     for row in rows.values():
         row["seconds"] = row["flops"] / (flops_per_second * _SHARE_OF_PEAK)
     return list(rows.values())
+
+
+def _bytes_below(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def _model(scale: Scale, tree: dict[str, Any]) -> ModelSettings:

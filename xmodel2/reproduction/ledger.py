@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xmodel2.errors import XmodelError
 from xmodel2.files import publish_folder, write_json_atomic, write_text_atomic
 from xmodel2.release.markdown import fenced, table
 from xmodel2.release.reporting.build import build_report
@@ -40,7 +39,7 @@ _LEFT_OUT = (
 
 
 def write_ledger(road: Road) -> list[list[str]]:
-    """Write the ledger, the results and the page of what is done so far; return a row a claim."""
+    """Write the ledger, the results and the page of what is done so far, in this order; return a row a claim."""
     folders = road.result_folders
     if not folders:
         return []
@@ -107,11 +106,3 @@ def _markdown(road: Road, rows: Sequence[Sequence[str]]) -> str:
         fenced("\n".join(commands), "sh"),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def check_out(out: Path) -> None:
-    """Raise `XmodelError` if the folder holds something else than a reproduction."""
-    if out.exists() and not out.is_dir():
-        raise XmodelError(f"{out}: is a file; give --out another name")
-    if out.is_dir() and any(out.iterdir()) and not (out / "stages").is_dir():
-        raise XmodelError(f"{out}: holds something that `xmodel2 reproduce` did not make; choose another --out")

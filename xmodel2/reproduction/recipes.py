@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from xmodel2.recipe import Recipe, load_recipe, recipe_from_dict
-from xmodel2.recipe.load import recipe_to_toml
 from xmodel2.reproduction.kinds import INSTRUCTIONS, SFT_SHARE, TEXT, Kind
 from xmodel2.reproduction.scales import Length, Scale
 
@@ -43,14 +42,6 @@ def found(best: Path) -> dict[str, Any]:
         "model": {key: getattr(recipe.model, key) for key in FOUND},
         "train": {"learning_rate": recipe.train.learning_rate},
     }
-
-
-def write_recipe(recipe: Recipe, path: Path) -> None:
-    """Write a recipe file, unless it is there as it should be."""
-    text = recipe_to_toml(recipe)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        path.write_text(text, encoding="utf-8")
 
 
 def _recipe(

@@ -15,9 +15,10 @@ from xmodel2.eval.mirror import Mirror
 from xmodel2.eval.tasks import SUITES, TASKS
 from xmodel2.files import read_json
 from xmodel2.recipe import Recipe
-from xmodel2.reproduction.corpus import Corpus, write_corpus
-from xmodel2.reproduction.kinds import ANSWERS_ONLY, SFT_SHARE
-from xmodel2.reproduction.recipes import base_recipe, final_recipe, search_recipe, write_recipe
+from xmodel2.recipe.load import recipe_to_toml
+from xmodel2.reproduction.corpus import FILES, Corpus, write_corpus
+from xmodel2.reproduction.kinds import ANSWERS_ONLY, SFT_SHARE, TEXT
+from xmodel2.reproduction.recipes import base_recipe, final_recipe, search_recipe
 from xmodel2.reproduction.scales import Scale
 from xmodel2.reproduction.stage import Command, Records, Stage
 
@@ -48,21 +49,32 @@ class Road:
                 (),
                 list,
                 ("corpus",),
-                ("corpus/sources.toml", "corpus/sources-bpe.toml"),
-                files=self.corpus.fingerprint,
+                ("corpus/sources.toml", "corpus/sources-bpe.toml", f"corpus/{FILES}"),
+                files=lambda: self.corpus.fingerprint,
                 work=self._write_corpus,
             ),
-            self._stage("data", "tokenizers, and token shards of both", ("corpus",), self._data, ("data/index.json",)),
+            self._stage(
+                "data",
+                "tokenizers, and token shards of both",
+                ("corpus",),
+                self._data,
+                ("data/index.json", "data-bpe/index.json", "data/tokenizers.json"),
+            ),
             self._stage(
                 "search",
                 "hyperparameters of the small model",
                 ("data",),
                 self._search,
-                ("search/best.toml",),
-                (SEARCH,),
+                ("search/best.toml", "data/index.json"),  # other data may have the same best values
+                SEARCH,
             ),
             self._stage(
-                "stable", "the final model's stable stage", ("search",), self._stable, ("stable/recipe.toml",), (FINAL,)
+                "stable",
+                "the final model's stable stage",
+                ("search",),
+                self._stable,
+                ("stable/recipe.toml", "stable/metrics.jsonl"),
+                FINAL,
             ),
             self._stage(
                 "ratio",
@@ -70,15 +82,23 @@ class Road:
                 ("search",),
                 self._ratio,
                 ("ratio/ratio.json",),
-                (BASE,),
+                BASE,
             ),
             self._stage(
                 "decay",
                 "its decay, with the share that was found",
                 ("stable", "ratio"),
                 self._decay,
-                ("run/recipe.toml",),
-                (FINAL,),
+                ("run/recipe.toml", "run/metrics.jsonl"),
+                FINAL,
+            ),
+            self._stage(
+                "ablation",
+                "embedding sharing, depth against width, grouped queries, Unigram against BPE",
+                ("search",),
+                self._ablation,
+                ("ablation/ablation.json",),
+                BASE,
             ),
             self._stage(
                 "transfer",
@@ -94,22 +114,14 @@ class Road:
                 self._direct,
                 ("direct/direct.json",),
             ),
-            self._stage("law", "loss by parameters and tokens", ("search",), self._law, ("law/law.json",), (BASE,)),
-            self._stage(
-                "ablation",
-                "embedding sharing, depth against width, grouped queries, Unigram against BPE",
-                ("search",),
-                self._ablation,
-                ("ablation/ablation.json",),
-                (BASE,),
-            ),
+            self._stage("law", "loss by parameters and tokens", ("search",), self._law, ("law/law.json",), BASE),
             self._stage(
                 "peer",
                 "the same tokens through a plain Trainer with a cosine schedule",
                 ("search",),
                 self._peer,
                 ("peer/peer.json",),
-                (BASE,),
+                BASE,
                 alone=True,
             ),
             self._stage("context", "loss by place in the context", ("decay",), self._context, ()),
@@ -136,10 +148,14 @@ class Road:
         after: tuple[str, ...],
         prepare: Callable[[], Sequence[Command]],
         results: tuple[str, ...],
-        recipes: tuple[str, ...] = (),
+        recipe: str = "",
         alone: bool = False,
     ) -> Stage:
         folders = _FOLDERS.get(name, (name,))
+
+        def recipes() -> dict[str, str]:
+            return {recipe: recipe_to_toml(self.recipe(recipe))} if recipe else {}
+
         return Stage(name, purpose, after, prepare, folders, results, recipes, alone=alone)
 
     def _write_corpus(self) -> None:
@@ -160,13 +176,12 @@ class Road:
         ]
 
     def _search(self) -> list[Command]:
-        self._write(search_recipe(self.scale, self.out / "data", self.corpus.kinds), SEARCH)
         return [self._command("search", self._at(SEARCH), out="search", trials=self.scale.trials)]
 
     def _transfer(self) -> list[Command]:
         length = self.scale.search_length
         half = {
-            "model.num_hidden_layers": max(1, self._small().model.num_hidden_layers // 2),
+            "model.num_hidden_layers": max(1, self.recipe(SEARCH).model.num_hidden_layers // 2),
             "train.batch_tokens": length.batch_tokens // 2,
             "train.micro_batch_size": length.micro_batch_size // 2,
             "stages.stable.tokens": length.stable_tokens // 2,
@@ -200,9 +215,8 @@ class Road:
         ]
 
     def _ratio(self) -> list[Command]:
-        base = self._base()
         compare = ["shares", "cosine"]
-        if len(base.stages.decay.sft_mixture) > 1:
+        if len(self.recipe(BASE).stages.decay.sft_mixture) > 1:
             compare += ["mixtures", "format"]
         return [
             self._command(
@@ -217,7 +231,6 @@ class Road:
         ]
 
     def _law(self) -> list[Command]:
-        self._base()
         return [
             self._command(
                 "law",
@@ -232,7 +245,6 @@ class Road:
         ]
 
     def _ablation(self) -> list[Command]:
-        self._base()
         compare = ["embedding", "depth", "attention", "tokenizer"]
         return [
             self._command(
@@ -252,12 +264,10 @@ class Road:
         ]
 
     def _peer(self) -> list[Command]:
-        self._base()
         more = ["--set", "stages.decay.sft_share=0"]
         return [self._command("peer", self._at(BASE), out="peer", seeds=self.scale.seeds, more=more)]
 
     def _stable(self) -> list[Command]:
-        self._write(self._final(SFT_SHARE), FINAL)
         more = ["--resume", "--set", "stages.decay.tokens=0"]
         return [self._command("train", self._at(FINAL), out="stable", more=more)]
 
@@ -293,7 +303,8 @@ class Road:
 
     def _context(self) -> list[Command]:
         folder = self.corpus.path / "wikitext2-test"
-        texts = sorted(folder.glob("*-heldout.*")) or [self.out / "corpus" / "encyclopedia-heldout.jsonl"]
+        kinds = [self.out / "corpus" / f"{name}-heldout.jsonl" for name in ("encyclopedia", *TEXT)]
+        texts = sorted(folder.glob("*-heldout.*")) or [path for path in kinds if path.exists()]
         return [self._command("scaling", self._at("run"), text=texts[0])]
 
     def _export(self) -> list[Command]:
@@ -306,19 +317,14 @@ class Road:
         curve = found.get("shares", {}).get("accuracy") or {}
         return float(curve["optimum"]) if curve.get("verdict") == "inside" else SFT_SHARE
 
-    def _small(self) -> Recipe:
-        return search_recipe(self.scale, self.out / "data", self.corpus.kinds)
-
-    def _base(self) -> Recipe:
-        recipe = base_recipe(self.scale, self.out / "data", self.corpus.kinds, self.out / "search" / "best.toml")
-        self._write(recipe, BASE)
-        return recipe
-
-    def _final(self, share: float) -> Recipe:
-        return final_recipe(self.scale, self.out / "data", self.corpus.kinds, self.out / "search" / "best.toml", share)
-
-    def _write(self, recipe: Recipe, name: str) -> None:
-        write_recipe(recipe, self.out / name)
+    def recipe(self, name: str) -> Recipe:
+        """Return one of the three recipes; base and final take what the search found."""
+        data, kinds, best = self.out / "data", self.corpus.kinds, self.out / "search" / "best.toml"
+        if name == SEARCH:
+            return search_recipe(self.scale, data, kinds)
+        if name == BASE:
+            return base_recipe(self.scale, data, kinds, best)
+        return final_recipe(self.scale, data, kinds, best, SFT_SHARE)
 
     def _at(self, name: str) -> str:
         return str(self.out / name)

@@ -1,13 +1,13 @@
 """The stages are done, each when what it rests on is done, several at once if asked; what is done and unchanged is passed over.
 
 A stage's commands run as processes of their own, one after another; their words go to OUT/stages/NAME.log. Killed at any moment,
-the same call goes on: a stage from its last unfinished command, and that command from its own last checkpoint.
+the same call goes on: a stage from its last unfinished command, and that command from its own last checkpoint. A stage that fails
+holds up those that rest on it, and no other.
 """
 
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -15,27 +15,15 @@ from pathlib import Path
 from typing import IO
 
 from xmodel2.errors import XmodelError
+from xmodel2.reproduction.launch import Launch, end, environment_of, last_line, launch, open_log, visible_devices
 from xmodel2.reproduction.road import Road
 from xmodel2.reproduction.stage import Command, Records, Stage, State
 
 Say = Callable[[str], None]
-Launch = Callable[[Command, IO[bytes], dict[str, str]], "subprocess.Popen[bytes]"]
 _INTERRUPTED = 130
 _POLL_SECONDS = 0.2
-_PATIENCE_SECONDS = 60
+_SAVE_SECONDS = 300
 """For processes that were told to stop, to write their checkpoints."""
-
-
-def launch(command: Command, log: IO[bytes], environment: dict[str, str]) -> "subprocess.Popen[bytes]":
-    """Start a command; what it prints goes to the log, or to the file that it is for."""
-    line = [sys.executable, "-m", "xmodel2.cli", *command.arguments]
-    # A session of its own: Ctrl-C reaches it once, from here, when what it has is to be saved.
-    options = {"stderr": log, "stdin": subprocess.DEVNULL, "env": environment, "start_new_session": True}
-    if command.stdout is None:
-        return subprocess.Popen(line, stdout=log, **options)  # type: ignore[call-overload, no-any-return]
-    command.stdout.parent.mkdir(parents=True, exist_ok=True)
-    with open(command.stdout, "wb") as file:
-        return subprocess.Popen(line, stdout=file, **options)  # type: ignore[call-overload, no-any-return]
 
 
 @dataclass
@@ -48,6 +36,8 @@ class _Running:
     """Of the command that runs."""
     process: "subprocess.Popen[bytes]"
     log: IO[bytes]
+    slot: int
+    """Its place among those that run at once."""
     began: float
 
 
@@ -75,39 +65,54 @@ class Reproduction:
                 raise XmodelError(f"{flag} {unknown[0]}: there is no such stage; there are {', '.join(names)}")
         self.out, self.workers = road.out, workers
         self.only = [name for name in names if not only or name in only]
+        if left := sorted({*redo} - {"changed", *self.only}):
+            raise XmodelError(f"--redo {left[0]}: is not among --only {','.join(self.only)}; name it there too")
         self.redo, self.say, self._show, self._launch = {*redo}, say, show, launch
         self._may_change = {other for name in redo if name in names for other in self.records.resting_on(name)}
         self._settled: set[str] = set()
+        self._failed: dict[str, str] = {}
         self._running: dict[str, _Running] = {}
+        self._devices: list[str] = []
 
     def run(self) -> None:
         """Do what is to be done.
 
-        Raises `XmodelError` if a stage fails, or what it rests on has changed; KeyboardInterrupt, with everything saved, after
-        a signal.
+        Raises `XmodelError`, once nothing else is left to do, if a stage failed, or what it rests on has changed;
+        KeyboardInterrupt, with everything saved, after a signal.
         """
-        for name in self.redo - {"changed"}:
-            self.records.forget(name)
         self._settled = {name for name in self.records.stages if name not in self.only and self.records.is_done(name)}
-        before = signal.signal(signal.SIGTERM, _interrupt)
+        for name in self.only:
+            there = {*self.only, *self._settled}
+            if lacking := [before for before in self.records.stages[name].after if before not in there]:
+                raise XmodelError(f"--only {name}: rests on {', '.join(lacking)}, which is not done; name it too")
+        again = [name for name in self.only if name in self.redo]
+        for name in again:
+            open_log(self.log_path(name)).close()  # before any is removed: nothing may work in one
+        for name in again:
+            self.records.forget(name)
+        if self.workers > 1:
+            self._devices = visible_devices()
+        signals = [signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup: goes on without its terminal
+            signals.append(signal.SIGHUP)
+        before = {number: signal.signal(number, _interrupt) for number in signals}
         try:
             while self._start_what_can() or self._running:
                 self._look()
                 self._show(self.last_words())
-                time.sleep(_POLL_SECONDS)
+                time.sleep(_POLL_SECONDS if self._running else 0)
         finally:
             self._stop()
-            signal.signal(signal.SIGTERM, before)
-        for name in self.only:
-            if lacking := [before for before in self.records.stages[name].after if before not in self._settled]:
-                raise XmodelError(f"--only {name}: rests on {', '.join(lacking)}, which is not done; name it too")
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if self._failed:
+            raise XmodelError("\n".join(self._failed.values()))
 
     def state(self, stage: Stage) -> tuple[State, list[str]]:
-        """Return a stage's state, and in words what has changed since it was begun."""
+        """Return a stage's state, and in words what has changed since it was begun; writes nothing."""
         if any(not self.records.is_done(name) for name in stage.after):
             return "waits", []
-        inputs = self.records.inputs(stage, stage.prepare())
-        changes = self.records.changes(stage.name, inputs)
+        changes = self.records.changes(stage.name, self.records.inputs(stage, stage.prepare()))
         if changes:
             return "changed", changes
         if self.records.is_done(stage.name):
@@ -119,58 +124,72 @@ class Reproduction:
         moved = False
         for name in self.only:
             stage = self.records.stages[name]
-            if name in self._settled or name in self._running or not self._settled.issuperset(stage.after):
+            over = name in self._settled or name in self._failed or name in self._running
+            if over or not self._settled.issuperset(stage.after):
                 continue
             quiet = stage.alone or any(running.stage.alone for running in self._running.values())
             if len(self._running) >= (1 if quiet else self.workers):
                 continue
-            self._begin(stage)
+            try:
+                self._begin(stage)
+            except XmodelError as error:
+                self._fail(name, str(error))
             moved = True
         return moved
 
     def _begin(self, stage: Stage) -> None:
         name = stage.name
         state, changes = self.state(stage)
-        if state == "changed":
-            if "changed" not in self.redo and name not in self._may_change:
-                after = ", ".join([name, *self.records.resting_on(name)])
-                raise XmodelError(
-                    f"{self.out}: stage {name} rests on something that changed since it was begun:"
-                    + "".join(f"\n  {change}" for change in changes)
-                    + f"\nPut it back, or do it again with --redo {name} (which removes what it made; done again, if they"
-                    f" change, are: {after}), or choose another --out"
-                )
-            self.say(f"{name}: done again, since {changes[0]}")
-            self.records.forget(name)
         if state == "done":
             self.say(f"{name}: done before")
             self._settled.add(name)
             return
-        commands = stage.prepare()
-        self.records.begin(name, self.records.inputs(stage, commands), commands)
-        began = time.monotonic()
-        if stage.work is not None:
+        log = open_log(self.log_path(name))
+        try:
+            if state == "changed":
+                self._allow(name, changes)
+                self.say(f"{name}: done again, since {changes[0]}")
+                self.records.forget(name)
             self.say(f"{name}: {stage.purpose}")
-            stage.work()
-        done = int(self.records.read(name)["done"])
-        if done >= len(commands):
-            self._finish(stage, time.monotonic() - began)
-            return
-        if stage.work is None:
-            self.say(f"{name}: {stage.purpose}")
-        self._start(stage, commands, done)
+            commands = stage.prepare()
+            self.records.begin(stage, self.records.inputs(stage, commands), commands)
+            began = time.monotonic()
+            if stage.work is not None:
+                stage.work()
+            done = int(self.records.read(name)["done"])
+            if done < len(commands):
+                taken = {running.slot for running in self._running.values()}
+                slot = next(number for number in range(self.workers) if number not in taken)
+                self._start(stage, commands, done, log, slot)
+            else:
+                log.close()
+                self._finish(stage, time.monotonic() - began)
+        except BaseException:
+            log.close()
+            raise
 
-    def _start(self, stage: Stage, commands: Sequence[Command], number: int) -> None:
-        path = self.log_path(stage.name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        log = open(path, "ab")
+    def _allow(self, name: str, changes: Sequence[str]) -> None:
+        """Raise `XmodelError` if a stage that rests on something that changed may not be done again."""
+        if "changed" in self.redo or name in self._may_change:
+            return
+        after = ", ".join([name, *self.records.resting_on(name)])
+        raise XmodelError(
+            f"{self.out}: stage {name} rests on something that changed since it was begun:"
+            + "".join(f"\n  {change}" for change in changes)
+            + f"\nPut it back, or do it again with --redo {name} (which removes what it made; done again, if they"
+            f" change, are: {after}), or choose another --out"
+        )
+
+    def _start(self, stage: Stage, commands: Sequence[Command], number: int, log: IO[bytes], slot: int) -> None:
         log.write(f"$ {commands[number]}\n".encode())
         log.flush()
         environment = dict(os.environ)
         if self.workers > 1 and not stage.alone:
-            environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self.workers)))
+            environment |= environment_of(slot, self.workers, self._devices)
         process = self._launch(commands[number], log, environment)
-        self._running[stage.name] = _Running(stage, commands, number, process, log, time.monotonic())
+        self._running[stage.name] = _Running(stage, commands, number, process, log, slot, time.monotonic())
+        log.write(f"# process {process.pid}\n".encode())
+        log.flush()
 
     def _look(self) -> None:
         """See which processes have ended, and go on with the next command of their stage."""
@@ -178,46 +197,60 @@ class Reproduction:
             code = running.process.poll()
             if code is None:
                 continue
-            running.log.close()
             del self._running[name]
-            if code:
-                self._failed(running, code)
-            self.records.advance(name, time.monotonic() - running.began)
-            if running.number + 1 < len(running.commands):
-                self._start(running.stage, running.commands, running.number + 1)
-            else:
+            if not code:
+                self.records.advance(name, time.monotonic() - running.began)
+                if running.number + 1 < len(running.commands):
+                    self._start(running.stage, running.commands, running.number + 1, running.log, running.slot)
+                    continue
+            running.log.close()
+            try:
+                if code:
+                    self._complain(running, code)
                 self._finish(running.stage, float(self.records.read(name)["seconds"]))
+            except XmodelError as error:
+                self._fail(name, str(error))
 
     def _finish(self, stage: Stage, seconds: float) -> None:
-        missing = [file for file in stage.results if not (self.out / file).exists()]
-        if missing:
+        if missing := self.records.missing(stage):
             raise XmodelError(f"stage {stage.name}: ended without {missing[0]}; see {self.log_path(stage.name)}")
         self.records.finish(stage.name)
         self._settled.add(stage.name)
         self.say(f"{stage.name}: done, {_time(seconds)}")
 
-    def _failed(self, running: _Running, code: int) -> None:
+    def _fail(self, name: str, message: str) -> None:
+        self._failed[name] = message
+        waiting = [other for other in self.records.resting_on(name) if other in self.only]
+        self.say(f"{name}: not done" + (f"; {', '.join(waiting)} wait for it" if waiting else ""))
+
+    def _complain(self, running: _Running, code: int) -> None:
+        """Raise `XmodelError` with what a command said that failed; KeyboardInterrupt if it was told to stop."""
         log = self.log_path(running.stage.name)
-        if code in (_INTERRUPTED, -signal.SIGINT, -signal.SIGTERM):
+        if code in (_INTERRUPTED, -signal.SIGINT, -signal.SIGTERM, -signal.SIGHUP):
             raise KeyboardInterrupt
+        how = f"ended with {code}" if code > 0 else f"was killed by signal {-code}"
+        if code == -signal.SIGKILL:
+            how += ", as the system does when memory runs out; fewer --workers take less"
         words = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-4:]
         raise XmodelError(
-            "\n  ".join(
-                [f"stage {running.stage.name}: `{running.commands[running.number]}` ended with {code}:", *words]
-            )
+            "\n  ".join([f"stage {running.stage.name}: `{running.commands[running.number]}` {how}:", *words])
             + f"\nAll it printed is in {log}; set right what it says, and give the same command again to go on"
         )
 
     def _stop(self) -> None:
-        """Tell what still runs to save itself and end, and wait for it."""
+        """Tell what still runs to save itself and end, and wait for it; a second signal ends the waiting."""
+        if not self._running:
+            return
+        self.say(f"{', '.join(self._running)}: told to save and stop; once more, and they are killed")
         for running in self._running.values():
             running.process.send_signal(signal.SIGTERM)  # a shell's background jobs ignore SIGINT
+        try:
+            for running in self._running.values():
+                running.process.wait(_SAVE_SECONDS)
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            pass
         for running in self._running.values():
-            try:
-                running.process.wait(_PATIENCE_SECONDS)
-            except subprocess.TimeoutExpired:
-                os.killpg(running.process.pid, signal.SIGKILL)
-                running.process.wait()
+            end(running.process)
             running.log.close()
         self._running.clear()
 
@@ -227,11 +260,7 @@ class Reproduction:
 
     def last_words(self) -> list[str]:
         """Return for each stage that runs the last line that it printed."""
-        lines = []
-        for name in self._running:
-            text = self.log_path(name).read_bytes()[-2000:].decode("utf-8", "replace").strip()
-            lines.append(f"{name}: {text.splitlines()[-1] if text else '...'}")
-        return lines
+        return [f"{name}: {last_line(self.log_path(name))}" for name in self._running]
 
 
 def _interrupt(*_: object) -> None:

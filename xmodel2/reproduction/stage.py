@@ -6,6 +6,8 @@ A stage is done again only if something that it rests on is not what it was: its
 result of an earlier stage.
 """
 
+import hashlib
+import shlex
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from xmodel2.files import read_json, sha256_file, write_json_atomic
+from xmodel2.files import read_json, sha256_file, write_json_atomic, write_text_atomic
 
 State = Literal["waits", "to do", "begun", "done", "changed"]
 
@@ -27,8 +29,8 @@ class Command:
     """File that takes what it prints."""
 
     def __str__(self) -> str:
-        words = [f'"{word}"' if " " in word or "*" in word else word for word in self.arguments]
-        return " ".join(["xmodel2", *words, *(["> " + str(self.stdout)] if self.stdout else [])])
+        line = shlex.join(["xmodel2", *self.arguments])
+        return f"{line} > {shlex.quote(str(self.stdout))}" if self.stdout else line
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,13 @@ class Stage:
     after: tuple[str, ...]
     """Stages whose results it rests on."""
     prepare: Callable[[], Sequence[Command]]
-    """Writes its recipes, once the stages before it are done, and returns its commands."""
+    """Returns its commands, once the stages before it are done."""
     folders: tuple[str, ...]
-    """What it makes, below OUT: removed when it is done again."""
+    """What it makes, below OUT: removed when it is done again. Empty: it writes into folders of the stages that it rests on."""
     results: tuple[str, ...]
     """Files below OUT that later stages and the ledger rest on."""
-    recipes: tuple[str, ...] = ()
-    """Recipe files below OUT that it reads."""
+    recipes: Callable[[], dict[str, str]] = field(default=dict)
+    """Text of the recipe files below OUT that it reads, once the stages before it are done."""
     files: Callable[[], dict[str, str]] = field(default=dict)
     """Fingerprints of files from outside."""
     work: Callable[[], None] | None = None
@@ -73,7 +75,7 @@ class Records:
     def inputs(self, stage: Stage, commands: Sequence[Command]) -> dict[str, str]:
         """Return what a stage rests on, by name; the stages before it are done."""
         found = {f"command {number}": str(command) for number, command in enumerate(commands, 1)}
-        found |= {f"recipe {name}": sha256_file(self.out / name) for name in stage.recipes}
+        found |= {f"recipe {name}": hashlib.sha256(text.encode()).hexdigest() for name, text in stage.recipes().items()}
         found |= {f"file {name}": digest for name, digest in stage.files().items()}
         for before in stage.after:
             found |= {f"{before}: {name}": digest for name, digest in self.read(before).get("results", {}).items()}
@@ -86,19 +88,34 @@ class Records:
 
     def changes(self, name: str, inputs: dict[str, str]) -> list[str]:
         """Return what is not as it was when a stage began, in words; empty if it never began."""
-        before = self.read(name).get("inputs")
+        record = self.read(name)
+        before = record.get("inputs")
         if before is None:
             return []
         keys = sorted(key for key in {*before, *inputs} if before.get(key) != inputs.get(key))
-        return [_change(key, before.get(key), inputs.get(key)) for key in keys]
+        made = record.get("results", {})
+        other = [file for file in made if (self.out / file).exists() and sha256_file(self.out / file) != made[file]]
+        return [
+            *(_change(key, before.get(key), inputs.get(key)) for key in keys),
+            *(f"its result {file} is not what it made" for file in other),
+        ]
 
-    def begin(self, name: str, inputs: dict[str, str], commands: Sequence[Command]) -> None:
-        """Note that a stage begins, or goes on."""
-        record = self.read(name)
-        fresh = {"stage": name, "began": _now(), "inputs": inputs, "done": 0, "seconds": 0.0}
+    def begin(self, stage: Stage, inputs: dict[str, str], commands: Sequence[Command]) -> None:
+        """Note that a stage begins, or goes on, and write its recipes."""
+        record = self.read(stage.name)
+        fresh: dict[str, Any] = {"stage": stage.name, "began": _now(), "inputs": inputs, "done": 0, "seconds": 0.0}
         record = record if record.get("inputs") == inputs else fresh
+        if record.pop("results", None) or self.missing(stage):
+            record["done"] %= max(1, len(commands))  # all are done, and a result has gone: they make it again
+        record.pop("finished", None)
         record |= {"commands": [str(command) for command in commands]}
-        write_json_atomic(self.path(name), record)
+        write_json_atomic(self.path(stage.name), record)
+        for name, text in stage.recipes().items():
+            write_text_atomic(self.out / name, text)
+
+    def missing(self, stage: Stage) -> list[str]:
+        """Return results of a stage that are not there."""
+        return [file for file in stage.results if not (self.out / file).exists()]
 
     def advance(self, name: str, seconds: float) -> None:
         """Note that one more command of a stage has ended."""
@@ -113,11 +130,20 @@ class Records:
         write_json_atomic(self.path(name), {**self.read(name), "results": results, "finished": _now()})
 
     def forget(self, name: str) -> None:
-        """Remove what a stage made, and its record."""
+        """Remove what a stage made, and its record; and the records of stages that wrote into it."""
+        aside = {self.out / made: self.out / f".{made}.old" for made in self.stages[name].folders}
+        for made, old in aside.items():  # a folder goes all at once: half of one could pass for a whole
+            shutil.rmtree(old, ignore_errors=True)
+            if made.exists():
+                made.replace(old)
+        gone = {name}
         self.path(name).unlink(missing_ok=True)
-        for made in self.stages[name].folders:
-            path = self.out / made
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        for other in self.stages.values():
+            if not other.folders and gone & set(other.after):
+                gone.add(other.name)
+                self.path(other.name).unlink(missing_ok=True)
+        for old in aside.values():
+            shutil.rmtree(old, ignore_errors=True)
 
     def resting_on(self, name: str) -> Iterator[str]:
         """Yield the stages that rest on one, directly or not, in their order."""
