@@ -8,6 +8,7 @@ import pytest
 from xmodel2.cli import main
 from xmodel2.recipe import Recipe, recipe_to_toml, replace
 from xmodel2.search.ablation_figure import ablation_figure
+from xmodel2.search.trial import TrialResult
 
 
 def ablate(*arguments: str | Path) -> int:
@@ -62,12 +63,29 @@ def test_runs_are_real(
 
 
 def test_the_figure_of_arms_that_diverged() -> None:
-    common = {"parameters": 1_000_000, "rate": 1.0, "at_edge": False, "losses": {}, "interval": None}
+    sizes = {"parameters": 1_000_000, "parameters_total": 1_500_000}
+    common = {**sizes, "rate": 1.0, "at_edge": False, "losses": {}, "interval": None}
     own = {**common, "name": "own", "own": True, "mean": 3.0, "difference": None}
     arms = [own, {**common, "name": "a", "own": False, "mean": None, "rate": None, "difference": None}]
     drawn = ablation_figure({"comparisons": {"keys": {"measure": "loss", "arms": arms}}})
     assert "diverged" in drawn
     assert "nats a token" in drawn
+    assert "1M in blocks, 1.5M in all" in drawn
+    assert ablation_figure({"comparisons": {}}).startswith("<svg")
+
+
+def test_arms_without_a_common_rate(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "xmodel2.search.ablation_runs.train_trials",
+        lambda recipes, out: [TrialResult(3.0, {"text": 3.0}, 20, 1.0) for _ in recipes],
+    )
+    for name, rate in (("a", "1"), ("b", "2")):
+        arm = f"{name}:train.weight_decay=0.5"
+        assert ablate(file, "--out", tmp_path / "out", "--arm", arm, "--rates", rate, "--seeds", "1") == 0
+    printed = capsys.readouterr().out
+    assert "tried at no common rate; give the --rates of the earlier calls too" in printed
 
 
 def test_mistakes_are_named(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

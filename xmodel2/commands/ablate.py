@@ -61,13 +61,16 @@ def ablate(
 def _print(found: dict[str, Any], out: Path) -> None:
     """Print a table a comparison."""
     from xmodel2.search.ablation_runs import FIGURE_FILE, RESULT_FILE
+    from xmodel2.search.ablation_summary import UNITS
 
     console = Console(highlight=False)
     for name, comparison in found["comparisons"].items():
-        unit = {"loss": "nats a token", "bits_per_byte": "bits a byte"}[comparison["measure"]]
+        unit = UNITS[comparison["measure"]]
         head = ("arm", "in blocks", "in all", "tokens", "rate", unit, "less own", "95% interval", "percent", "seeds")
         tried = ", ".join(f"{rate:g}" for rate in comparison["rates"])
-        table = Table(*head, title=f"{name}: peak rates of {tried} times the recipe's", box=None)
+        table = Table(
+            *head, title=f"{name}: peak rates of {tried} times the recipe's; less own above 0 is worse", box=None
+        )
         table.title_justify = "left"
         for column in table.columns[1:]:
             column.justify = "right"
@@ -76,6 +79,11 @@ def _print(found: dict[str, Any], out: Path) -> None:
         print_wide(table)
     if any(arm["at_edge"] for comparison in found["comparisons"].values() for arm in comparison["arms"]):
         said = "* best at the edge of the rates tried: one beyond it may be better; give more --rates"
+        console.print(said, soft_wrap=True)
+    if not found["comparisons"]:
+        said = (
+            "Nothing to compare: the arms here were tried at no common rate; give the --rates of the earlier calls too"
+        )
         console.print(said, soft_wrap=True)
     for name, why in found["diverged"].items():
         console.print(f"{name}: {why}", markup=False, soft_wrap=True)

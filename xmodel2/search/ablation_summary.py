@@ -15,6 +15,9 @@ from xmodel2.recipe import Recipe
 from xmodel2.search.ablation import COMPARISONS, OWN
 from xmodel2.search.ratio_summary import mean_and_error
 
+UNITS = {"loss": "nats a token", "bits_per_byte": "bits a byte"}
+"""Of the measures that arms are compared by."""
+
 Row = dict[str, Any]
 
 
@@ -75,6 +78,9 @@ def _comparison(
                 **{key: first[key] for key in ("changes", "layers", "parameters", "parameters_total", "tokens")},
                 "rate": best[name],
                 "at_edge": best[name] in (rates[0], rates[-1]),
+                "diverged": [
+                    row["seed"] for row in rows if row["ended"] and (row["arm"], row["rate"]) == (name, best[name])
+                ],
                 "losses": {str(seed): loss for seed, loss in losses.items()},
                 "mean": mean_and_error(list(losses.values()))[0],
                 **_apart(losses, {} if name == OWN else own),

@@ -2,34 +2,46 @@
 
     rival less own, seed by seed, in percent of own's loss  ->  interval of 95%  ->  own is better / costs little / is worse
 
-A verdict holds only if a better rate could not overturn it: where the best rate that the other side tried lies at the edge of its
-grid, what would favour the recipe is "not told".
+Above 0 the rival is worse. No verdict rests on what a better rate could overturn (the best rate that the loser tried is at the
+edge of its grid), on seeds that diverged, or on a rival that won with more parameters where sizes are to be equal: "not told".
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from scipy.special import stdtrit
 
 from xmodel2.release.reporting.evidence import Evidence, short
-from xmodel2.release.reporting.verdicts import HELD, NOT_HELD, NOT_TOLD, Finding
+from xmodel2.release.reporting.verdicts import HELD, NOT_HELD, NOT_TESTABLE, NOT_TOLD, Finding
+from xmodel2.release.reporting.wind_tunnel import RATIO_FILE
 from xmodel2.search.ablation_runs import RESULT_FILE as ABLATION_FILE
+from xmodel2.search.ablation_summary import UNITS
+from xmodel2.search.decay import FOR, OWN
 from xmodel2.search.direct import RESULT_FILE as DIRECT_FILE
+from xmodel2.search.ratio_formats import MEASURES
 
-PEER_FILE, RATIO_FILE = "peer.json", "ratio.json"
+PEER_FILE = "peer.json"
 LITTLE_PERCENT = 1.0
 """Loss that "costs little" may cost."""
-_MEASURES = {"loss": "nats a token", "bits_per_byte": "bits a byte"}
+ANSWERS = "-answers"
+"""Ends the name of a source that has another's documents without the steps to their answers."""
+_SAME_SIZE = 0.01
+"""Share by which the parameters of models of equal size may differ."""
+_LEAST_ANSWERED = 0.02
+"""Share of questions answered exactly below which two models that do not differ answer none that they could not guess."""
+
+Arm = dict[str, Any]
 
 
 def embedding(evidence: Evidence) -> Finding | None:
-    """Sharing embedding and head costs little, against a head of its own."""
-    return _judged(evidence, "embedding", lambda own, arm: True, LITTLE_PERCENT)
+    """Sharing embedding and head costs little, against a head of its own, which has more parameters: those that sharing saves."""
+    return _judged(evidence, "embedding", lambda own, arm: arm["name"] == "untied", LITTLE_PERCENT)
 
 
 def depth(evidence: Evidence) -> Finding | None:
-    """Deep and thin beats wide and shallow: the recipe against the arms of equal size that are wider."""
-    return _judged(evidence, "depth", lambda own, arm: _layers(arm) < _layers(own), 0.0)
+    """Deep and thin beats wide and shallow: the recipe against the arms of equal blocks that are wider."""
+    return _judged(evidence, "depth", lambda own, arm: bool(arm["layers"] < own["layers"]), equal_size=True)
 
 
 def attention(evidence: Evidence) -> Finding | None:
@@ -38,8 +50,8 @@ def attention(evidence: Evidence) -> Finding | None:
 
 
 def tokenizer(evidence: Evidence) -> Finding | None:
-    """Unigram serves better than BPE: bits a byte of the same text."""
-    return _judged(evidence, "tokenizer", lambda own, arm: True, 0.0)
+    """Unigram serves better than BPE: bits a byte of the same text, against the arms that are named after it."""
+    return _judged(evidence, "tokenizer", lambda own, arm: "bpe" in arm["name"].lower())
 
 
 def formats(evidence: Evidence) -> Finding | None:
@@ -48,27 +60,32 @@ def formats(evidence: Evidence) -> Finding | None:
     row = found.get("format")
     if not row:
         return None
-    own = f"{row['chat']['own']:.3f} against {row['text']['own']:.3f} nats a token of the answers"
-    measured = f"chats less texts {row['difference']:+.3f}"
-    measured += _interval(row["interval"])
     low, high = row["interval"] or (-float("inf"), float("inf"))
     verdict = HELD if high < 0 else NOT_HELD if low > 0 else NOT_TOLD
-    return Finding(verdict, f"{measured}: {own}", f"recipe {found['recipe']}, {len(row['seeds'])} seeds")
+    measured = f"{MEASURES[row['measure']]}: trained on chats {row['chat']['own']:.3f} nats a token, on texts"
+    measured += f" {row['text']['own']:.3f}; chats less texts {row['difference']:+.3f}{_between(row['interval'])}"
+    if later := row["measures"].get("later_tokens"):
+        measured += f", without each answer's first token {later['difference']:+.3f}{_between(later['interval'])}"
+    return Finding(verdict, measured, f"recipe {found['recipe']}, {_seeds(len(row['seeds']))}")
 
 
 def steps_to_answers(evidence: Evidence) -> Finding | None:
-    """Chain-of-thought data lifts reasoning: the same questions with the steps to their answers, and with the answers alone."""
+    """The steps to an answer lift reasoning: the same questions with them, and with the answers alone (NAME-answers for NAME)."""
     found = evidence.study(RATIO_FILE)
-    for row in found.get("mixtures", []):
-        if " for " in str(row["value"]) and "accuracy" in row and row["accuracy"]["difference"] is not None:
-            base = next(other for other in found["mixtures"] if other["value"] == "own")["accuracy"]["mean"]
-            difference, error = row["accuracy"]["difference"], row["accuracy"]["error"]
-            half = float("inf") if error is None else _half(error, row["seeds"])
-            low, high = difference - half, difference + half
-            measured = f"answered exactly {base:.1%} with the steps, {base + difference:.1%} without"
-            measured += "" if error is None else f" ({low:+.1%} to {high:+.1%})"
-            verdict = HELD if high < 0 else NOT_HELD if low > 0 else NOT_TOLD
-            return Finding(verdict, measured, f"recipe {found['recipe']}, {row['seeds']} seeds")
+    rows = {str(row["value"]): row for row in found.get("mixtures", [])}
+    for value, row in rows.items():
+        new, _, old = value.partition(FOR)
+        if not old or new != old + ANSWERS or "accuracy" not in row or row["accuracy"]["difference"] is None:
+            continue
+        difference, without = row["accuracy"]["difference"], row["accuracy"]["mean"]
+        ends = _ends(difference, row["accuracy"]["error"], min(row["seeds"], rows[OWN]["seeds"]))
+        low, high = ends or (-float("inf"), float("inf"))
+        verdict = HELD if high < 0 else NOT_HELD if low > 0 else NOT_TOLD
+        if verdict == NOT_TOLD and max(without, without - difference) < _LEAST_ANSWERED:
+            verdict = NOT_TESTABLE
+        measured = f"questions answered exactly: {without - difference:.1%} with the steps, {without:.1%} without;"
+        measured += f" without less with {difference:+.1%}{_between(ends, '.1%')}"
+        return Finding(verdict, measured, f"recipe {found['recipe']}, {_seeds(row['seeds'])}")
     return None
 
 
@@ -79,16 +96,17 @@ def direct(evidence: Evidence) -> Finding | None:
         return None
     parts = []
     for size in found["sizes"]:
-        if size["percent"] is None:
-            parts.append(f"diverged at {size['width']}")
-            continue
-        said = f"{size['percent']:+.2f}% at {size['width']}"
-        ends = size["percent_interval"]
-        parts.append(said + (f" ({ends[0]:+.2f} to {ends[1]:+.2f})" if ends else ""))
-    verdict = next((word for word in (NOT_HELD, NOT_TOLD, HELD) if found["verdict"].startswith(word)), NOT_TOLD)
-    widths = ", ".join(str(size["width"]) for size in found["sizes"])
-    scale = f"widths {widths}; {found['trials']} trials each, {len(found['seeds'])} fresh seeds"
-    return Finding(verdict, "loss against a search there: " + "; ".join(parts), scale)
+        said = f"at width {size['width']}"
+        if size["percent"] is not None:
+            said += f" {size['percent']:+.2f}%{_between(size['percent_interval'], '.2f')}"
+        why = size["verdict"].partition(": ")[2]
+        parts.append(said + (f", {why}" if why else ""))
+    if why := found["verdict"].partition(": ")[2]:
+        parts.append(why)
+    trained = ", ".join(str(size["width"]) for size in found["sizes"])
+    scale = f"widths {trained}; {found['trials']} trials each, {_seeds(len(found['seeds']))} that chose nothing"
+    measured = "loss of the carried-over values, less that of the values searched there: " + "; ".join(parts)
+    return Finding(_kind(found["verdict"]), measured, scale)
 
 
 def peer(evidence: Evidence) -> Finding | None:
@@ -96,75 +114,139 @@ def peer(evidence: Evidence) -> Finding | None:
     found = evidence.study(PEER_FILE)
     if not found:
         return None
-    apart, tokens = found["difference"], found["tokens_factor"]
-    parts = [f"at equal tokens {_number(apart['mean'], '+')} nats a token{_interval(apart['interval'])}"]
+    parts = [f"ours less the Trainer's at equal tokens {_loss_apart(found['difference'])}"]
     for name, product in found["tokens_time"].items():
-        time = found["time_factor"][name]["factor"]
-        parts.append(
-            f"{name} Trainer: tokens-time {_number(product['factor'])} = tokens {_number(tokens['mean'])} x time {time:.3f}"
-        )
-    measured = "; ".join(parts)
-    verdict = next((word for word in (NOT_HELD, NOT_TOLD, HELD) if found["verdict"].startswith(word)), NOT_TOLD)
-    return Finding(
-        verdict, measured, f"recipe {found['recipe']}, {short(found['tokens'])} tokens, {len(found['seeds'])} seeds"
-    )
+        said = f"{name} Trainer: {_tokens_time(product, found['tokens_factor'], found['time_factor'][name])}"
+        if product["verdict"] != found["verdict"]:
+            said += f": {product['verdict']}"
+        parts.append(f"{said}; at equal time {_loss_apart(found['equal_time'][name]['difference'])}")
+    for side, whose in (("ours", "our"), ("peer", "the Trainer's")):
+        parts += [f"{whose} best rate is at the edge of its grid"] * found[side]["at_edge"]
+    if found["diverged"]:
+        parts.append(f"a run diverged with seed {_listed(found['diverged'])}")
+    scale = f"recipe {found['recipe']}, {short(found['tokens'])} tokens, {_seeds(len(found['seeds']))}"
+    return Finding(_kind(found["verdict"]), "; ".join(parts), scale)
+
+
+@dataclass(frozen=True)
+class _Rival:
+    """An arm beside the recipe's own."""
+
+    own: Arm
+    arm: Arm
+    among: int = 1
+    """Arms that are judged together (Bonferroni)."""
+
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """Ends of the interval of 95%, in percent of own's loss with the seeds of both."""
+        losses = [loss for seed, loss in self.own["losses"].items() if seed in self.arm["losses"]]
+        ends = _ends(self.arm["difference"], self.arm["error"], len(losses), self.among)
+        return ends and (ends[0] * 100 * len(losses) / sum(losses), ends[1] * 100 * len(losses) / sum(losses))
+
+    def verdict(self, percent: float, equal_size: bool) -> str:
+        """Judge whether the recipe loses no more than ``percent`` to it (0: it gains)."""
+        if self.ends is None or self.own["diverged"] or self.arm["diverged"]:
+            return NOT_TOLD
+        low, high = self.ends
+        if low > -percent:
+            return NOT_TOLD if self.arm["at_edge"] else HELD
+        if high < -percent:
+            larger = self.arm["parameters_total"] > (1 + _SAME_SIZE) * self.own["parameters_total"]
+            return NOT_TOLD if self.own["at_edge"] or (equal_size and larger) else NOT_HELD
+        return NOT_TOLD
+
+    def said(self) -> str:
+        """Return the arm in words, such as `untied +0.15% (-0.20 to +0.50), 1.70M parameters in all`."""
+        said = [self.arm["name"]]
+        if self.arm["mean"] is None:
+            said[0] += " diverged at every rate"
+        elif self.arm["percent"] is not None:
+            said[0] += f" {self.arm['percent']:+.2f}%{_between(self.ends, '.2f')}"
+        if abs(self.arm["parameters_total"] / self.own["parameters_total"] - 1) > _SAME_SIZE:
+            said.append(f"{short(self.arm['parameters_total'])} parameters in all")
+        return ", ".join(said + _doubts(self.arm))
 
 
 def _judged(
-    evidence: Evidence, name: str, is_rival: Callable[[dict[str, Any], dict[str, Any]], bool], percent: float
+    evidence: Evidence,
+    name: str,
+    is_rival: Callable[[Arm, Arm], bool],
+    percent: float = 0.0,
+    equal_size: bool = False,
 ) -> Finding | None:
-    """Judge whether the recipe loses no more than ``percent`` to each rival (0: it gains), looked at together (Bonferroni)."""
-    found = evidence.study(ABLATION_FILE)
-    comparison = found.get("comparisons", {}).get(name)
+    """Judge whether the recipe loses no more than ``percent`` to any rival; ``equal_size``: one may not win by being larger."""
+    comparison = evidence.study(ABLATION_FILE).get("comparisons", {}).get(name)
     if not comparison:
         return None
-    own = next(arm for arm in comparison["arms"] if arm["own"])
-    others = [arm for arm in comparison["arms"] if not arm["own"] and arm["difference"] is not None]
-    rivals = [arm for arm in others if is_rival(own, arm)]
-    if not rivals:
+    own, *others = sorted(comparison["arms"], key=lambda arm: not arm["own"])
+    judged = [arm for arm in others if is_rival(own, arm)]
+    if not judged:
         return None
-    words = [_word(own, arm, percent, len(rivals)) for arm in rivals]
-    verdict = NOT_HELD if NOT_HELD in words else HELD if set(words) == {HELD} else NOT_TOLD
-    said = [f"{arm['name']} {arm['percent']:+.2f}%{_ends_of(own, arm)}" for arm in (*rivals, *_without(others, rivals))]
-    measured = f"{_MEASURES[comparison['measure']]}, less the recipe's {own['mean']:.3f}: " + "; ".join(said)
-    size = f"{short(own['parameters'])} parameters in blocks, {short(own['tokens'])} tokens, {len(own['losses'])} seeds"
-    return Finding(verdict, measured, size)
+    scale = f"{short(own['parameters'])} parameters in blocks, {short(own['parameters_total'])} in all,"
+    scale += f" {short(own['tokens'])} tokens, {_seeds(len(own['losses']))}"
+    if own["mean"] is None:
+        return Finding(NOT_TOLD, "the recipe diverged at every rate", scale)
+    rivals = [_Rival(own, arm, len(judged)) for arm in judged]
+    words = {rival.verdict(percent, equal_size) for rival in rivals}
+    verdict = NOT_HELD if NOT_HELD in words else NOT_TOLD if NOT_TOLD in words else HELD
+    base = ", ".join([f"{own['mean']:.3f} {UNITS[comparison['measure']]}", *_doubts(own)])
+    measured = f"against the recipe's {base} (more is worse): " + "; ".join(rival.said() for rival in rivals)
+    if percent:
+        measured += f"; down to -{percent:g}% is little"
+    if len(rivals) > 1:
+        measured += "; intervals of 95% together"
+    if beside := [_Rival(own, arm).said() for arm in others if arm not in judged]:
+        measured += "; not judged: " + "; ".join(beside)
+    return Finding(verdict, measured, scale)
 
 
-def _word(own: dict[str, Any], arm: dict[str, Any], percent: float, among: int) -> str:
-    if arm["error"] is None:
-        return NOT_TOLD
-    half = _half(arm["error"], len(arm["losses"]), among)
-    low, high = (100 * (arm["difference"] + sign * half) / own["mean"] for sign in (-1, 1))
-    if low > -percent:
-        return NOT_TOLD if arm["at_edge"] else HELD
-    if high < -percent:
-        return NOT_TOLD if own["at_edge"] else NOT_HELD
-    return NOT_TOLD
+def _doubts(arm: Arm) -> list[str]:
+    """Return what may make an arm look worse or better than it is."""
+    doubts = ["best rate at the edge"] if arm["at_edge"] else []
+    return doubts + ([f"diverged with seed {_listed(arm['diverged'])}"] if arm["diverged"] else [])
 
 
-def _ends_of(own: dict[str, Any], arm: dict[str, Any]) -> str:
-    if not arm["interval"]:
-        return ""
-    low, high = (100 * end / own["mean"] for end in arm["interval"])
-    return f" ({low:+.2f} to {high:+.2f})" + (", best rate at the edge" if arm["at_edge"] else "")
+def _ends(mean: float | None, error: float | None, seeds: int, among: int = 1) -> tuple[float, float] | None:
+    """Return the interval of 95% of a mean over ``seeds`` (Student's t), one of ``among`` that hold together (Bonferroni).
+
+    >>> [round(end, 2) for end in _ends(-0.5, 0.1, 3)], [round(end, 2) for end in _ends(-0.5, 0.1, 3, 2)]
+    ([-0.93, -0.07], [-1.12, 0.12])
+    """
+    if mean is None or error is None or seeds < 2:
+        return None
+    half = float(stdtrit(seeds - 1, 1 - 0.025 / among)) * error
+    return mean - half, mean + half
 
 
-def _half(error: float, seeds: int, among: int = 1) -> float:
-    return float(stdtrit(max(1, seeds - 1), 1 - 0.025 / among)) * error
+def _tokens_time(product: dict[str, Any], tokens: dict[str, Any], time: dict[str, Any]) -> str:
+    if product["factor"] is None:
+        if missed := tokens["not_reached"]:
+            return f"its loss is not reached at {tokens['longest']:g}x of its tokens with seed {_listed(missed)}"
+        return "no seed has both losses"
+    most = "at most " if tokens["at_most"] else ""
+    factors = f"tokens {most}{tokens['mean']:.3f} x time {time['factor']:.3f}"
+    return f"tokens-time {most}{product['factor']:.3f}{_between(product['interval'], '.3f', '')} = {factors}"
 
 
-def _layers(arm: dict[str, Any]) -> int:
-    return int(arm["layers"])
+def _loss_apart(found: dict[str, Any]) -> str:
+    if found["mean"] is None:
+        return "not known"
+    return f"{found['mean']:+.3f} nats a token{_between(found['interval'])}"
 
 
-def _without(arms: Sequence[dict[str, Any]], some: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [arm for arm in arms if arm not in some]
+def _kind(verdict: str) -> str:
+    """Return which verdict a sentence begins with."""
+    return next(word for word in (NOT_HELD, NOT_TOLD, HELD) if verdict.startswith(word))
 
 
-def _interval(ends: Sequence[float] | None) -> str:
-    return f" ({ends[0]:+.3f} to {ends[1]:+.3f})" if ends else ""
+def _between(ends: Sequence[float] | None, digits: str = ".3f", sign: str = "+") -> str:
+    return f" ({ends[0]:{sign}{digits}} to {ends[1]:{sign}{digits}})" if ends else ""
 
 
-def _number(value: float | None, sign: str = "") -> str:
-    return "not known" if value is None else f"{value:{sign}.3f}"
+def _listed(seeds: Sequence[int]) -> str:
+    return ", ".join(map(str, seeds))
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed{'s'[: count != 1]}"

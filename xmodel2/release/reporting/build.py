@@ -1,7 +1,7 @@
 """The report: one self-contained HTML page of a run, or of several side by side, and of what searches found.
 
     run directories --Recorded, results, evaluation/, scaling/--> sections --shell--> report.html
-    folders of search, transfer, ratio, law ----------------------^
+    folders of search, transfer, ratio, law, ablate, peer --------^
 
 What is not there is said in a line; what is damaged costs its own section, which says so.
 """
@@ -172,12 +172,14 @@ def _studies(folder: Path) -> list[Section]:
     """Return what a search or its like found in a folder, nothing for a run. Raises `XmodelError` for another folder."""
     if not folder.is_dir():
         raise XmodelError(
-            f"{folder}: no such folder; give a run directory, or a folder of search, transfer, ratio, law or quantize"
+            f"{folder}: no such folder; give a run directory, or a folder of search, transfer, ratio, law, ablate, peer or"
+            " quantize"
         )
     name = printable(folder.resolve().name)
 
     def found() -> list[Section]:
-        return [*wind_tunnel_sections(folder), *comparison_sections(folder), *_some(quantising_section(folder))]
+        sections = [*wind_tunnel_sections(folder), *comparison_sections(folder), *_some(quantising_section(folder))]
+        return list(dict.fromkeys(sections))  # two parts rest on one file, and both tell that it is damaged
 
     if sections := told_sections(found, folder, "damaged", name):
         return sections

@@ -1,6 +1,6 @@
 """The claims ledger: what the report claims, and what was measured of it here.
 
-    folders of runs, searches, transfers, ratios, laws -> Evidence -> verdicts -> a row a claim: measured, scale, verdict, command
+    folders of runs, searches and comparisons -> Evidence -> verdicts -> a row a claim: measured, scale, verdict, command
 
 A verdict is said of the scale that it was measured at, and of nothing else. A claim without evidence is "not measured", and one
 whose file is damaged says which; none is left out.
@@ -79,7 +79,7 @@ CLAIMS = (
     Claim(
         "The steps to an answer lift reasoning, against the answers alone",
         ablation_verdicts.steps_to_answers,
-        "xmodel2 ratio RECIPE --compare mixtures --swap SOURCE=OTHER",
+        "xmodel2 ratio RECIPE --compare mixtures --swap SOURCE=SOURCE-answers",
     ),
     Claim(
         "Instruction format beats pretraining format for the same facts",
@@ -97,12 +97,12 @@ CLAIMS = (
         "xmodel2 eval RUN --suite commonsense,reasoning,agents",
     ),
     Claim(
-        "Sharing embedding and head costs little (0.1B parameters saved)",
+        "Sharing embedding and head costs little, against a head of its own (0.1B parameters saved)",
         ablation_verdicts.embedding,
         "xmodel2 ablate RECIPE --compare embedding",
     ),
     Claim(
-        "Deep and thin beats wide and shallow at equal size",
+        "Deep and thin beats wide and shallow at equal parameters in blocks",
         ablation_verdicts.depth,
         "xmodel2 ablate RECIPE --compare depth",
     ),

@@ -1,6 +1,7 @@
 """What `ablate`, `transfer --direct-trials`, `ratio --compare format` and `peer` found, as parts of the report."""
 
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from xmodel2.release.reporting.faults import told_sections
 from xmodel2.release.reporting.section import Section
 from xmodel2.release.reporting.wind_tunnel import RATIO_FILE, figures, interval, number
 from xmodel2.search.ablation_runs import RESULT_FILE as ABLATION_FILE
+from xmodel2.search.ablation_summary import UNITS
 from xmodel2.search.direct import RESULT_FILE as DIRECT_FILE
 from xmodel2.search.ratio_formats import MEASURES
 
@@ -36,7 +38,8 @@ def _ablation(result: dict[str, Any], folder: Path) -> list[Section]:
                 f"{arm['parameters']:,}",
                 f"{arm['parameters_total']:,}",
                 f"{arm['tokens']:,}",
-                f"{arm['rate']:g}" + (" (edge)" if arm["at_edge"] else "") if arm["rate"] else "diverged",
+                f"{arm['rate']:g}{' (edge)' if arm['at_edge'] else ''}" if arm["rate"] else "diverged",
+                str(len(arm["losses"])),
                 number(arm["mean"], 4),
                 number(arm["difference"], 4, "+"),
                 interval(arm["interval"], 4),
@@ -44,9 +47,12 @@ def _ablation(result: dict[str, Any], folder: Path) -> list[Section]:
             ]
             for arm in comparison["arms"]
         ]
-        unit = {"loss": "nats a token", "bits_per_byte": "bits a byte"}[comparison["measure"]]
-        head = ["arm", "in blocks", "parameters", "tokens", "best rate", unit, "less own", "95%", "%"]
-        body += table(head, rows, f"{name[0].upper()}{name[1:]}: {len(result['seeds'])} seeds, rates as multiples")
+        unit = UNITS[comparison["measure"]]
+        head = ["arm", "in blocks", "parameters", "tokens", "best rate", "seeds", unit, "less own", "95%", "%"]
+        caption = f"{name.capitalize()}: rates are multiples of the recipe's; less own above 0 is worse than the recipe"
+        body += table(head, rows, caption)
+    if result["diverged"]:
+        body += f"<p>Diverged: {escape(', '.join(result['diverged']))}</p>"
     return [Section("ablation", f"Ablations: {result['recipe']}", body + figures(folder, {"ablation": "All arms"}))]
 
 
@@ -90,33 +96,49 @@ def _format(result: dict[str, Any], folder: Path) -> list[Section]:
         for name, row in formats["measures"].items()
     ]
     head = ["score", "chats: as chat", "as text", "texts: as text", "as chat", "chats less texts", "95%"]
-    body = table(head, rows, "The same documents in the decay as chats and as plain text, each asked in both formats")
+    body = table(
+        head,
+        rows,
+        "The same documents in the decay as chats and as plain text, each asked in both formats; losses in nats a token",
+    )
     return [Section("format", f"Formats: {result['recipe']}", body + figures(folder, {"format": "Chats less texts"}))]
 
 
 def _peer(result: dict[str, Any], folder: Path) -> list[Section]:
-    apart, tokens = result["difference"], result["tokens_factor"]
+    tokens = result["tokens_factor"]
+    missed = f" (not reached with {len(tokens['not_reached'])} of the seeds)" if tokens["not_reached"] else ""
+    most = " at most" if tokens["at_most"] else ""
     rows = [
-        ["loss at equal tokens, ours less the Trainer's", number(apart["mean"], 4, "+"), interval(apart["interval"], 4)]
+        _apart("at equal tokens, ours less the Trainer's", result["difference"]),
+        [
+            f"tokens to the Trainer's loss, as a share of its own{most}{missed}",
+            number(tokens["mean"]),
+            interval(tokens["interval"]),
+        ],
     ]
-    rows += [["tokens to the Trainer's loss, share of its own", number(tokens["mean"]), interval(tokens["interval"])]]
     for name, product in result["tokens_time"].items():
         time = result["time_factor"][name]
+        ends = interval((time["low"], time["high"]))
         rows += [
+            [f"time a token, as a share of the {name} Trainer's", number(time["factor"]), ends],
             [
-                f"time a token, share of the {name} Trainer's",
-                number(time["factor"]),
-                interval((time["low"], time["high"])),
-            ],
-            [
-                f"tokens-time, {name} Trainer ({product['verdict']})",
+                f"tokens-time, {name} Trainer: at most {result['bound']:g} {product['verdict']}",
                 number(product["factor"]),
                 interval(product["interval"]),
             ],
+            _apart(
+                f"at equal time, ours less the {name} Trainer's",
+                result["equal_time"][name]["difference"],
+            ),
         ]
-    caption = f"{result['tokens']:,} tokens, {len(result['seeds'])} seeds; {result['peer']['name']} {result['peer']['version']}"
-    body = table(["", "", "95%"], rows, caption) + figures(folder, {"peer": "Held-out loss by tokens"})
+    caption = f"{result['tokens']:,} tokens, {len(result['seeds'])} seeds; {result['peer']['name']} {result['peer']['version']}."
+    caption += " Intervals of 95% over seeds; of times, what all rounds lie between"
+    body = table(["", "", "interval"], rows, caption) + figures(folder, {"peer": "Held-out loss by tokens"})
     return [Section("peer", f"Beside a plain Trainer: {result['recipe']}", body)]
+
+
+def _apart(where: str, found: dict[str, Any]) -> list[str]:
+    return [f"loss {where}, nats a token", number(found["mean"], 4, "+"), interval(found["interval"], 4)]
 
 
 _BUILDERS: dict[str, Callable[[Any, Path], list[Section]]] = {
