@@ -21,9 +21,9 @@ def run(road: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_is_written_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (run / "serving").mkdir(exist_ok=True)
-    (run / "serving" / ".step-20-f16.gguf.999.tmp").write_bytes(b"of a process that was killed")
+    (run / "serving" / ".step-20-q8_0.gguf.999.tmp").write_bytes(b"of a process that was killed")
     first = served_model(run)
-    assert first.gguf == run / "serving" / "step-20-f16.gguf"
+    assert first.gguf == run / "serving" / "step-20-q8_0.gguf"
     assert (first.name, first.context, first.stop_ids, first.tokenizer_dir) == ("demo", 512, (2, 7), run / "tokenizer")
     assert not list(first.gguf.parent.glob(".*.tmp"))
     monkeypatch.setattr(served, "write_gguf", None)
@@ -77,5 +77,5 @@ def test_what_cannot_be_served_is_told(run: Path, tmp_path: Path, monkeypatch: p
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(served, "write_gguf", full)
-    with pytest.raises(XmodelError, match=r"q8_0\.gguf: cannot be written \(No space left.*--to gguf --out DIR"):
-        served_model(run, "q8_0")
+    with pytest.raises(XmodelError, match=r"f16\.gguf: cannot be written \(No space left.*--to gguf --out DIR"):
+        served_model(run, "f16")

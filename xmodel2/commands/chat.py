@@ -8,6 +8,7 @@ import tyro
 
 from xmodel2.arguments import Flag
 from xmodel2.output import busy
+from xmodel2.release.served_kind import SERVED_KIND
 
 
 def chat(
@@ -22,7 +23,7 @@ def chat(
     max_new_tokens: int = 256,
     seed: int = 0,
     engine: Literal["auto", "llama", "torch"] = "auto",
-    kind: str = "f16",
+    kind: str = SERVED_KIND,
     threads: int = 0,
     api_key_file: Path | None = None,
     name: str = "",
@@ -47,7 +48,7 @@ def chat(
         max_new_tokens: longest answer, in tokens
         seed: of the drawing
         engine: llama.cpp, or our own model in torch; auto is llama.cpp where it is installed
-        kind: of weights that llama.cpp computes with: f16, q8_0, q4_0, ... (`xmodel2 export --help` lists them)
+        kind: of weights that llama.cpp computes with: q8_0, f16, q4_0, ... (`xmodel2 export --help` lists them)
         threads: that calculate; 0: one a core
         api_key_file: file with the key of the address
         name: which of the models at the address; default: the first

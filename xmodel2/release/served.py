@@ -1,7 +1,7 @@
 """The GGUF file that a model is served from, written the first time and kept while the weights are the same.
 
-a run            -> RUN/serving/step-N-f16.gguf
-a native folder  -> FOLDER/serving/FOLDER-f16.gguf
+a run            -> RUN/serving/step-N-q8_0.gguf
+a native folder  -> FOLDER/serving/FOLDER-q8_0.gguf
 a .gguf file     -> itself, with the tokenizer.json beside it if that is its own
 """
 
@@ -15,6 +15,7 @@ from xmodel2.files import sha256_file
 from xmodel2.release.exporting.gguf_file import FINGERPRINT, TOKENIZER, TOKENIZER_FILE, remove_leftovers, write_gguf
 from xmodel2.release.exporting.gguf_read import context_of, read_metadata
 from xmodel2.release.exporting.gguf_types import check_kind
+from xmodel2.release.served_kind import SERVED_KIND
 from xmodel2.release.trained import Trained, open_trained
 
 
@@ -32,7 +33,7 @@ class Served:
     """Tokens that end an answer."""
 
 
-def served_model(path: Path, kind: str = "f16") -> Served:
+def served_model(path: Path, kind: str = SERVED_KIND) -> Served:
     """Return the GGUF file of a run, checkpoint, native directory of ours, or .gguf file; writes it if needed.
 
     Raises `XmodelError` for what is none of these, and if the folder cannot be written.

@@ -162,7 +162,13 @@ def of_formats(chat: Sequence[float], text: Sequence[float]) -> dict[str, Any]:
     rows = []
     for mixture, losses in (("own", chat), ("as text", text)):
         for seed, loss in enumerate(losses, 1):
-            scores = {"documents": loss, "later_tokens": loss - 1, "questions": None, "accuracy": None, "counts": {}}
+            scores: dict[str, Any] = {
+                "documents": loss,
+                "later_tokens": loss - 1,
+                "questions": None,
+                "accuracy": None,
+                "counts": {},
+            }
             rows.append({"seed": seed, "mixture": mixture, "formats": {"chat": scores, "text": scores}})
     return format_table(rows)
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from xmodel2.errors import XmodelError
 from xmodel2.release.chatting.streams import Engine
+from xmodel2.release.served_kind import SERVED_KIND
 from xmodel2.tokenizer import Tokenizer, load_tokenizer
 
 EngineName = Literal["auto", "llama", "torch"]
@@ -20,7 +21,7 @@ def open_engine(
     model: str,
     engine: EngineName = "auto",
     *,
-    kind: str = "f16",
+    kind: str = SERVED_KIND,
     threads: int = 0,
     api_key_file: Path | None = None,
     name: str = "",

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import tyro
 
+from xmodel2.release.served_kind import SERVED_KIND
+
 Texts = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
 
 
@@ -15,8 +17,8 @@ class ServeOptions:
 
     engine: str = "auto"
     """auto, llama, vllm, transformers, or the URL of a server that runs and speaks OpenAI's protocol"""
-    kind: str = "f16"
-    """weights that llama.cpp computes with: f16, q8_0, q4_k_m, ... (`xmodel2 export --help` lists them)"""
+    kind: str = SERVED_KIND
+    """weights that llama.cpp computes with: q8_0, f16, q4_k_m, ... (`xmodel2 export --help` lists them)"""
     slots: int = 0
     """sequences worked on together (0: 8 with llama.cpp, 64 with vLLM); each takes memory for a whole context"""
     context: int = 0
