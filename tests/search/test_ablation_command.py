@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,7 +65,7 @@ def test_runs_are_real(
 
 def test_the_figure_of_arms_that_diverged() -> None:
     sizes = {"parameters": 1_000_000, "parameters_total": 1_500_000}
-    common = {**sizes, "rate": 1.0, "at_edge": False, "losses": {}, "interval": None}
+    common: dict[str, Any] = {**sizes, "rate": 1.0, "at_edge": False, "losses": {}, "interval": None}
     own = {**common, "name": "own", "own": True, "mean": 3.0, "difference": None}
     arms = [own, {**common, "name": "a", "own": False, "mean": None, "rate": None, "difference": None}]
     drawn = ablation_figure({"comparisons": {"keys": {"measure": "loss", "arms": arms}}})
