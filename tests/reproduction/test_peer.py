@@ -123,6 +123,8 @@ def test_what_is_not_reached_or_diverged_is_no_success() -> None:
     ours = {1: {500: 4.5, 1000: 4.0}, 2: {500: 4.5, 1000: 4.0}}
     found = compare(ours, {1: 3.9, 2: 4.4}, 1000, SPEED)
     assert found["tokens_factor"]["not_reached"] == [1]
+    assert {row["verdict"] for row in found["tokens_time"].values()} == {"not told"}
+    found = compare(ours, {1: 3.9, 2: 3.9}, 1000, SPEED)
     # Longer runs at half the time a token might do it; at the compiled Trainer's speed none can.
     assert {name: row["verdict"] for name, row in found["tokens_time"].items()} == {
         "eager": "not told",

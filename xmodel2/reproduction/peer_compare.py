@@ -67,7 +67,7 @@ def compare(
 def _product(tokens: dict[str, Any], time: dict[str, Any]) -> dict[str, Any]:
     """Return tokens factor x time factor; its interval is as wide as both together can make it."""
     if tokens["not_reached"] or tokens["mean"] is None:
-        beyond = tokens["not_reached"] and tokens["longest"] * time["low"] > BOUND
+        beyond = tokens["mean"] is None and tokens["longest"] * time["low"] > BOUND  # no seed reached it
         return {"factor": None, "interval": None, "verdict": NOT_HELD if beyond else NOT_TOLD}
     interval, verdict = None, NOT_TOLD
     if tokens["interval"]:

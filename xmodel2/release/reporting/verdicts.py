@@ -146,10 +146,13 @@ def chain_of_thought(evidence: Evidence) -> Finding | None:
             difference, error = row["accuracy"]["difference"], row["accuracy"]["error"]
             if difference is None:
                 return None
-            low, high = _ends(difference, error, row["seeds"])
-            measured = f"answered exactly without it {difference:+.1%}"
+            own = next(other for other in found["mixtures"] if other["value"] == "own")
+            low, high = _ends(difference, error, min(row["seeds"], own["seeds"]))
+            measured = f"answered exactly without it {difference:+.1%}, of {own['accuracy']['mean']:.1%}"
             measured += ", one seed" if error is None else f" ({low:+.1%} to {high:+.1%})"
             verdict = HELD if high < 0 else NOT_HELD if low > 0 else NOT_TOLD
+            if verdict == NOT_TOLD and max(own["accuracy"]["mean"], row["accuracy"]["mean"]) < _LEAST_QUESTIONS:
+                verdict = NOT_TESTABLE
             return Finding(verdict, measured, _ratio_scale(found))
     return None
 
