@@ -33,7 +33,8 @@ def test_shares_of_each_stage_are_the_published_ones_and_add_up(sources: Path) -
 def test_what_is_written_prepares(sources: Path, tmp_path: Path) -> None:
     out = tmp_path / "corpus"
     sizes = write_corpus(open_corpus(sources), out, 1000, 100, 500)
-    assert set(sizes) == {*TEXT, *INSTRUCTIONS} and all(sizes.values())
+    assert set(sizes) == {*TEXT, *INSTRUCTIONS}
+    assert all(sizes.values())
     for ending, algorithm in (("", "unigram"), ("-bpe", "bpe")):
         prepared = load_preparation(out / f"sources{ending}.toml")
         assert (prepared.tokenizer.vocab_size, prepared.tokenizer.algorithm) == (500, algorithm)
@@ -54,9 +55,7 @@ def test_folders_of_a_kind_give_in_turn_and_all_their_files(sources: Path, tmp_p
     assert {row["text"].split()[1] for row in held} == {"heldout"}
 
 
-def test_a_kind_takes_no_more_than_its_share(
-    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kind_takes_no_more_than_its_share(sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("xmodel2.reproduction.corpus._LEAST_BYTES", 1)
     sizes = write_corpus(open_corpus(sources), tmp_path / "corpus", 500, 100, 500)
     longest = 150
@@ -92,11 +91,13 @@ def test_missing_folders_are_all_named_and_shared_out_on_request_only(sources: P
     for part in ("code-python, code-javascript", "web (", "web-peps", "sft-cot", "StarCoder 26.00", "--renormalise"):
         assert part in str(error.value)
     found = shares(sources, TEXT, renormalise=True)
-    assert "code" not in found and sum(found.values()) == pytest.approx(100)
+    assert "code" not in found
+    assert sum(found.values()) == pytest.approx(100)
     assert found["web"] / found["chinese"] == pytest.approx(45.81 / 20)
     assert sum(shares(sources, INSTRUCTIONS, renormalise=True).values()) == pytest.approx(100)
     sizes = write_corpus(open_corpus(sources, renormalise=True), tmp_path / "corpus", 1000, 100, 500)
-    assert "code" not in sizes and sizes["web"]
+    assert "code" not in sizes
+    assert sizes["web"]
     assert "code" not in load_preparation(tmp_path / "corpus" / "sources.toml").sources
 
 
