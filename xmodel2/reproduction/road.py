@@ -156,7 +156,9 @@ class Road:
         def recipes() -> dict[str, str]:
             return {recipe: recipe_to_toml(self.recipe(recipe))} if recipe else {}
 
-        return Stage(name, purpose, after, prepare, folders, results, recipes, alone=alone)
+        return Stage(
+            name, purpose, after, prepare, folders, results, recipes, order_only=_ORDER.get(name, ()), alone=alone
+        )
 
     def _write_corpus(self) -> None:
         write_corpus(self.corpus, self.out / "corpus", *self.scale.corpus_tokens, self.scale.vocab_size)
@@ -215,9 +217,11 @@ class Road:
         ]
 
     def _ratio(self) -> list[Command]:
-        compare = ["shares", "cosine"]
-        if len(self.recipe(BASE).stages.decay.sft_mixture) > 1:
+        compare, mixture = ["shares", "cosine"], self.recipe(BASE).stages.decay.sft_mixture
+        if len(mixture) > 1:
             compare += ["mixtures", "format"]
+        swaps = [f"reasoning={ANSWERS_ONLY}", "chain-of-thought=general"]
+        swaps = [swap for swap in swaps if {*swap.split("=")} <= {ANSWERS_ONLY, *mixture}]
         return [
             self._command(
                 "ratio",
@@ -225,8 +229,7 @@ class Road:
                 out="ratio",
                 seeds=self.scale.seeds,
                 checkpoints=3,
-                swap=f"reasoning={ANSWERS_ONLY}",
-                more=["--compare", *compare, "--shares", *map(str, self.scale.shares)],
+                more=["--compare", *compare, "--shares", *map(str, self.scale.shares), "--swap", *swaps],
             )
         ]
 
@@ -337,6 +340,10 @@ class Road:
 
 _FOLDERS = {"data": ("data", "data-bpe"), "decay": ("run",), "benchmarks": (), "calibration": (), "context": ()}
 """What stages make that is not called as they are; what lies in the final run goes with it."""
+
+
+_ORDER = {"decay": ("ratio",)}
+"""Stages whose answer stands in another's command, and whose results it reads nothing else of."""
 
 
 _TOLD = ("decay", "search", "transfer", "direct", "ratio", "law", "ablation", "peer")

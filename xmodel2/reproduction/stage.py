@@ -53,6 +53,8 @@ class Stage:
     """Fingerprints of files from outside."""
     work: Callable[[], None] | None = None
     """What it does itself, before its commands."""
+    order_only: tuple[str, ...] = ()
+    """Those of ``after`` whose results count only by what its commands say."""
     alone: bool = False
     """It measures time, so nothing runs beside it."""
 
@@ -77,7 +79,7 @@ class Records:
         found = {f"command {number}": str(command) for number, command in enumerate(commands, 1)}
         found |= {f"recipe {name}": hashlib.sha256(text.encode()).hexdigest() for name, text in stage.recipes().items()}
         found |= {f"file {name}": digest for name, digest in stage.files().items()}
-        for before in stage.after:
+        for before in (name for name in stage.after if name not in stage.order_only):
             found |= {f"{before}: {name}": digest for name, digest in self.read(before).get("results", {}).items()}
         return found
 

@@ -79,8 +79,8 @@ def part_of(mixture: Mapping[str, float], name: str) -> dict[str, float]:
 
     >>> part_of({"a": 0.5, "b": 0.25, "c": 0.25}, "without a")
     {'b': 0.5, 'c': 0.5}
-    >>> part_of({"a": 0.5, "b": 0.5}, "c for a")
-    {'c': 0.5, 'b': 0.5}
+    >>> part_of({"a": 0.5, "b": 0.5}, "c for a"), part_of({"a": 0.5, "b": 0.5}, "b for a")
+    ({'b': 0.5, 'c': 0.5}, {'b': 1.0})
     >>> part_of({"a": 0.5, "b": 0.5}, "as text")
     {'a-as-text': 0.5, 'b-as-text': 0.5}
     """
@@ -88,7 +88,8 @@ def part_of(mixture: Mapping[str, float], name: str) -> dict[str, float]:
         return {text_form(source): share for source, share in mixture.items() if share > 0}
     new, swapped, old = name.partition(FOR)
     if swapped:
-        return {new if source == old else source: share for source, share in mixture.items()}
+        others = {source: share for source, share in mixture.items() if source != old}
+        return others | {new: others.get(new, 0.0) + mixture[old]}
     how, _, source = name.partition(" ")
     if how == "only":
         return {source: 1.0}

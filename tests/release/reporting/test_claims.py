@@ -98,18 +98,33 @@ def test_the_best_share(changes: dict[str, Any], verdict: str, tmp_path: Path) -
     assert row("Its best share", ratio(tmp_path, shares=curve(**{"fitted": [0.0, 0.5, 0.4], **changes})))[1] == verdict
 
 
-def test_chain_of_thought_needs_several_seeds(tmp_path: Path) -> None:
-    def mixtures(difference: float, error: float | None) -> list[dict[str, Any]]:
-        cell = {"difference": difference, "error": error}
-        return [{"value": "without chain-of-thought", "accuracy": cell, "seeds": 3}]
+def test_chain_of_thought_is_judged_with_others_in_its_place(tmp_path: Path) -> None:
+    def said(exact: tuple[float, float, float | None], loss: tuple[float, float] = (0.0, 0.1)) -> list[str]:
+        mean, difference, error = exact
+        own = {"value": "own", "seeds": 3, "accuracy": {"mean": mean - difference}, "answers": {}}
+        cells = {"accuracy": {"mean": mean, "difference": difference, "error": error}}
+        cells["answers"] = {"difference": loss[0], "error": loss[1]}
+        other = {"value": "general for chain-of-thought", "seeds": 3, **cells}
+        return row("Chain", ratio(tmp_path, mixtures=[own, other]))[1:3]
 
-    assert row("Chain", ratio(tmp_path, mixtures=mixtures(-0.05, None)))[1] == "not told"
-    assert row("Chain", ratio(tmp_path, mixtures=mixtures(-0.05, 0.01)))[1:3] == [
+    assert said((0.20, -0.05, None))[0] == "not told"
+    assert said((0.20, -0.05, 0.01)) == [
         "held",
-        "answered exactly without it -5.0% (-9.3% to -0.7%)",
+        "answered exactly 25.0% with it, 20.0% with general for chain-of-thought (-9.3% to -0.7%)",
     ]
-    assert row("Chain", ratio(tmp_path, mixtures=mixtures(-0.04, 0.01)))[1] == "not told"
-    assert row("Chain", ratio(tmp_path, mixtures=mixtures(0.05, 0.01)))[1] == "not held"
+    assert said((0.20, -0.04, 0.01))[0] == "not told"
+    assert said((0.20, 0.05, 0.01))[0] == "not held"
+    # Where hardly any question is answered exactly, the loss on their answers decides.
+    assert said((0.01, 0.0, 0.001), (0.2, 0.01))[0] == "held"
+    assert said((0.01, 0.0, 0.001), (-0.2, 0.01))[0] == "not held"
+    assert said((0.01, 0.0, 0.001), (0.2, 0.1))[0] == "not told"
+
+
+def test_chain_of_thought_left_out_tells_nothing(tmp_path: Path) -> None:
+    """Its part goes to the questions' own kind too, which lifts them for another reason."""
+    cell = {"difference": 0.05, "error": 0.001}
+    rows = [{"value": "without chain-of-thought", "accuracy": cell, "seeds": 3}]
+    assert row("Chain", ratio(tmp_path, mixtures=rows))[1] == "not told"
 
 
 def test_a_law_is_judged_by_the_size_that_it_predicted(tmp_path: Path) -> None:

@@ -74,7 +74,9 @@ CLAIMS = (
     Claim("Instruction data in the decay lifts reasoning", verdicts.sft_lifts, "xmodel2 ratio RECIPE --compare shares"),
     Claim("Its best share is 60 to 69%", verdicts.best_share, "xmodel2 ratio RECIPE --compare shares"),
     Claim(
-        "Chain-of-thought data lifts reasoning", verdicts.chain_of_thought, "xmodel2 ratio RECIPE --compare mixtures"
+        "Chain-of-thought data lifts reasoning, against other instructions in its place",
+        verdicts.chain_of_thought,
+        "xmodel2 ratio RECIPE --compare mixtures --swap chain-of-thought=OTHER",
     ),
     Claim(
         "The steps to an answer lift reasoning, against the answers alone",

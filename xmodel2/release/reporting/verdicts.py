@@ -32,6 +32,7 @@ _CLEARLY = 0.9
 """Ratio of two forms' errors up to which the better one is told from the other."""
 _GOOD_FIT = 0.9
 """R² above which a law describes a curve."""
+_IN_ITS_PLACE = " for chain-of-thought"
 _MOST_BY_CHANCE = 0.1
 """Calibration error of a calibrated model by chance above which the items are too few to tell."""
 
@@ -139,22 +140,35 @@ def best_share(evidence: Evidence) -> Finding | None:
 
 
 def chain_of_thought(evidence: Evidence) -> Finding | None:
-    """Chain-of-thought data lifts reasoning: the same mixture without it, seed by seed."""
+    """Chain-of-thought data lifts reasoning: other instructions in its place, seed by seed.
+
+    By questions answered exactly, or, where hardly any is, by the loss on their answers. Left out, its part goes to the questions'
+    own kind too, which lifts them for another reason: that alone tells nothing.
+    """
     found = evidence.study(RATIO_FILE)
-    for row in found.get("mixtures", []):
-        if str(row["value"]).startswith("without ") and "chain-of-thought" in str(row["value"]) and "accuracy" in row:
-            difference, error = row["accuracy"]["difference"], row["accuracy"]["error"]
-            if difference is None:
-                return None
-            own = next(other for other in found["mixtures"] if other["value"] == "own")
-            low, high = _ends(difference, error, min(row["seeds"], own["seeds"]))
-            measured = f"answered exactly without it {difference:+.1%}, of {own['accuracy']['mean']:.1%}"
-            measured += ", one seed" if error is None else f" ({low:+.1%} to {high:+.1%})"
-            verdict = HELD if high < 0 else NOT_HELD if low > 0 else NOT_TOLD
-            if verdict == NOT_TOLD and max(own["accuracy"]["mean"], row["accuracy"]["mean"]) < _LEAST_QUESTIONS:
-                verdict = NOT_TESTABLE
-            return Finding(verdict, measured, _ratio_scale(found))
-    return None
+    rows = {str(row["value"]): row for row in found.get("mixtures", []) if "accuracy" in row}
+    own, swapped = rows.get("own"), next((row for name, row in rows.items() if name.endswith(_IN_ITS_PLACE)), None)
+    if own is None or swapped is None:
+        if (row := rows.get("without chain-of-thought")) is None or row["accuracy"]["difference"] is None:
+            return None
+        apart = row["accuracy"]["difference"]
+        measured = f"answered exactly without it {apart:+.1%}, its part given to the questions' own kind too"
+        return Finding(NOT_TOLD, measured, _ratio_scale(found))
+    seeds = min(own["seeds"], swapped["seeds"])
+    exact, loss = swapped["accuracy"], swapped.get("answers")
+    if exact["difference"] is None:
+        return None
+    low, high = _ends(exact["difference"], exact["error"], seeds)
+    measured = f"answered exactly {own['accuracy']['mean']:.1%} with it, {exact['mean']:.1%} with {swapped['value']}"
+    measured += ", one seed" if exact["error"] is None else f" ({low:+.1%} to {high:+.1%})"
+    verdict = HELD if high < 0 else NOT_HELD if low > 0 else NOT_TOLD
+    if loss and max(own["accuracy"]["mean"], exact["mean"]) < _LEAST_QUESTIONS:
+        low, high = _ends(loss["difference"], loss["error"], seeds)
+        measured += (
+            f"; loss on their answers {loss['difference']:+.3f} nats a token ({low:+.3f} to {high:+.3f}), which decides"
+        )
+        verdict = HELD if low > 0 else NOT_HELD if high < 0 else NOT_TOLD
+    return Finding(verdict, measured, _ratio_scale(found))
 
 
 def law(evidence: Evidence) -> Finding | None:
