@@ -240,7 +240,7 @@ def test_one_source_in_the_place_of_another(small_recipe: Recipe) -> None:
     decay = Comparison(small_recipe, settings).decays()[-1]
     assert decay.mixture == "answers for sft"
     assert decay.recipe(small_recipe).stages.decay.sft_mixture == {"answers": 1.0}
-    with pytest.raises(XmodelError, match="--swap sfd.*Did you mean 'sft'"):
+    with pytest.raises(XmodelError, match=r"--swap sfd.*Did you mean 'sft'"):
         Comparison(small_recipe, RatioSettings(swaps={"sfd": "answers"}))
 
 
