@@ -199,7 +199,6 @@ class Road:
                 depths=_list(self.scale.depths),
                 sweeps="coordinate,learning_rate-width",
                 seeds=self.scale.seeds,
-                check_seeds=self.scale.seeds,
                 more=["--set", *(f"{key}={value}" for key, value in half.items())],
             )
         ]

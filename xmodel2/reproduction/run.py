@@ -166,6 +166,7 @@ class Reproduction:
                 self._start(stage, commands, done, log, slot)
             else:
                 log.close()
+                self.records.spend(name, time.monotonic() - began)
                 self._finish(stage, time.monotonic() - began)
         except BaseException:
             log.close()
@@ -252,9 +253,10 @@ class Reproduction:
                 running.process.wait(_SAVE_SECONDS)
         except (subprocess.TimeoutExpired, KeyboardInterrupt):
             pass
-        for running in self._running.values():
+        for name, running in self._running.items():
             end(running.process)
             running.log.close()
+            self.records.spend(name, time.monotonic() - running.began)
         self._running.clear()
 
     def log_path(self, name: str) -> Path:

@@ -105,7 +105,8 @@ class Records:
     def begin(self, stage: Stage, inputs: dict[str, str], commands: Sequence[Command]) -> None:
         """Note that a stage begins, or goes on, and write its recipes."""
         record = self.read(stage.name)
-        fresh: dict[str, Any] = {"stage": stage.name, "began": _now(), "inputs": inputs, "done": 0, "seconds": 0.0}
+        fresh: dict[str, Any] = {"stage": stage.name, "began": _now(), "inputs": inputs, "done": 0}
+        fresh["seconds"] = record.get("seconds", 0.0)  # of an earlier command, whose work it goes on with
         record = record if record.get("inputs") == inputs else fresh
         if record.pop("results", None) or self.missing(stage):
             record["done"] %= max(1, len(commands))  # all are done, and a result has gone: they make it again
@@ -121,10 +122,14 @@ class Records:
 
     def advance(self, name: str, seconds: float) -> None:
         """Note that one more command of a stage has ended."""
+        self.spend(name, seconds)
         record = self.read(name)
-        write_json_atomic(
-            self.path(name), {**record, "done": record["done"] + 1, "seconds": record["seconds"] + seconds}
-        )
+        write_json_atomic(self.path(name), {**record, "done": record["done"] + 1})
+
+    def spend(self, name: str, seconds: float) -> None:
+        """Add to the time that a stage has taken, in all calls together."""
+        record = self.read(name)
+        write_json_atomic(self.path(name), {**record, "seconds": record["seconds"] + seconds})
 
     def finish(self, name: str) -> None:
         """Note that a stage is done, with the fingerprints of its results."""
