@@ -34,7 +34,7 @@ _SPACE = "▁"  # how SentencePiece writes a space
 _REQUIRED = "".join(map(chr, range(0x21, 0x7F))) + "\n"  # printable ASCII; tabs are pieces of their own
 _TABS = tuple("\t" * count for count in range(1, 9))  # the trainer keeps tabs out of ordinary pieces
 _TAB_SCORE = -6.0  # the same for any number, so that fewer pieces win
-_COVERAGE = 0.9999
+_COVERAGE, _LEAST_COVERAGE = 0.9999, 0.98  # SentencePiece takes no less
 _NEVER = -1000.0  # log-probability of pieces that text must not match: below any spelling in other pieces
 
 
@@ -111,7 +111,7 @@ def train_sentencepiece(
 
 
 def _coverage(sample: Sequence[str], vocab_size: int) -> float:
-    """Return the share of characters that are pieces: nearly all, but no more than a quarter of the vocabulary is for them.
+    """Return the share of characters that are pieces: nearly all, but a quarter of the vocabulary is enough for them.
 
     Chinese alone has more characters than a small vocabulary has pieces; the rare ones become bytes.
     """
@@ -119,7 +119,7 @@ def _coverage(sample: Sequence[str], vocab_size: int) -> float:
     for text in sample:
         counts.update(text)
     commonest = sum(count for _, count in counts.most_common(vocab_size // 4))
-    return min(_COVERAGE, commonest / counts.total())
+    return min(_COVERAGE, max(_LEAST_COVERAGE, commonest / counts.total()))
 
 
 def _clean(text: str) -> str:
