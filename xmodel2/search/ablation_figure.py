@@ -44,7 +44,7 @@ def _panel(axes: Axes, name: str, comparison: dict[str, Any]) -> None:
     axes.set_yticks(range(len(arms)), labels, fontsize=8)
     axes.set_ylim(len(arms) - 0.5, -0.5)
     axes.set_title(name, fontsize=10, loc="left")
-    axes.set_xlabel(f"held-out text, {unit}, less the recipe's; 95% interval, a grey mark a seed", fontsize=8)
+    axes.set_xlabel(f"{unit}, less the recipe's; 95%, a mark a seed", fontsize=8)
     axes.tick_params(labelsize=8)
     axes.grid(axis="x", alpha=0.25, linewidth=0.6)
     for side in ("top", "right"):
