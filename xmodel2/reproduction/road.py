@@ -307,7 +307,9 @@ class Road:
         folder = self.corpus.path / "wikitext2-test"
         kinds = [self.out / "corpus" / f"{name}-heldout.jsonl" for name in ("encyclopedia", *TEXT)]
         texts = sorted(folder.glob("*-heldout.*")) or [path for path in kinds if path.exists()]
-        return [self._command("scaling", self._at("run"), text=texts[0])]
+        # Places beyond the rows that it was trained on are another question.
+        trained = self.scale.final_length.sequence_length
+        return [self._command("scaling", self._at("run"), text=texts[0], max_context=trained)]
 
     def _export(self) -> list[Command]:
         return [self._command("export", self._at("run"), out="export", to="hf,gguf-q8_0", more=["--overwrite"])]
