@@ -50,7 +50,7 @@ def test_runs_are_real(
     assert again["difference"] == pytest.approx(0, abs=1e-6)  # the same data by the same tokenizer
     assert again["tokens"] == own["tokens"]
     rows = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
-    assert len(rows) == 9
+    assert len(rows) == 12
     assert all(
         row["loss"] > 0 and row["bits_per_byte"] > 0 and row["heldout"].keys() == {"text", "sft"} for row in rows
     )
@@ -60,7 +60,7 @@ def test_runs_are_real(
     printed = capsys.readouterr().out
     assert "untied" in printed
     assert "* best at the edge" in printed
-    assert len((out / "results.jsonl").read_text().splitlines()) == 9
+    assert len((out / "results.jsonl").read_text().splitlines()) == 12
 
 
 def test_the_figure_of_arms_that_diverged() -> None:

@@ -28,6 +28,11 @@ def fake_loss(recipe: Recipe, own: Recipe) -> float:
     return 3 + (rate - best) ** 2 + 0.1 * (recipe.train.weight_decay == 0.5) + luck + recipe.seed
 
 
+def replace_loss(result: TrialResult, more: float) -> TrialResult:
+    loss = result.loss + more
+    return TrialResult(loss, {**result.heldout, "text": loss}, result.step, result.seconds)
+
+
 class Trainer:
     """Stands for `train_trials`: notes what is trained, and which diverge."""
 
@@ -68,10 +73,9 @@ def by_name(found: dict[str, Any], comparison: str = "keys") -> dict[str, dict[s
 def test_every_arm_has_the_same_effort(small_recipe: Recipe, tmp_path: Path, trainer: Trainer) -> None:
     found = run(small_recipe, tmp_path)
     assert trainer.calls[:3] == [[f"{arm}_rate{rate}_seed1" for rate in ("0.5", "1", "2")] for arm in ("own", *ARMS)]
+    two = {"own": ("1", "0.5"), "worse": ("1", "0.5"), "steep": ("0.5", "1")}
     assert trainer.calls[3:] == [
-        ["own_rate1_seed2", "own_rate1_seed3"],
-        ["worse_rate1_seed2", "worse_rate1_seed3"],
-        ["steep_rate0.5_seed2", "steep_rate0.5_seed3"],
+        [f"{arm}_rate{rate}_seed2", f"{arm}_rate{rate}_seed3"] for arm, rates in two.items() for rate in rates
     ]
     assert found == json.loads((tmp_path / "ablation.json").read_text())
     assert (found["seeds"], found["rates"], found["tokens"]) == ([1, 2, 3], [0.5, 1.0, 2.0], 20 * 64)
@@ -103,6 +107,19 @@ def test_one_seed_has_no_interval(small_recipe: Recipe, tmp_path: Path, trainer:
     assert arm["interval"] is None
 
 
+def test_one_seed_does_not_choose_the_rate(
+    small_recipe: Recipe, tmp_path: Path, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lucky(recipes: Sequence[Recipe], out: Path) -> list[TrialResult]:
+        """Seed 1 is better at twice the rate by chance."""
+        chance = [1.5 * (recipe.name == "own_rate2_seed1") for recipe in recipes]
+        return [replace_loss(result, -bonus) for result, bonus in zip(trainer(recipes, out), chance, strict=True)]
+
+    monkeypatch.setattr("xmodel2.search.ablation_runs.train_trials", lucky)
+    own = by_name(run(small_recipe, tmp_path))["own"]
+    assert (own["rate"], own["losses"]) == (1.0, {"1": 4.0, "2": 5.0, "3": 6.0})
+
+
 def test_more_can_be_asked_for(small_recipe: Recipe, tmp_path: Path, trainer: Trainer) -> None:
     run(small_recipe, tmp_path, seeds=2)
     before = (tmp_path / "results.jsonl").read_text()
@@ -116,7 +133,8 @@ def test_more_can_be_asked_for(small_recipe: Recipe, tmp_path: Path, trainer: Tr
     trainer.calls.clear()
     found = run(small_recipe, tmp_path, seeds=3, rates=(0.25,))
     assert set(trainer.names) == {
-        *("worse_rate0.25_seed1", "own_rate1_seed3", "worse_rate1_seed3", "steep_rate0.5_seed3")
+        "worse_rate0.25_seed1",
+        *(f"{arm}_rate{rate}_seed3" for arm in ("own", "worse", "steep") for rate in ("0.5", "1")),
     }
     assert found["comparisons"]["keys"]["rates"] == [0.25, 0.5, 1.0, 2.0]
     assert not by_name(found)["steep"]["at_edge"]
@@ -140,7 +158,7 @@ def test_a_kill_loses_what_is_in_progress(
     trainer.calls.clear()
     run(small_recipe, tmp_path)
     assert trainer.calls[:2] == [["worse_rate2_seed1"], [f"steep_rate{rate}_seed1" for rate in ("0.5", "1", "2")]]
-    assert len(path.read_text().splitlines()) == 15
+    assert len(path.read_text().splitlines()) == 21
 
 
 def test_another_process_has_an_arm(
@@ -172,8 +190,9 @@ def test_diverged_runs_are_results(
     }
     arms = by_name(found)
     assert not arms["own"]["at_edge"]
-    assert set(arms["worse"]["losses"]) == {"1", "2"}
-    assert arms["worse"]["difference"] == pytest.approx(0.115)
+    # Of its two best rates the one counts that does not diverge.
+    assert (arms["worse"]["rate"], set(arms["worse"]["losses"])) == (0.5, {"1", "2", "3"})
+    assert arms["worse"]["difference"] == pytest.approx(1.12)
     assert (arms["steep"]["rate"], arms["steep"]["mean"], arms["steep"]["interval"]) == (None, None, None)
     trainer.calls.clear()
     run(small_recipe, tmp_path)

@@ -25,6 +25,8 @@ from xmodel2.reproduction.stage import Command, Records, Stage
 SEARCH, BASE, FINAL = "recipes/search.toml", "recipes/base.toml", "recipes/final.toml"
 _LEAST_AGENT_CONTEXT = 2048
 """Tokens that a question of ReAct needs with its worked examples."""
+_RATES = ("0.25", "0.5", "1", "2")
+"""Of the ablations: runs are longer than the search's, and the best rate falls with length (docs/wind-tunnel.md)."""
 _DIRECT_SEEDS = 5
 """Half a percent is as much as two seeds differ by."""
 
@@ -255,6 +257,8 @@ class Road:
                 out="ablation",
                 seeds=self.scale.seeds,
                 more=[
+                    "--rates",
+                    *_RATES,
                     "--compare",
                     *compare,
                     "--data",

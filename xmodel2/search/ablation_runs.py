@@ -22,7 +22,7 @@ from xmodel2.model.count import block_parameter_count, parameter_count
 from xmodel2.recipe import Recipe
 from xmodel2.search.ablation import AblationSettings, Arm, arms_of
 from xmodel2.search.ablation_figure import ablation_figure
-from xmodel2.search.ablation_summary import Row, best_rate, common_rates, summarise
+from xmodel2.search.ablation_summary import Row, common_rates, promising_rates, summarise
 from xmodel2.search.ablation_text import bits_per_byte
 from xmodel2.search.setting import same_setting
 from xmodel2.search.trial import TrialResult, no_heldout
@@ -74,12 +74,12 @@ class AblationRuns:
         """Make the runs that have no result yet; returns when all have one, those that other processes make too."""
         first, others = self.seeds[0], self.seeds[1:]
         self._make([[(name, rate, first) for rate in self.settings.rates] for name in self.arms])
-        rows, best = self.rows(), dict[tuple[str, float], None]()
+        rows, wanted = self.rows(), dict[tuple[str, float], None]()
         for arms in self.comparisons.values():
             names = [arm.name for arm in arms]
             rates = common_rates(rows, names, first)
-            best |= {(name, rate): None for name in names if (rate := best_rate(rows, name, rates, first))}
-        self._make([[(name, rate, seed) for seed in others] for name, rate in best])
+            wanted |= {(name, rate): None for name in names for rate in promising_rates(rows, name, rates, first)}
+        self._make([[(name, rate, seed) for seed in others] for name, rate in wanted])
 
     def _make(self, groups: Sequence[Sequence[Place]]) -> None:
         """Make groups of runs of one arm; who holds an arm's lock, which the system frees when a process ends, makes its runs."""

@@ -19,6 +19,8 @@ UNITS = {"loss": "nats a token", "bits_per_byte": "bits a byte"}
 """Of the measures that arms are compared by."""
 
 Row = dict[str, Any]
+_PROMISING = 2
+"""Rates of each arm that are trained with all seeds: one seed alone takes the best for its neighbour too easily."""
 
 
 def summarise(recipe: Recipe, rows: Sequence[Row]) -> dict[str, Any]:
@@ -28,7 +30,7 @@ def summarise(recipe: Recipe, rows: Sequence[Row]) -> dict[str, Any]:
         names = dict.fromkeys(row["arm"] for row in rows if row["comparison"] == comparison)
         rates = common_rates(rows, [OWN, *names], recipe.seed)
         if names and rates:
-            found[comparison] = _comparison(rates, comparison, rows, [OWN, *names], recipe.seed)
+            found[comparison] = _comparison(rates, comparison, rows, [OWN, *names])
     return {
         "recipe": recipe.name,
         "seeds": sorted({row["seed"] for row in rows}),
@@ -45,21 +47,30 @@ def common_rates(rows: Iterable[Row], names: Iterable[str], seed: int) -> list[f
     return sorted(set.intersection(*tried)) if tried else []
 
 
-def best_rate(rows: Iterable[Row], name: str, rates: Sequence[float], seed: int) -> float | None:
-    """Return an arm's rate of the lowest loss with a seed, among ``rates``; None if all diverged."""
+def promising_rates(rows: Iterable[Row], name: str, rates: Sequence[float], seed: int) -> list[float]:
+    """Return an arm's two rates of the lowest losses with a seed, among ``rates``, that of the lowest first."""
     losses = {
         row["rate"]: row["loss"]
         for row in rows
         if (row["arm"], row["seed"]) == (name, seed) and row["rate"] in rates and not row["ended"]
     }
-    return min(losses, key=lambda rate: losses[rate]) if losses else None
+    return sorted(losses, key=lambda rate: losses[rate])[:_PROMISING]
 
 
-def _comparison(
-    rates: Sequence[float], comparison: str, rows: Sequence[Row], names: Sequence[str], seed: int
-) -> dict[str, Any]:
+def best_rate(rows: Iterable[Row], name: str, rates: Sequence[float]) -> float | None:
+    """Return an arm's rate of the lowest mean loss, among those of ``rates`` that it has most seeds of; None if all diverged."""
+    losses: dict[float, list[float]] = {}
+    for row in rows:
+        if row["arm"] == name and row["rate"] in rates and not row["ended"]:
+            losses.setdefault(row["rate"], []).append(row["loss"])
+    most = max(map(len, losses.values()), default=0)
+    means = {rate: sum(found) / most for rate, found in losses.items() if len(found) == most}
+    return min(means, key=lambda rate: means[rate]) if means else None
+
+
+def _comparison(rates: Sequence[float], comparison: str, rows: Sequence[Row], names: Sequence[str]) -> dict[str, Any]:
     measure = "bits_per_byte" if comparison == "tokenizer" else "loss"
-    best = {name: best_rate(rows, name, rates, seed) for name in names}
+    best = {name: best_rate(rows, name, rates) for name in names}
     made = {
         name: {
             row["seed"]: row for row in rows if row["arm"] == name and row["rate"] == best[name] and not row["ended"]
