@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -270,8 +270,18 @@ def _sleeper(command: Command, log: IO[bytes], environment: dict[str, str]) -> "
     return subprocess.Popen(line, stdout=log, start_new_session=True)
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Signals do what they do by default, also where the tests were started in the background or without a terminal."""
+    before = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in before.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_is_passed_on_and_nothing_counts_as_done(commands: Commands, number: int) -> None:
+def test_a_signal_is_passed_on_and_nothing_counts_as_done(heard: None, commands: Commands, number: int) -> None:
     processes: list[subprocess.Popen[bytes]] = []
 
     def start(*given: Any) -> "subprocess.Popen[bytes]":
