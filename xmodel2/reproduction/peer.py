@@ -18,6 +18,7 @@ from xmodel2.errors import XmodelError
 from xmodel2.files import alone_in, write_json_atomic, write_text_atomic
 from xmodel2.model.count import block_parameter_count, parameter_count
 from xmodel2.recipe import Recipe
+from xmodel2.release.reporting.ablation_verdicts import PEER_FILE
 from xmodel2.reproduction.peer_compare import PEERS, Tuned, compare
 from xmodel2.reproduction.peer_figure import loss_by_tokens
 from xmodel2.reproduction.peer_rates import Tried, at_edge, best_rate, tune_both
@@ -27,7 +28,6 @@ from xmodel2.search.law_runs import at_length
 from xmodel2.search.setting import same_setting
 from xmodel2.search.sizes import size_name
 
-RESULT_FILE = "peer.json"
 _POINTS = 8
 """Held-out losses along the peer's run."""
 
@@ -121,7 +121,7 @@ def run_peer(recipe: Recipe, plan: PeerPlan, out: Path, say: Say = print) -> dic
             "speed": {name: speed[name] for name in speed if name not in ("run", *PEERS)},
             "plan": {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(plan).items()},
         }
-        write_json_atomic(out / RESULT_FILE, found)
+        write_json_atomic(out / PEER_FILE, found)
         write_text_atomic(out / "figures" / "peer.svg", loss_by_tokens(found))
     return found
 

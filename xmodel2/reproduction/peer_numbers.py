@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from scipy.special import stdtrit
+from xmodel2.search.over_seeds import mean_and_error, t_interval
 
 Curve = Sequence[tuple[int, float]]
 """(tokens, loss) by rising tokens; between points the loss is linear in the logarithm of the tokens."""
-LEVEL = 0.95
 
 
 class Reached(NamedTuple):
@@ -50,18 +49,11 @@ def loss_at(curve: Curve, tokens: float) -> float | None:
 
 def over_seeds(values: Mapping[int, float]) -> dict[str, Any]:
     """Return a value by seed, its mean, and the error and interval (Student's t, 95%) of the mean; None with one seed."""
-    found = list(values.values())
-    if not found:
-        return {"by_seed": {}, "mean": None, "error": None, "interval": None}
-    mean, error, interval = sum(found) / len(found), None, None
-    if len(found) > 1:
-        variance = sum((value - mean) ** 2 for value in found) / (len(found) - 1)
-        error = math.sqrt(variance / len(found))
-        half = float(stdtrit(len(found) - 1, (1 + LEVEL) / 2)) * error
-        interval = [mean - half, mean + half]
+    mean, error = mean_and_error(list(values.values()))
+    interval = t_interval(mean, error, len(values))
     return {
         "by_seed": {str(seed): value for seed, value in values.items()},
         "mean": mean,
         "error": error,
-        "interval": interval,
+        "interval": interval and list(interval),
     }

@@ -9,11 +9,9 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from scipy.special import stdtrit
-
 from xmodel2.recipe import Recipe
 from xmodel2.search.ablation import COMPARISONS, OWN
-from xmodel2.search.ratio_summary import mean_and_error
+from xmodel2.search.over_seeds import mean_and_error, t_interval
 
 UNITS = {"loss": "nats a token", "bits_per_byte": "bits a byte"}
 """Of the measures that arms are compared by."""
@@ -113,10 +111,7 @@ def _apart(losses: dict[int, float], own: dict[int, float]) -> dict[str, Any]:
     """
     both = [seed for seed in losses if seed in own]
     difference, error = mean_and_error([losses[seed] - own[seed] for seed in both])
-    interval = percent = None
+    interval, percent = t_interval(difference, error, len(both)), None
     if difference is not None:
         percent = 100 * difference * len(both) / math.fsum(own[seed] for seed in both)
-        if error is not None:
-            half = float(stdtrit(len(both) - 1, 0.975)) * error
-            interval = [difference - half, difference + half]
-    return {"difference": difference, "error": error, "interval": interval, "percent": percent}
+    return {"difference": difference, "error": error, "interval": interval and list(interval), "percent": percent}

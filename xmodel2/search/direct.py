@@ -14,15 +14,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from scipy.special import stdtrit
-
 from xmodel2.errors import XmodelError
 from xmodel2.files import alone_in, append_json_line, read_json, read_json_lines, write_json_atomic, write_text_atomic
 from xmodel2.model.count import parameter_count
 from xmodel2.recipe import Recipe, replace
 from xmodel2.recipe.search import Value
 from xmodel2.search.direct_figure import direct_figure
-from xmodel2.search.ratio_summary import mean_and_error
+from xmodel2.search.over_seeds import mean_and_error, t_interval
 from xmodel2.search.setting import same_setting
 from xmodel2.search.sizes import at_width, size_name
 from xmodel2.search.space import check_space, drawn, flat
@@ -236,19 +234,16 @@ def compare(carried: Mapping[int, float | None], direct: Mapping[int, float | No
         (loss, other) for seed, loss in carried.items() if loss is not None and (other := direct[seed]) is not None
     ]
     difference, error = mean_and_error([ours - theirs for ours, theirs in pairs])
-    interval = percent = percents = None
+    interval, percent, percents = t_interval(difference, error, len(pairs)), None, None
     if difference is not None:
         to_percent = 100 * len(pairs) / sum(theirs for _, theirs in pairs)
         percent = difference * to_percent
-        if error is not None:
-            half = float(stdtrit(len(pairs) - 1, 0.975)) * error
-            interval = [difference - half, difference + half]
-            percents = [end * to_percent for end in interval]
+        percents = interval and [end * to_percent for end in interval]
     lost = [seed for seed, loss in carried.items() if loss is None and direct[seed] is not None]
     return {
         "difference": difference,
         "error": error,
-        "interval": interval,
+        "interval": interval and list(interval),
         "percent": percent,
         "percent_interval": percents,
         "verdict": verdict(percents, lost),

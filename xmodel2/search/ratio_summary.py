@@ -4,18 +4,16 @@ A row belongs to a comparison by what it differs in from the recipe's own decay 
 Differences are taken within a seed, where the stable stage is the same, and then averaged; one seed has no error to state.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
-
-from scipy.special import stdtrit
 
 from xmodel2.errors import XmodelError
 from xmodel2.model.count import block_parameter_count, parameter_count
 from xmodel2.recipe import Recipe
 from xmodel2.search.decay import AS_TEXT, base_decay, proportional
 from xmodel2.search.decay_runs import Row
+from xmodel2.search.over_seeds import mean_and_error, t_interval
 from xmodel2.search.ratio_fit import LEAST_SHARES, fit_shares
 from xmodel2.search.ratio_formats import ARMS, MEASURES
 
@@ -28,8 +26,6 @@ OBJECTIVES = {
 }
 """Scores that are compared; all are nats a token and better if lower, but for the accuracy."""
 HIGHER_IS_BETTER = ("accuracy",)
-LEVEL = 0.95
-"""Of intervals."""
 
 
 class Summary:
@@ -135,20 +131,6 @@ def _cell(group: Mapping[int, Row], own: Mapping[int, Row], name: str) -> dict[s
     return {"mean": sum(values) / len(values), "difference": difference, "error": error}
 
 
-def mean_and_error(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """Return the mean and its standard error; None where there are too few values.
-
-    >>> mean_and_error([1.0, 3.0])
-    (2.0, 1.0)
-    """
-    if not values:
-        return None, None
-    mean = sum(values) / len(values)
-    if len(values) < 2:
-        return mean, None
-    return mean, math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1) / len(values))
-
-
 def format_table(rows: Sequence[Row]) -> dict[str, Any]:
     """Return the first measure's comparison, and those of all under `measures`; empty without a seed that has both decays."""
     arms = {
@@ -182,16 +164,13 @@ def compared(name: str, arms: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict
     mean = {key: sum(found) / len(found) for key, found in values.items()}
     apart = [chat - text for chat, text in zip(values["chat", "chat"], values["text", "text"], strict=True)]
     difference, error = mean_and_error(apart)
-    interval = None
-    if difference is not None and error is not None:
-        half = float(stdtrit(len(apart) - 1, (1 + LEVEL) / 2)) * error
-        interval = [difference - half, difference + half]
+    interval = t_interval(difference, error, len(apart))
     return {
         "chat": {"own": mean["chat", "chat"], "other": mean["chat", "text"]},
         "text": {"own": mean["text", "text"], "other": mean["text", "chat"]},
         "difference": difference,
         "error": error,
-        "interval": interval,
+        "interval": interval and list(interval),
         "differences": apart,
     }
 

@@ -10,15 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scipy.special import stdtrit
-
-from xmodel2.release.reporting.evidence import Evidence, short
-from xmodel2.release.reporting.verdicts import HELD, NOT_HELD, NOT_TESTABLE, NOT_TOLD, Finding
+from xmodel2.release.reporting.evidence import Evidence, counted, short
+from xmodel2.release.reporting.verdicts import HELD, LEAST_QUESTIONS, NOT_HELD, NOT_TESTABLE, NOT_TOLD, Finding
 from xmodel2.release.reporting.wind_tunnel import RATIO_FILE
 from xmodel2.search.ablation_runs import RESULT_FILE as ABLATION_FILE
 from xmodel2.search.ablation_summary import UNITS
 from xmodel2.search.decay import FOR, OWN
 from xmodel2.search.direct import RESULT_FILE as DIRECT_FILE
+from xmodel2.search.over_seeds import t_interval
 from xmodel2.search.ratio_formats import MEASURES
 
 PEER_FILE = "peer.json"
@@ -28,9 +27,6 @@ ANSWERS = "-answers"
 """Ends the name of a source that has another's documents without the steps to their answers."""
 _SAME_SIZE = 0.01
 """Share by which the parameters of models of equal size may differ."""
-_LEAST_ANSWERED = 0.02
-"""Share of questions answered exactly below which two models that do not differ answer none that they could not guess."""
-
 Arm = dict[str, Any]
 
 
@@ -66,7 +62,7 @@ def formats(evidence: Evidence) -> Finding | None:
     measured += f" {row['text']['own']:.3f}; chats less texts {row['difference']:+.3f}{_between(row['interval'])}"
     if later := row["measures"].get("later_tokens"):
         measured += f", without each answer's first token {later['difference']:+.3f}{_between(later['interval'])}"
-    return Finding(verdict, measured, f"recipe {found['recipe']}, {_seeds(len(row['seeds']))}")
+    return Finding(verdict, measured, f"recipe {found['recipe']}, {counted(len(row['seeds']), 'seed')}")
 
 
 def steps_to_answers(evidence: Evidence) -> Finding | None:
@@ -78,14 +74,14 @@ def steps_to_answers(evidence: Evidence) -> Finding | None:
         if not old or new != old + ANSWERS or "accuracy" not in row or row["accuracy"]["difference"] is None:
             continue
         difference, without = row["accuracy"]["difference"], row["accuracy"]["mean"]
-        ends = _ends(difference, row["accuracy"]["error"], min(row["seeds"], rows[OWN]["seeds"]))
+        ends = t_interval(difference, row["accuracy"]["error"], min(row["seeds"], rows[OWN]["seeds"]))
         low, high = ends or (-float("inf"), float("inf"))
         verdict = HELD if high < 0 else NOT_HELD if low > 0 else NOT_TOLD
-        if verdict == NOT_TOLD and max(without, without - difference) < _LEAST_ANSWERED:
+        if verdict == NOT_TOLD and max(without, without - difference) < LEAST_QUESTIONS:
             verdict = NOT_TESTABLE
         measured = f"questions answered exactly: {without - difference:.1%} with the steps, {without:.1%} without;"
         measured += f" without less with {difference:+.1%}{_between(ends, '.1%')}"
-        return Finding(verdict, measured, f"recipe {found['recipe']}, {_seeds(row['seeds'])}")
+        return Finding(verdict, measured, f"recipe {found['recipe']}, {counted(row['seeds'], 'seed')}")
     return None
 
 
@@ -104,7 +100,9 @@ def direct(evidence: Evidence) -> Finding | None:
     if why := found["verdict"].partition(": ")[2]:
         parts.append(why)
     trained = ", ".join(str(size["width"]) for size in found["sizes"])
-    scale = f"widths {trained}; {found['trials']} trials each, {_seeds(len(found['seeds']))} that chose nothing"
+    scale = (
+        f"widths {trained}; {found['trials']} trials each, {counted(len(found['seeds']), 'seed')} that chose nothing"
+    )
     measured = "loss of the carried-over values, less that of the values searched there: " + "; ".join(parts)
     return Finding(_kind(found["verdict"]), measured, scale)
 
@@ -124,7 +122,7 @@ def peer(evidence: Evidence) -> Finding | None:
         parts += [f"{whose} best rate is at the edge of its grid"] * found[side]["at_edge"]
     if found["diverged"]:
         parts.append(f"a run diverged with seed {_listed(found['diverged'])}")
-    scale = f"recipe {found['recipe']}, {short(found['tokens'])} tokens, {_seeds(len(found['seeds']))}"
+    scale = f"recipe {found['recipe']}, {short(found['tokens'])} tokens, {counted(len(found['seeds']), 'seed')}"
     return Finding(_kind(found["verdict"]), "; ".join(parts), scale)
 
 
@@ -141,7 +139,7 @@ class _Rival:
     def ends(self) -> tuple[float, float] | None:
         """Ends of the interval of 95%, in percent of own's loss with the seeds of both."""
         losses = [loss for seed, loss in self.own["losses"].items() if seed in self.arm["losses"]]
-        ends = _ends(self.arm["difference"], self.arm["error"], len(losses), self.among)
+        ends = t_interval(self.arm["difference"], self.arm["error"], len(losses), self.among)
         return ends and (ends[0] * 100 * len(losses) / sum(losses), ends[1] * 100 * len(losses) / sum(losses))
 
     def verdict(self, percent: float, equal_size: bool) -> str:
@@ -184,7 +182,7 @@ def _judged(
     if not judged:
         return None
     scale = f"{short(own['parameters'])} parameters in blocks, {short(own['parameters_total'])} in all,"
-    scale += f" {short(own['tokens'])} tokens, {_seeds(len(own['losses']))}"
+    scale += f" {short(own['tokens'])} tokens, {counted(len(own['losses']), 'seed')}"
     if own["mean"] is None:
         return Finding(NOT_TOLD, "the recipe diverged at every rate", scale)
     rivals = [_Rival(own, arm, len(judged)) for arm in judged]
@@ -205,18 +203,6 @@ def _doubts(arm: Arm) -> list[str]:
     """Return what may make an arm look worse or better than it is."""
     doubts = ["best rate at the edge"] if arm["at_edge"] else []
     return doubts + ([f"diverged with seed {_listed(arm['diverged'])}"] if arm["diverged"] else [])
-
-
-def _ends(mean: float | None, error: float | None, seeds: int, among: int = 1) -> tuple[float, float] | None:
-    """Return the interval of 95% of a mean over ``seeds`` (Student's t), one of ``among`` that hold together (Bonferroni).
-
-    >>> [round(end, 2) for end in _ends(-0.5, 0.1, 3)], [round(end, 2) for end in _ends(-0.5, 0.1, 3, 2)]
-    ([-0.93, -0.07], [-1.12, 0.12])
-    """
-    if mean is None or error is None or seeds < 2:
-        return None
-    half = float(stdtrit(seeds - 1, 1 - 0.025 / among)) * error
-    return mean - half, mean + half
 
 
 def _tokens_time(product: dict[str, Any], tokens: dict[str, Any], time: dict[str, Any]) -> str:
@@ -246,7 +232,3 @@ def _between(ends: Sequence[float] | None, digits: str = ".3f", sign: str = "+")
 
 def _listed(seeds: Sequence[int]) -> str:
     return ", ".join(map(str, seeds))
-
-
-def _seeds(count: int) -> str:
-    return f"{count} seed{'s'[: count != 1]}"

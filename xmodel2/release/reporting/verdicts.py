@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from math import inf, nan
 from typing import Any
 
-from scipy.special import stdtrit
-
 from xmodel2.eval.calibration_page import verdict as calibration_verdict
 from xmodel2.eval.result_files import RESULTS_FILE
 from xmodel2.eval.test_time import RESULT_FILE as SCALING_FILE
 from xmodel2.model.count import block_parameter_count
-from xmodel2.release.reporting.evidence import Evidence, short
+from xmodel2.release.reporting.evidence import Evidence, counted, short
 from xmodel2.release.reporting.wind_tunnel import LAW_FILE, RATIO_FILE, interval
 from xmodel2.search.coordinate_run import SUMMARY_FILE as COORDINATE_FILE
+from xmodel2.search.over_seeds import t_interval
 from xmodel2.search.transfer import RESULT_FILE as TRANSFER_FILE
 
 HELD, NOT_HELD, NOT_TOLD = "held", "not held", "not told"
@@ -26,7 +25,7 @@ REPORT_SHARES = (0.60, 0.69)
 """SFT shares among which the report's search found the best."""
 _CHOSEN = 0.64
 """SFT share of the report's decay."""
-_LEAST_QUESTIONS = 0.02
+LEAST_QUESTIONS = 0.02
 """Share of questions answered exactly below which a model answers none that it could not guess."""
 _CLEARLY = 0.9
 """Ratio of two forms' errors up to which the better one is told from the other."""
@@ -59,7 +58,7 @@ def steady(evidence: Evidence) -> Finding | None:
     measured = f"steepest slope of a change over width {max(slopes, default=nan):.3f}"
     if others:
         measured += f"; {len(needed)} of {len(others)} rules, left out, break it"
-    scale = f"widths {min(sizes)} to {max(sizes):,}, {_count(seeds, 'seed')}"
+    scale = f"widths {min(sizes)} to {max(sizes):,}, {counted(seeds, 'seed')}"
     return Finding(HELD if case["held"] else NOT_HELD, measured, scale)
 
 
@@ -88,8 +87,8 @@ def wsd(evidence: Evidence) -> Finding | None:
     seeds = len(found["seeds"])
     ends = [_ends(row["difference"], row["error"], row.get("seeds", seeds), len(rows)) for row in rows]
     measured = (
-        f"WSD less cosine {min(apart):+.3f} to {max(apart):+.3f} nats a token at {_count(len(set(tokens)), 'length')}, from one"
-        f" stable run a seed ({_count(seeds, 'seed')})"
+        f"WSD less cosine {min(apart):+.3f} to {max(apart):+.3f} nats a token at {counted(len(set(tokens)), 'length')}, from one"
+        f" stable run a seed ({counted(seeds, 'seed')})"
     )
     verdict = NOT_HELD if any(low > 0 for low, _ in ends) else NOT_TOLD
     if all(high <= 0 for _, high in ends):
@@ -130,7 +129,7 @@ def best_share(evidence: Evidence) -> Finding | None:
     (low, high), (least, most), shares = curve["interval"], REPORT_SHARES, curve["shares"]
     said = f"exact answers are best at {curve['optimum']:.0%} ({interval((low, high), 2)}): {curve['optimum_is']}"
     tried = shares[0] <= least and shares[-1] >= most and curve["verdict"] != "flat"
-    if max(curve["fitted"]) < _LEAST_QUESTIONS:
+    if max(curve["fitted"]) < LEAST_QUESTIONS:
         verdict = NOT_TESTABLE
     elif tried and (low > most or high < least):
         verdict = NOT_HELD
@@ -162,7 +161,7 @@ def chain_of_thought(evidence: Evidence) -> Finding | None:
     measured = f"answered exactly {own['accuracy']['mean']:.1%} with it, {exact['mean']:.1%} with {swapped['value']}"
     measured += ", one seed" if exact["error"] is None else f" ({low:+.1%} to {high:+.1%})"
     verdict = HELD if high < 0 else NOT_HELD if low > 0 else NOT_TOLD
-    if loss and max(own["accuracy"]["mean"], exact["mean"]) < _LEAST_QUESTIONS:
+    if loss and max(own["accuracy"]["mean"], exact["mean"]) < LEAST_QUESTIONS:
         low, high = _ends(loss["difference"], loss["error"], seeds)
         measured += (
             f"; loss on their answers {loss['difference']:+.3f} nats a token ({low:+.3f} to {high:+.3f}), which decides"
@@ -234,22 +233,9 @@ def beside_rivals(evidence: Evidence) -> Finding | None:
 
 
 def _ends(difference: float, error: float | None, seeds: int, among: int = 1) -> tuple[float, float]:
-    """Return the interval of 95% of a mean of ``seeds`` differences with a standard error (Student's t); anything for one seed.
-
-    ``among``: comparisons that are looked at together (Bonferroni).
-
-    >>> [round(end, 2) for end in _ends(-0.5, 0.1, 3)]
-    [-0.93, -0.07]
-    """
-    if error is None or seeds < 2:
-        return -inf, inf
-    half = float(stdtrit(seeds - 1, 1 - 0.025 / among)) * error
-    return difference - half, difference + half
+    """Return the interval as `t_interval`; anything for one seed."""
+    return t_interval(difference, error, seeds, among) or (-inf, inf)
 
 
 def _ratio_scale(ratio: dict[str, Any]) -> str:
-    return f"recipe {ratio['recipe']}, {_count(len(ratio['seeds']), 'seed')}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s'[: number != 1]}"
+    return f"recipe {ratio['recipe']}, {counted(len(ratio['seeds']), 'seed')}"
