@@ -127,18 +127,31 @@ def _move_aside(out: Path) -> Path:
 
 
 @contextmanager
-def alone_in(out: Path) -> Iterator[None]:
-    """Hold the folder's lock, which the kernel frees however this process ends. Raises `XmodelError` if another holds it."""
-    out.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(out / ".lock")
+def having(lock: Path, timeout: float = -1) -> Iterator[bool]:
+    """Yield whether this process has the lock, after ``timeout`` seconds at most (-1: however long it takes).
+
+    The kernel frees it however a process ends.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    held = FileLock(lock)
     try:
-        lock.acquire(timeout=0)
+        held.acquire(timeout=timeout)
     except Timeout:
-        raise XmodelError(f"{out}: another `xmodel2` works in it; wait for it, or choose another --out") from None
+        yield False
+        return
     try:
-        yield
+        yield True
     finally:
-        lock.release()
+        held.release()
+
+
+@contextmanager
+def alone_in(out: Path) -> Iterator[None]:
+    """Hold the folder's lock. Raises `XmodelError` if another process holds it."""
+    with having(out / ".lock", timeout=0) as alone:
+        if not alone:
+            raise XmodelError(f"{out}: another `xmodel2` works in it; wait for it, or choose another --out")
+        yield
 
 
 def read_json(path: Path) -> Any:

@@ -1,6 +1,6 @@
-"""An ablation's runs: every arm at the same peak rates with the first seed, then its best rate with the other seeds.
+"""An ablation's runs: every arm at the same peak rates with the first seed, then its two best rates with the other seeds.
 
-    arms x rates (first seed)  ->  best rate of each  ->  x other seeds  ->  a line each in results.jsonl  ->  ablation.json
+    arms x rates (first seed)  ->  two best of each  ->  x other seeds  ->  a line each in results.jsonl  ->  ablation.json
 
 Several processes may work in one folder; each takes what no other has. A kill loses the runs in progress: those that are trained
 as one begin anew, one that is alone goes on at its last checkpoint.
@@ -13,11 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from xmodel2.data.shards import data_fingerprint, open_shards, read_index
 from xmodel2.errors import XmodelError
-from xmodel2.files import append_json_line, read_json_lines, write_json_atomic, write_text_atomic
+from xmodel2.files import append_json_line, having, read_json_lines, write_json_atomic, write_text_atomic
 from xmodel2.model.count import block_parameter_count, parameter_count
 from xmodel2.recipe import Recipe
 from xmodel2.search.ablation import AblationSettings, Arm, arms_of
@@ -83,19 +81,12 @@ class AblationRuns:
 
     def _make(self, groups: Sequence[Sequence[Place]]) -> None:
         """Make groups of runs of one arm; who holds an arm's lock, which the system frees when a process ends, makes its runs."""
-        locks, wait = self.out / "locks", 0.0
-        locks.mkdir(exist_ok=True)
+        wait = 0.0
         while left := [missing for group in groups if (missing := self._missing(group))]:
             for group in left:
-                lock = FileLock(locks / f"{group[0][0]}.lock")
-                try:
-                    lock.acquire(timeout=wait)
-                except Timeout:
-                    continue
-                try:
-                    self._train(group, groups)
-                finally:
-                    lock.release()
+                with having(self.out / "locks" / f"{group[0][0]}.lock", wait) as alone:
+                    if alone:
+                        self._train(group, groups)
             wait = 1.0
 
     def _train(self, group: Sequence[Place], groups: Sequence[Sequence[Place]]) -> None:

@@ -9,16 +9,14 @@ other has. A kill loses the decay in progress back to its last checkpoint.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from xmodel2.errors import XmodelError
-from xmodel2.files import append_json_line, read_json_lines, sha256_file
+from xmodel2.files import append_json_line, having, read_json_lines, sha256_file
 from xmodel2.recipe import Recipe, replace
 from xmodel2.search.decay import Decay
 from xmodel2.search.setting import same_setting
@@ -169,21 +167,9 @@ class DecayRuns:
             "seconds": sum(line["seconds"] for line in lines if "seconds" in line),
         }
 
-    @contextmanager
-    def _alone(self, name: str, timeout: float = -1) -> Iterator[bool]:
-        """Yield whether this process has the work of that name to itself; the system frees it when a process ends."""
-        folder = self.out / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / f"{name}.lock")
-        try:
-            lock.acquire(timeout=timeout)
-        except Timeout:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            lock.release()
+    def _alone(self, name: str, timeout: float = -1) -> AbstractContextManager[bool]:
+        """Yield whether this process has the work of that name to itself."""
+        return having(self.out / "locks" / f"{name}.lock", timeout)
 
     def _check_checkpoints(self, decays: Sequence[Decay]) -> None:
         for decay in decays:
