@@ -41,7 +41,7 @@ from xmodel2.files import (
     write_text_atomic,
 )
 from xmodel2.recipe.preparation import load_preparation
-from xmodel2.tokenizer import load_tokenizer, train_bpe, train_unigram
+from xmodel2.tokenizer import TRAINERS, load_tokenizer
 
 COMMAND = "data prepare"
 REPORT_FILE, CONTAMINATED_FILE = "report.json", "contaminated.jsonl"
@@ -167,8 +167,7 @@ def _make_tokenizer(plan: Plan, work: Path) -> None:
         beside.rename(folder)
         return
     texts = {name: _training_texts(plan, work, name) for name in plan.preparation.sources}
-    train_tokenizer = train_bpe if settings.algorithm == "bpe" else train_unigram
-    train_tokenizer(
+    TRAINERS[settings.algorithm](
         texts, int(settings.vocab_size or 0), folder, shares=_sample_shares(plan), max_bytes=settings.sample_bytes
     )
 

@@ -7,15 +7,7 @@ from typing import Any, Literal
 from xmodel2.data.read import document_text, read_documents
 from xmodel2.errors import XmodelError
 from xmodel2.files import replaced_folder
-from xmodel2.tokenizer import (
-    Tokenizer,
-    balanced_shares,
-    by_source,
-    load_any,
-    tokenizer_statistics,
-    train_bpe,
-    train_unigram,
-)
+from xmodel2.tokenizer import TRAINERS, Tokenizer, balanced_shares, by_source, load_any, tokenizer_statistics
 from xmodel2.tokenizer.compare import (
     Comparison,
     compare_tokenizers,
@@ -48,8 +40,7 @@ def train_on_files(
         )
     texts = _texts(sources)
     with replaced_folder(out, overwrite, "tokenizer train") as folder:
-        train = train_bpe if algorithm == "bpe" else train_unigram
-        return train(texts, vocab_size, folder, shares=shares, max_bytes=sample_bytes)
+        return TRAINERS[algorithm](texts, vocab_size, folder, shares=shares, max_bytes=sample_bytes)
 
 
 def inspect_on_files(tokenizer: Path, files: Sequence[Path]) -> dict[str, Any]:

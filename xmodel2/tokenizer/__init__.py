@@ -12,8 +12,12 @@ from xmodel2.tokenizer.load import SPECIAL_TOKENS, Message, Tokenizer, load_toke
 from xmodel2.tokenizer.sample import balanced_shares, by_source, sample_texts
 from xmodel2.tokenizer.unigram import train_unigram
 
+TRAINERS = {"unigram": train_unigram, "bpe": train_bpe}
+"""What trains a tokenizer, by algorithm."""
+
 __all__ = [
     "SPECIAL_TOKENS",
+    "TRAINERS",
     "Encoder",
     "Message",
     "Tokenizer",
