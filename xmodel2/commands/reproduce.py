@@ -53,7 +53,7 @@ def reproduce(
     from xmodel2.reproduction.cost import check_disk
     from xmodel2.reproduction.folder import check_out, note_out
     from xmodel2.reproduction.ledger import HEAD, write_ledger
-    from xmodel2.reproduction.road import Road, available_tasks
+    from xmodel2.reproduction.road import Road
     from xmodel2.reproduction.run import Reproduction
     from xmodel2.reproduction.scales import scale_of
 
@@ -61,7 +61,7 @@ def reproduce(
         raise XmodelError(f"--workers {workers}: must be at least 1")
     chosen = scale_of(scale)
     road = Road(chosen, open_corpus(data, renormalise), out, eval_data)
-    available_tasks(eval_data)
+    _ = road.tasks  # no benchmarks in --eval-data is said before anything is done
     check_out(road)
     console = Console(stderr=True, highlight=False)
     again, wanted = ([name for name in text.split(",") if name] for text in (redo, only))

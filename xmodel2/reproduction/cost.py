@@ -2,16 +2,17 @@
 
 import shutil
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from xmodel2.errors import XmodelError
 from xmodel2.model.count import flops_per_token, parameter_count
-from xmodel2.recipe import ModelSettings, recipe_from_dict
-from xmodel2.reproduction.road import Road
+from xmodel2.recipe import ModelSettings, Recipe, recipe_from_dict
+from xmodel2.reproduction.road import RATES, Road
 from xmodel2.reproduction.scales import Length, Scale
 from xmodel2.reproduction.stage import Records
+from xmodel2.search.sizes import at_width
 
 _CHECKPOINT_BYTES = 12
 """A parameter: the weight and AdamW's two moments in fp32."""
@@ -48,29 +49,32 @@ class Work:
 
 def works(scale: Scale) -> Iterator[Work]:
     """Yield the runs of all stages, to within a few."""
-    small, base, final = (_model(scale, tree) for tree in (scale.search, scale.base, scale.final))
+    models = ({**tree, "vocab_size": scale.vocab_size} for tree in (scale.search, scale.base, scale.final))
+    small, base, final = (recipe_from_dict({"model": model}) for model in models)
     seeds = scale.seeds
 
-    def runs(stage: str, model: ModelSettings, length: Length, count: float, share: float = 1.0, kept: int = 1) -> Work:
-        return Work(stage, model, length.sequence_length, length.tokens * share, round(count), kept)
+    def runs(stage: str, recipe: Recipe, length: Length, count: int, share: float = 1.0, kept: int = 1) -> Work:
+        return Work(stage, recipe.model, length.sequence_length, length.tokens * share, count, kept)
 
     yield runs("search", small, scale.search_length, scale.trials + 6)
     for width in scale.widths:
-        yield runs("transfer", _wider(small, width), scale.search_length, 10, 0.25, 0)
+        yield runs("transfer", at_width(small, width), scale.search_length, 10, 0.25, 0)
     for width in scale.next_widths:
-        yield runs("direct", _wider(small, width), scale.search_length, scale.trials + 6 + seeds)
+        yield runs("direct", at_width(small, width), scale.search_length, scale.trials + 6 + 2 * scale.direct_seeds)
     decay = scale.base_length.decay / (scale.base_length.stable + scale.base_length.decay)
     yield runs("ratio", base, scale.base_length, seeds, 1.0, 4)
     yield runs("ratio", base, scale.base_length, seeds * (len(scale.shares) + 10), decay)
     yield runs("ratio", base, scale.base_length, seeds * 3, 0.7)
     for width in (*scale.law_widths, scale.law_then):
         longest = max(scale.law_tokens) + 0.25 * sum(scale.law_tokens)
-        yield Work("law", _wider(base, width), scale.base_length.sequence_length, longest, 2, 2 * len(scale.law_tokens))
-    yield runs("ablation", base, scale.base_length, 9 * (2 + seeds), 1.0, 0)
+        yield Work(
+            "law", at_width(base, width).model, scale.base_length.sequence_length, longest, 2, 2 * len(scale.law_tokens)
+        )
+    yield runs("ablation", base, scale.base_length, 9 * (len(RATES) + 2 * (seeds - 1)), 1.0, 0)
     yield runs("peer", base, scale.base_length, 4 + 2 * seeds + 5 + seeds, 1.0, 2)
     yield runs("stable", final, scale.final_length, 1, 1.0, 3)
     yield runs("decay", final, scale.final_length, 1, 0.25, 3)
-    yield replace(runs("export", final, scale.final_length, 1, 0.0), tokens=0.0)
+    yield runs("export", final, scale.final_length, 1, 0.0)
 
 
 def disk_bytes(scale: Scale, without: Collection[str] = ()) -> int:
@@ -118,23 +122,3 @@ def cost_rows(scale: Scale, flops_per_second: float) -> list[dict[str, Any]]:
 
 def _bytes_below(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-
-
-def _model(scale: Scale, tree: dict[str, Any]) -> ModelSettings:
-    return recipe_from_dict({"model": {**tree, "vocab_size": scale.vocab_size}}).model
-
-
-def _wider(model: ModelSettings, width: int) -> ModelSettings:
-    """Return a model of about the size of one of that width."""
-    heads = max(1, width // model.head_dim)
-    kv_heads = max(1, heads * model.num_key_value_heads // model.num_attention_heads)
-    kv_heads = next(count for count in range(kv_heads, 0, -1) if heads % count == 0)
-    tree = {
-        "hidden_size": heads * model.head_dim,
-        "intermediate_size": model.intermediate_size * width // model.hidden_size,
-        "num_attention_heads": heads,
-        "num_key_value_heads": kv_heads,
-        "num_hidden_layers": model.num_hidden_layers,
-        "vocab_size": model.vocab_size,
-    }
-    return recipe_from_dict({"model": tree}).model

@@ -8,8 +8,6 @@ from xmodel2.recipe import Recipe, load_recipe, recipe_from_dict
 from xmodel2.reproduction.kinds import INSTRUCTIONS, SFT_SHARE, TEXT, Kind
 from xmodel2.reproduction.scales import Length, Scale
 
-FOUND = ("scale_emb", "dim_model_base", "scale_depth")
-"""Keys of the model that the search finds, beside the rate."""
 PROMPTS = ("The history of", "def main():", "The answer is")
 
 
@@ -25,12 +23,11 @@ def base_recipe(scale: Scale, data: Path, kinds: Mapping[str, Kind], best: Path)
     return _recipe("base", scale, scale.base, scale.base_length, data, kinds, found(best))
 
 
-def final_recipe(scale: Scale, data: Path, kinds: Mapping[str, Kind], best: Path, sft_share: float) -> Recipe:
-    """Return the recipe of the final model, with the search's hyperparameters and the ratio's share."""
+def final_recipe(scale: Scale, data: Path, kinds: Mapping[str, Kind], best: Path) -> Recipe:
+    """Return the recipe of the final model, with the search's hyperparameters; its decay is given the ratio's share."""
     extra = found(best)
     length = scale.final_length
     extra["train"] |= {"checkpoint_every": max(1, length.stable // 8), "heldout_every": max(1, length.stable // 16)}
-    extra["stages"] = {"decay": {"sft_share": sft_share}}
     extra["evaluation"] = {"prompts": list(PROMPTS)}
     return _recipe("final", scale, scale.final, length, data, kinds, extra)
 
@@ -38,10 +35,11 @@ def final_recipe(scale: Scale, data: Path, kinds: Mapping[str, Kind], best: Path
 def found(best: Path) -> dict[str, Any]:
     """Return the hyperparameters of the search's answer as a part of a recipe."""
     recipe = load_recipe(best)
-    return {
-        "model": {key: getattr(recipe.model, key) for key in FOUND},
-        "train": {"learning_rate": recipe.train.learning_rate},
-    }
+    tree: dict[str, Any] = {}
+    for key in recipe.search.space:
+        section, _, name = key.partition(".")
+        tree.setdefault(section, {})[name] = getattr(getattr(recipe, section), name)
+    return tree
 
 
 def _recipe(
@@ -60,7 +58,7 @@ def _recipe(
         "model": {
             **model,
             "vocab_size": scale.vocab_size,
-            "max_position_embeddings": max(scale.context, length.sequence_length) if name == "final" else 256,
+            "max_position_embeddings": max(scale.context if name == "final" else 256, length.sequence_length),
         },
         "data": {"dir": str(data), "sequence_length": length.sequence_length},
         "stages": {
@@ -79,7 +77,6 @@ def _recipe(
             "trackers": [],
         },
     }
-    tree["model"]["max_position_embeddings"] = max(tree["model"]["max_position_embeddings"], length.sequence_length)
     return recipe_from_dict(_merged(tree, extra))
 
 

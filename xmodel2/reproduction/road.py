@@ -25,10 +25,10 @@ from xmodel2.reproduction.stage import Command, Records, Stage
 SEARCH, BASE, FINAL = "recipes/search.toml", "recipes/base.toml", "recipes/final.toml"
 _LEAST_AGENT_CONTEXT = 2048
 """Tokens that a question of ReAct needs with its worked examples."""
-_RATES = ("0.25", "0.5", "1", "2")
+RATES = ("0.25", "0.5", "1", "2")
 """Of the ablations: runs are longer than the search's, and the best rate falls with length (docs/wind-tunnel.md)."""
-_DIRECT_SEEDS = 5
-"""Half a percent is as much as two seeds differ by."""
+_TEXT_ONLY = ("--set", "stages.decay.sft_share=0")
+"""For comparisons of the loss on text."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,11 @@ class Road:
     out: Path
     eval_data: Path | None = None
     """Folder of benchmark files; None: no benchmarks."""
+
+    @cached_property
+    def tasks(self) -> list[str]:
+        """The benchmarks at hand; read once, since that reads them whole. Raises `XmodelError` as `available_tasks`."""
+        return available_tasks(self.eval_data)
 
     @cached_property
     def stages(self) -> list[Stage]:
@@ -213,7 +218,7 @@ class Road:
                 out="direct",
                 widths=_list(self.scale.next_widths),
                 direct_trials=self.scale.trials,
-                direct_seeds=max(_DIRECT_SEEDS, self.scale.seeds),
+                direct_seeds=self.scale.direct_seeds,
             )
         ]
 
@@ -244,7 +249,7 @@ class Road:
                 then=self.scale.law_then,
                 tokens=_list(self.scale.law_tokens),
                 seeds=2,
-                more=["--set", "stages.decay.sft_share=0"],
+                more=_TEXT_ONLY,
             )
         ]
 
@@ -258,20 +263,18 @@ class Road:
                 seeds=self.scale.seeds,
                 more=[
                     "--rates",
-                    *_RATES,
+                    *RATES,
                     "--compare",
                     *compare,
                     "--data",
                     f"bpe={self._at('data-bpe')}",
-                    "--set",
-                    "stages.decay.sft_share=0",
+                    *_TEXT_ONLY,
                 ],
             )
         ]
 
     def _peer(self) -> list[Command]:
-        more = ["--set", "stages.decay.sft_share=0"]
-        return [self._command("peer", self._at(BASE), out="peer", seeds=self.scale.seeds, more=more)]
+        return [self._command("peer", self._at(BASE), out="peer", seeds=self.scale.seeds, more=_TEXT_ONLY)]
 
     def _stable(self) -> list[Command]:
         more = ["--resume", "--set", "stages.decay.tokens=0"]
@@ -288,10 +291,9 @@ class Road:
         return [self._command("train", self._at(FINAL), out="run", more=more)]
 
     def _benchmarks(self) -> list[Command]:
-        tasks = available_tasks(self.eval_data)
         commands = [
             self._command(
-                "eval", self._at("run"), suite="heldout,questions", tasks=",".join(tasks), data_dir=self.eval_data,
+                "eval", self._at("run"), suite="heldout,questions", tasks=",".join(self.tasks), data_dir=self.eval_data,
                 limit=self.scale.limit,
             )
         ]  # fmt: skip
@@ -300,7 +302,7 @@ class Road:
         return commands
 
     def _calibration(self) -> list[Command]:
-        choices = [name for name in available_tasks(self.eval_data) if TASKS[name].multiple_choice]
+        choices = [name for name in self.tasks if TASKS[name].multiple_choice]
         tasks = [name for name in ("mmlu", *choices) if name in choices][:1]
         return [
             self._command("calibrate", self._at("run"), task=task, data_dir=self.eval_data, limit=self.scale.limit)
@@ -332,7 +334,7 @@ class Road:
             return search_recipe(self.scale, data, kinds)
         if name == BASE:
             return base_recipe(self.scale, data, kinds, best)
-        return final_recipe(self.scale, data, kinds, best, SFT_SHARE)
+        return final_recipe(self.scale, data, kinds, best)
 
     def _at(self, name: str) -> str:
         return str(self.out / name)

@@ -77,6 +77,8 @@ class Scale:
     """Benchmark items a task."""
     depths: tuple[int, ...] = (2, 4, 8)
     seeds: int = 3
+    direct_seeds: int = 5
+    """Of the direct searches' comparison: half a percent is as much as two seeds differ by."""
 
 
 def _model(width: int, layers: int, heads: int, kv_heads: int, intermediate: int) -> dict[str, Any]:
