@@ -154,9 +154,8 @@ class _Step:
         if self.accumulates:
             for name in list(phases)[:-1]:
                 phases[name]["gradients"] = self._unsynced() or gradients
-            if (
-                self.tables > self.table and not self.sharded
-            ):  # the head's is added to those before at once, without the embedding's
+            # An untied head's is added to those before at once, without the embedding's.
+            if self.tables > self.table and not self.sharded:
                 for name in list(phases)[2:-1]:
                     phases[name]["loss"] -= table
         constant = {"weights": 4 * self.own, "optimizer moments": self._moments()}
