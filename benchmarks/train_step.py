@@ -6,13 +6,16 @@ All do forward, backward, clipping and a fused AdamW update on the same random t
 document; `ours, packed` is our step on rows of several documents that do not see each other, which the peers can't do.
 litgpt is left out if it is not installed (`pip install --no-deps litgpt lightning lightning-utilities jsonargparse
 pytorch-lightning torchmetrics` is enough here). The ceiling is a matrix product measured in the same rounds.
+On a GPU all take turns, each with its memory to itself, and peers are compiled by block, as ours is; `Trainer` is left out there.
 `--breakdown` says where the time of our step goes. `--quick` shrinks layers, not widths, and leaves out all peers but one.
 """
 
+import argparse
+import gc
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from typing import Any
 
@@ -45,11 +48,14 @@ def main() -> None:
     parser.add_argument("--sequence-length", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--set", dest="changes", action="append", default=[], help="train.KEY=VALUE of our recipe")
+    parser.add_argument("--arms", nargs="*", help="peers to measure, by name (default: all)")
+    parser.add_argument("--layers", type=int, default=0, help="instead of the preset's")
     parser.add_argument("--breakdown", action="store_true", help="where the time of our step goes, and nothing else")
     options = parser.parse_args()
     size = {"preset": options.preset, "vocab_size": options.vocab_size}
-    if options.quick:
-        size["num_hidden_layers"] = 2
+    if options.quick or options.layers:
+        size["num_hidden_layers"] = options.layers or 2
+    options.repeats = 5 if options.quick else options.repeats
     tokens = options.rows * options.sequence_length
     recipe = recipe_from_dict(
         {
@@ -65,29 +71,13 @@ def main() -> None:
     device = pick_device("auto")
     set_determinism(recipe.train.deterministic, device)
     precision, _ = pick_precision(recipe.train.precision, device, tokens, recipe.model)
-    ours = Ours(recipe, precision, device)
     if options.breakdown:
-        return print(ours.breakdown())
-    dtype = DTYPES[precision]
-    runs: dict[str, Run] = {
-        "ours": _timed(lambda: ours(packed=False), tokens),
-        "ours, packed": _timed(lambda: ours(packed=True), tokens),
-        "transformers compiled": _timed(_granite(recipe, dtype, device), tokens),
-        "gemm": lambda: matmul_rate(device, precision, tokens, recipe.model, seconds=0.5),
-    }
-    if not options.quick:
-        runs["transformers Trainer"] = _trainer(recipe, precision, device)
-        if find_spec("litgpt"):
-            runs["litgpt compiled"] = _timed(_litgpt(recipe, dtype, device), tokens)
-    values: dict[str, list[float]] = {name: [] for name in runs}
-    for number in range(2 + (5 if options.quick else options.repeats)):
-        for name, run in runs.items():
-            value = run()
-            if number > 1:  # compiled, and caches warm
-                values[name].append(value)
+        return print(Ours(recipe, precision, device).breakdown())
+    arms = _arms(recipe, precision, device, options)
+    values, notes = (_in_turn if device.type == "cuda" else _interleaved)(arms, options.repeats)
     median = {name: statistics.median(found) for name, found in values.items()}
     peak, speed, packed = median.pop("gemm"), median.pop("ours"), median.pop("ours, packed")
-    best = max(median, key=lambda name: median[name])
+    best = max(median, key=lambda name: median[name], default="ours")
     ratios = [a / b for a, b in zip(values["ours"], values[best], strict=True)]
     limit = peak / flops_per_token(recipe.model, options.sequence_length)
     nominal, whole = nominal_flops(device), flops_per_token(recipe.model, options.sequence_length, causal=False)
@@ -104,8 +94,69 @@ def main() -> None:
         notes=f"{options.preset}, {recipe.model.num_hidden_layers} layers, vocabulary {options.vocab_size}, {options.rows} x"
         f" {options.sequence_length} tokens, {precision}, deterministic {recipe.train.deterministic}; packed documents"
         f" {packed:.0f} tokens/s; limit = GEMM of the same rounds, {peak / 1e9:.0f} GFLOP/s (best"
-        f" {max(values['gemm']) / 1e9:.0f}), over forward+backward FLOPs a token with causal attention{usual}",
+        f" {max(values['gemm']) / 1e9:.0f}), over forward+backward FLOPs a token with causal attention{usual}{notes}",
     ).show(options.json)
+
+
+Arms = dict[str, Callable[[], Run]]
+"""Makers of runs, so that on a GPU one is let go of before the next takes its memory."""
+
+
+def _arms(recipe: Recipe, precision: str, device: torch.device, options: argparse.Namespace) -> Arms:
+    dtype, tokens = DTYPES[precision], recipe.train.batch_tokens
+    made: list[Ours] = []  # on a CPU one model takes both kinds of rows
+
+    def ours(packed: bool) -> Run:
+        if device.type == "cuda" or not made:
+            made[:] = [Ours(recipe, precision, device)]
+        step = made[0]
+        return _timed(lambda: step(packed), tokens)
+
+    arms: Arms = {
+        "ours": lambda: ours(packed=False),
+        "ours, packed": lambda: ours(packed=True),
+        "gemm": lambda: lambda: matmul_rate(device, precision, tokens, recipe.model, seconds=0.5),
+        "transformers compiled": lambda: _timed(_granite(recipe, dtype, device), tokens),
+    }
+    if not options.quick and device.type == "cpu":
+        arms["transformers Trainer"] = lambda: _trainer(recipe, precision, device)
+    if not options.quick and find_spec("litgpt"):
+        arms["litgpt compiled"] = lambda: _timed(_litgpt(recipe, dtype, device), tokens)
+    if options.arms:
+        arms = {name: arm for name, arm in arms.items() if name in ("ours", "ours, packed", "gemm", *options.arms)}
+    return arms
+
+
+def _interleaved(arms: Arms, repeats: int) -> tuple[dict[str, list[float]], str]:
+    runs = {name: make() for name, make in arms.items()}
+    values: dict[str, list[float]] = {name: [] for name in runs}
+    for number in range(2 + repeats):
+        for name, run in runs.items():
+            value = run()
+            if number > 1:  # compiled, and caches warm
+                values[name].append(value)
+    return values, ""
+
+
+def _in_turn(arms: Arms, repeats: int) -> tuple[dict[str, list[float]], str]:
+    """Measure one arm after another, each with the GPU's memory to itself; the GPU is nobody else's."""
+    values: dict[str, list[float]] = {}
+    notes = ""
+    for name, make in arms.items():
+        torch.cuda.reset_peak_memory_stats()
+        began = time.perf_counter()
+        run = make()
+        run()
+        ready = time.perf_counter() - began
+        run()
+        values[name] = [run() for _ in range(repeats)]
+        peak = torch.cuda.max_memory_allocated() / 1e9
+        notes += f"; {name}: {statistics.median(values[name]):.6g}, ready after {ready:.0f} s, peak {peak:.1f} GB"
+        print(notes.rpartition("; ")[2], flush=True)
+        del run
+        gc.collect()
+        torch.cuda.empty_cache()
+    return values, notes
 
 
 def _change(text: str) -> tuple[str, Any]:
@@ -168,13 +219,23 @@ class Ours:
             for _ in range(3):
                 self(packed=False)
         on_gpu = torch.cuda.is_available()
-        key = "self_cuda_time_total" if on_gpu else "self_cpu_time_total"
-        return profile.key_averages().table(sort_by=key, row_limit=25, max_name_column_width=70)
+        if not on_gpu:
+            return profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=25, max_name_column_width=70)
+        rows = [event for event in profile.key_averages() if event.device_type == torch.autograd.DeviceType.CUDA]
+        rows.sort(key=lambda event: -event.self_device_time_total)
+        whole = sum(event.self_device_time_total for event in rows)
+        lines = [
+            f"{event.self_device_time_total / 3e3:9.2f} ms {event.self_device_time_total / whole:6.1%} {event.count // 3:5}"
+            f" x {event.key[:110]}"
+            for event in rows[:45]
+        ]
+        return "\n".join([f"{whole / 3e3:9.2f} ms of kernels a step", *lines])
 
 
 def _granite(recipe: Recipe, dtype: torch.dtype, device: torch.device) -> Callable[[], None]:
-    model: nn.Module = GraniteForCausalLM(GraniteConfig(**granite_config(recipe.model), use_cache=False))
-    return _loop(model.to(device), lambda output: output.logits, recipe, dtype, device)
+    with device:
+        model = GraniteForCausalLM(GraniteConfig(**granite_config(recipe.model), use_cache=False))
+    return _loop(model, model.model.layers, lambda output: output.logits, recipe, dtype, device)
 
 
 def _litgpt(recipe: Recipe, dtype: torch.dtype, device: torch.device) -> Callable[[], None]:
@@ -196,21 +257,34 @@ def _litgpt(recipe: Recipe, dtype: torch.dtype, device: torch.device) -> Callabl
         norm_class_name="RMSNorm",
         mlp_class_name="LLaMAMLP",
     )
-    return _loop(litgpt.GPT(config).to(device), lambda logits: logits, recipe, dtype, device)
+    with device:
+        model = litgpt.GPT(config)
+    return _loop(model, model.transformer.h, lambda logits: logits, recipe, dtype, device)
 
 
 def _loop(
-    model: nn.Module, logits_of: Callable[[Any], torch.Tensor], recipe: Recipe, dtype: torch.dtype, device: torch.device
+    model: nn.Module,
+    blocks: Iterable[nn.Module],
+    logits_of: Callable[[Any], torch.Tensor],
+    recipe: Recipe,
+    dtype: torch.dtype,
+    device: torch.device,
 ) -> Callable[[], None]:
-    """Return a plain training step of a compiled model."""
+    """Return a plain training step of a compiled model: on a CPU as a whole, on a GPU, where that takes minutes, by block."""
     optimizer = torch.optim.AdamW(model.train().parameters(), lr=1e-3, fused=True)
     tokens = _tokens(recipe).to(device)
-    forward = torch.compile(model, dynamic=False)
+    forward: Callable[[torch.Tensor], Any] = model
+    if device.type == "cpu":
+        forward, loss_of = torch.compile(model, dynamic=False), _mean_loss
+    else:
+        loss_of = torch.compile(_mean_loss, dynamic=False)
+        for block in blocks:
+            block.compile(dynamic=False)
 
     def step() -> None:
         with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
             logits = logits_of(forward(tokens[:, :-1]))
-        loss = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten())
+        loss = loss_of(logits, tokens[:, 1:])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -218,6 +292,10 @@ def _loop(
         loss.item()
 
     return step
+
+
+def _mean_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
 
 
 def _trainer(recipe: Recipe, precision: str, device: torch.device) -> Run:

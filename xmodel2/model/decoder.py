@@ -156,14 +156,16 @@ class Xmodel2(nn.Module):
     ) -> torch.Tensor:
         """Return the normed last hidden states [B, S, H], computed in ``dtype`` (default: that of the weights).
 
-        With ``document_ids`` [B, S] attention stops at document boundaries; with a cache, the input goes on after it.
+        With ``document_ids`` [B, S], best on the CPU, attention stops at document boundaries; with a cache, the input goes on
+        after it.
         """
         S, device = input_ids_BS.shape[1], input_ids_BS.device
         if cache is not None:
             return self.run(input_ids_BS, self._after(cache, S), dtype)
         index_S = torch.arange(S, device=device)
         places = Places(index_S, index_S, document_ids_BS, document_ids_BS)
-        return self.run(input_ids_BS, self.rows(index_S[None], mask_for(kernel, places, whole=True)), dtype)
+        mask = mask_for(kernel, places, whole=True, dtype=dtype or self.embed_tokens.weight.dtype)
+        return self.run(input_ids_BS, self.rows(index_S[None], mask), dtype)
 
     def run(self, input_ids_BS: torch.Tensor, rows: Rows, dtype: torch.dtype | None = None) -> torch.Tensor:
         """Return the normed last hidden states [B, S, H] of rows whose positions and mask are given."""

@@ -22,6 +22,11 @@ class Places:
     query_document_BS: torch.Tensor | None
     key_document_BT: torch.Tensor | None
 
+    def to(self, device: torch.device) -> "Places":
+        """Return the same with all tensors on a device."""
+        ids = (self.query_document_BS, self.key_document_BT)
+        return Places(self.query_S, self.key_T, *(None if x is None else x.to(device) for x in ids))
+
     def visible(self) -> torch.Tensor:
         """Return which keys each query attends to: bool [B or 1, S, T]."""
         seen_BST = (self.key_T[None] <= self.query_S[:, None])[None]

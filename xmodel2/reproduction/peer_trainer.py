@@ -189,7 +189,7 @@ class _PeerLoss(nn.Module):
     def forward(self, batch: MicroBatch) -> torch.Tensor:
         mask = None
         if batch.documents_BT is not None:
-            documents = batch.documents_BT
+            documents = batch.documents_BT.to(batch.inputs_BS.device)
             mask = (documents[:, :, None] == documents[:, None, :]).tril()[:, None]
         with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
             logits = self._logits(input_ids=batch.inputs_BS, attention_mask=mask).logits.flatten(0, 1)

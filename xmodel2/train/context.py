@@ -35,6 +35,7 @@ class ContextShard:
         """Return rotation, mask and gathering for this rank's positions; ``document_ids`` are of whole rows."""
         query = key = None
         if document_ids_BT is not None:
+            document_ids_BT = document_ids_BT.to(self._query_S.device)
             query, key = document_ids_BT[:, self._query_S], document_ids_BT[:, self._key_T]
         mask = mask_for(kernel, Places(self._query_S, self._key_T, query, key), whole=False)
         assert isinstance(mask, Places | BlockMask)

@@ -16,6 +16,7 @@ from torch.distributed.tensor import DTensor
 from xmodel2.data.batch import IGNORED, Batch
 from xmodel2.errors import XmodelError
 from xmodel2.model import Xmodel2
+from xmodel2.model.document_attention import can_attend_within
 from xmodel2.recipe import Recipe
 from xmodel2.train.context import ContextShard
 from xmodel2.train.device import DTYPES, can_compile
@@ -39,7 +40,7 @@ class MicroBatch:
 
     inputs_BS: torch.Tensor
     documents_BT: torch.Tensor | None
-    """Of whole rows, also where this rank holds some of the positions."""
+    """Of whole rows, also where this rank holds some of the positions; on the CPU, where the documents' bounds are found."""
     position_T: torch.Tensor | None
     """In the flattened rows; None: all."""
     target_T: torch.Tensor
@@ -51,9 +52,9 @@ class LossModule(nn.Module):
     def __init__(self, model: Xmodel2, recipe: Recipe, precision: str, world: World, device: torch.device) -> None:
         super().__init__()
         self.model, self.kernel, self.dtype = model, recipe.train.attention, DTYPES[precision]
-        _check_attention(recipe, device)
+        _check_attention(recipe, device, self.dtype)
         positions = recipe.train.micro_batch_size * recipe.data.sequence_length
-        self.compiled = False
+        self.compiled, self.masked, self.device = False, recipe.data.mask_documents, device
         self.context = None
         if world.mesh is not None and world.axis("context")[1] > 1:
             self.context = ContextShard(world.mesh.get_group("context"), recipe.data.sequence_length, device)
@@ -69,6 +70,8 @@ class LossModule(nn.Module):
     def compile(self, mode: str) -> None:  # type: ignore[override]
         """Compile by region: one block's code serves all blocks, so that compile time does not grow with depth."""
         self.compiled = True
+        if mode == "reduce-overhead" and self.kernel == "auto" and self.masked and self.device.type == "cuda":
+            self.kernel = "flex"  # a graph holds no kernel whose launch depends on where documents end
         for block in (*self.model.layers, self.model.norm):
             block.compile(dynamic=False, mode=mode)
         self.cross_entropy = torch.compile(self.cross_entropy, dynamic=False, mode=mode)
@@ -90,14 +93,14 @@ class LossModule(nn.Module):
         )
 
 
-def _check_attention(recipe: Recipe, device: torch.device) -> None:
+def _check_attention(recipe: Recipe, device: torch.device, dtype: torch.dtype) -> None:
     """Raise `XmodelError` for a kernel that the device lacks, or that can't keep packed documents apart."""
     kernel, masked = recipe.train.attention, recipe.data.mask_documents
     why = ""
     if kernel == "flex" and device.type == "cpu":
         why = "has no backward pass on a CPU"
-    elif kernel == "documents" and device.type != "cpu":
-        why = f"runs on a CPU only, not on {device.type}"
+    elif kernel == "documents" and not can_attend_within(device, dtype):
+        why = f"has no kernel for {dtype} on this GPU: it takes 16 bits, and Ampere or later"
     elif kernel == "sdpa" and masked:
         why = "can't keep packed documents apart (data.mask_documents)"
     if why:
@@ -115,7 +118,7 @@ def micro_batches(
         kept = np.flatnonzero(targets != IGNORED)
         some = 0 < len(kept) < len(targets)
         position, target = (to_device(kept, device), targets[kept]) if some else (None, targets)
-        documents = to_device(batch.document_ids[part], device) if mask_documents else None
+        documents = torch.from_numpy(batch.document_ids[part]) if mask_documents else None
         yield MicroBatch(to_device(inputs, device), documents, position, to_device(target, device))
 
 
