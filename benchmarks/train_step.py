@@ -49,6 +49,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--set", dest="changes", action="append", default=[], help="train.KEY=VALUE of our recipe")
     parser.add_argument("--arms", nargs="*", help="peers to measure, by name (default: all)")
+    parser.add_argument(
+        "--longest", type=int, default=400, help="of the packed documents, which are drawn from 40 positions up"
+    )
     parser.add_argument("--layers", type=int, default=0, help="instead of the preset's")
     parser.add_argument("--breakdown", action="store_true", help="where the time of our step goes, and nothing else")
     options = parser.parse_args()
@@ -108,7 +111,7 @@ def _arms(recipe: Recipe, precision: str, device: torch.device, options: argpars
 
     def ours(packed: bool) -> Run:
         if device.type == "cuda" or not made:
-            made[:] = [Ours(recipe, precision, device)]
+            made[:] = [Ours(recipe, precision, device, options.longest)]
         step = made[0]
         return _timed(lambda: step(packed), tokens)
 
@@ -183,9 +186,9 @@ def _tokens(recipe: Recipe) -> torch.Tensor:
 
 
 class Ours:
-    """Our step, on rows of one document or of several (of 40 to 400 tokens)."""
+    """Our step, on rows of one document or of several."""
 
-    def __init__(self, recipe: Recipe, precision: str, device: torch.device) -> None:
+    def __init__(self, recipe: Recipe, precision: str, device: torch.device, longest: int = 400) -> None:
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         self.deterministic = recipe.train.deterministic
         with torch.device("meta"):
@@ -198,7 +201,7 @@ class Ours:
         self.optimizer = build_optimizer(model.train().named_parameters(), recipe.model, recipe.train)
         tokens = _tokens(recipe).numpy()
         inputs, targets = tokens[:, :-1].copy(), tokens[:, 1:].copy()
-        lengths = np.random.default_rng(0).integers(40, 400, size=inputs.shape)
+        lengths = np.random.default_rng(0).integers(40, longest, size=inputs.shape)
         documents = np.stack([np.repeat(np.arange(len(row)), row)[: len(row)] for row in lengths]).astype(np.int32)
         self.batch = Batch(inputs=inputs, targets=targets, document_ids=documents, sources=["x"] * len(inputs))
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 from xmodel2.data.batch import IGNORED
 
-CHUNK_BYTES = {"cpu": 32 << 20, "cuda": 512 << 20}
+CHUNK_BYTES = {"cpu": 32 << 20, "cuda": 1 << 30}
 """Logits held at once, in fp32, if the recipe does not say: the products are busy, and a block's activations weigh more."""
 
 Chunk = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]
