@@ -6,7 +6,7 @@
 A model is a preset (random weights, a vocabulary of 8,192) or a native directory. Every arm answers the same questions
 greedily with --new-tokens tokens, whatever would end an answer (of vLLM: if nothing does), each round others, so that no
 cache knows them; the time is that of the whole, prompts included. Arms: `serve` is what chat and serve run by default,
-llama.cpp with 8 slots behind our client: one question is streamed, several are asked by as many threads for whole answers
+llama.cpp with 16 slots behind our client: one question is streamed, several are asked by as many threads for whole answers
 (--kinds names weights; streams of many slots wake each other at every token in llama.cpp's server, which costs up to half);
 `generate` our own model; `eval` our evaluation's continuous batching; `transformers` its `generate` with a dynamic cache, with
 a static one, and compiled too (--no-compile leaves that out). ratio_to_best_peer is the worst of all models and batches, over
@@ -44,14 +44,13 @@ from xmodel2.release.chatting.streams import Sampling
 from xmodel2.release.chatting.token_streams import as_text, llama_sampling
 from xmodel2.release.llama_server import LlamaServer
 from xmodel2.release.served import served_model
+from xmodel2.release.served_slots import MOST_SLOTS
 from xmodel2.release.serving.options import ServeOptions
 from xmodel2.release.trained import open_trained
 from xmodel2.tokenizer import Message, Tokenizer, load_tokenizer
 
 Arm = Callable[[list[list[int]]], object]
 """Continues prompts by as many tokens as the options say."""
-_SLOTS = 8
-"""What `xmodel2 serve` gives llama.cpp; more questions wait for one."""
 _SUBJECTS = ("a ship", "the sum of two numbers", "rain", "a list in Python", "an old clock", "tea", "winter", "maps")
 
 
@@ -98,7 +97,9 @@ class Peers:
     def _served(self, stack: ExitStack, kind: str) -> Arm:
         served = served_model(self.directory, kind)
         context = min(served.context, 512)
-        server = LlamaServer(served.gguf, context=context, slots=min(self.batch, _SLOTS), threads=self.options.threads)
+        server = LlamaServer(
+            served.gguf, context=context, slots=min(self.batch, MOST_SLOTS), threads=self.options.threads
+        )
         stack.callback(server.close)
         pool = stack.enter_context(ThreadPoolExecutor(self.batch))
         greedy = llama_sampling(Sampling(), context) | {"n_predict": self.options.new_tokens, "ignore_eos": True}

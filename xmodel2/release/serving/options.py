@@ -20,7 +20,8 @@ class ServeOptions:
     kind: str = SERVED_KIND
     """weights that llama.cpp computes with: q8_0, f16, q4_k_m, ... (`xmodel2 export --help` lists them)"""
     slots: int = 0
-    """sequences worked on together (0: 8 with llama.cpp, 64 with vLLM); each takes memory for a whole context"""
+    """sequences worked on together, each with memory for a whole context (0: with vLLM 64; with llama.cpp 16, or as many as a
+    quarter of the free memory holds)"""
     context: int = 0
     """tokens of prompt and answer together (0: what the model was trained on)"""
     threads: int = 0
