@@ -156,6 +156,12 @@ def test_the_interval_is_students(recipe: Recipe) -> None:
     assert found["percent_interval"] == pytest.approx([100 * (0.2 - half) / 4, 100 * (0.2 + half) / 4])
 
 
+def test_what_would_fail_at_any_size_is_judged_at_all_together() -> None:
+    carried, best = {1: 4.1, 2: 4.105, 3: 4.11}, {1: 4.05, 2: 4.05, 3: 4.05}
+    assert compare(carried, best)["verdict"] == "not held"
+    assert compare(carried, best, sizes=9)["verdict"] == "not told: the interval has both"
+
+
 def test_the_verdict_over_sizes() -> None:
     words = {96: "held", 128: "not told: the interval has both", 192: "not held"}
     sizes = [{"width": width, "verdict": verdict, "direct": {"trials": 5}} for width, verdict in words.items()]
