@@ -28,11 +28,8 @@ class Documents:
         ids_BS = document_ids_BS.cpu()
         if device.type == "cpu":
             return cls(ids_BS, torch.zeros(2, dtype=torch.int64))
-        begins = torch.tensor(_begins(ids_BS), dtype=torch.int32)
-        bounds = torch.full((ids_BS.numel() + 1,), ids_BS.numel(), dtype=torch.int32, pin_memory=True)
-        bounds[: len(begins)] = begins
-        lengths = bounds[: len(begins) + 1].diff()
-        return cls(bounds.to(device, non_blocking=True), torch.tensor([len(begins), int(lengths.max())]))
+        bounds, sizes = padded_bounds(ids_BS)
+        return cls(bounds.pin_memory().to(device, non_blocking=True), sizes)
 
 
 def can_attend_within(device: torch.device, dtype: torch.dtype) -> bool:
@@ -48,18 +45,28 @@ def attend_within(
 ) -> torch.Tensor:
     """Return softmax(q k^T * scale) v [B, N, S, D], causal, of each document alone."""
     if not q_BNSD.is_cuda:
-        out_BNSD: torch.Tensor = torch.ops.xmodel2.document_attention(q_BNSD, k_BKSD, v_BKSD, documents.bounds, scale)[
-            0
-        ]
+        out_BNSD: torch.Tensor
+        out_BNSD, _ = torch.ops.xmodel2.document_attention(q_BNSD, k_BKSD, v_BKSD, documents.bounds, scale)
         return out_BNSD
     q_PND, k_PKD, v_PKD = (x.transpose(1, 2).flatten(0, 1) for x in (q_BNSD, k_BKSD, v_BKSD))
-    out_PND = torch.ops.xmodel2.varlen_attention(q_PND, k_PKD, v_PKD, documents.bounds, documents.sizes, scale)[0]
+    out_PND, _ = torch.ops.xmodel2.varlen_attention(q_PND, k_PKD, v_PKD, documents.bounds, documents.sizes, scale)
     return out_PND.unflatten(0, (len(q_BNSD), -1)).transpose(1, 2)
 
 
 @functools.cache
 def _has_flash(device: torch.device) -> bool:
     return torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def padded_bounds(document_ids_BS: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a GPU's ``bounds`` and ``sizes`` of `Documents`, both still on the CPU.
+
+    >>> padded_bounds(torch.tensor([[0, 0, 1], [1, 1, 1]]))
+    (tensor([0, 2, 3, 6, 6, 6, 6], dtype=torch.int32), tensor([3, 3]))
+    """
+    begins, positions = _begins(document_ids_BS), document_ids_BS.numel()
+    bounds = torch.tensor(begins + [positions] * (positions + 1 - len(begins)), dtype=torch.int32)
+    return bounds, torch.tensor([len(begins), int(bounds.diff().max())])
 
 
 def _begins(document_ids_BS: torch.Tensor) -> list[int]:
