@@ -64,8 +64,9 @@ def padded_bounds(document_ids_BS: torch.Tensor) -> tuple[torch.Tensor, torch.Te
     >>> padded_bounds(torch.tensor([[0, 0, 1], [1, 1, 1]]))
     (tensor([0, 2, 3, 6, 6, 6, 6], dtype=torch.int32), tensor([3, 3]))
     """
-    begins, positions = _begins(document_ids_BS), document_ids_BS.numel()
-    bounds = torch.tensor(begins + [positions] * (positions + 1 - len(begins)), dtype=torch.int32)
+    begins, positions = torch.tensor(_begins(document_ids_BS)), document_ids_BS.numel()
+    bounds = torch.full((positions + 1,), positions, dtype=torch.int32)
+    bounds[: len(begins)] = begins
     return bounds, torch.tensor([len(begins), int(bounds.diff().max())])
 
 
