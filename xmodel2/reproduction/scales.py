@@ -117,6 +117,7 @@ SCALES = {
             final_length=Length(732, 183, 50, 4096, 16, 256),
             corpus_tokens=(5_000_000, 1_500_000),
             limit=200,
+            seeds=5,
         ),
         Scale(
             "nano",
