@@ -345,7 +345,13 @@ class Road:
         return Command((*words, *pairs, *more))
 
 
-_FOLDERS = {"data": ("data", "data-bpe"), "decay": ("run",), "benchmarks": (), "calibration": (), "context": ()}
+_FOLDERS = {
+    "data": ("data", "data-bpe"),
+    "decay": ("run",),
+    "benchmarks": (),
+    "calibration": (),
+    "context": ("run/scaling",),
+}
 """What stages make that is not called as they are; what lies in the final run goes with it."""
 
 

@@ -44,7 +44,8 @@ class Stage:
     prepare: Callable[[], Sequence[Command]]
     """Returns its commands, once the stages before it are done."""
     folders: tuple[str, ...]
-    """What it makes, below OUT: removed when it is done again. Empty: it writes into folders of the stages that it rests on."""
+    """What it makes, below OUT: removed when it is done again; perhaps in a folder of a stage that it rests on. Empty: it writes
+    over what is there."""
     results: tuple[str, ...]
     """Files below OUT that later stages and the ledger rest on."""
     recipes: Callable[[], dict[str, str]] = field(default=dict)
@@ -138,7 +139,8 @@ class Records:
 
     def forget(self, name: str) -> None:
         """Remove what a stage made, and its record; and the records of stages that wrote into it."""
-        aside = {self.out / made: self.out / f".{made}.old" for made in self.stages[name].folders}
+        places = [self.out / made for made in self.stages[name].folders]
+        aside = {made: made.with_name(f".{made.name}.old") for made in places}
         for made, old in aside.items():  # a folder goes all at once: half of one could pass for a whole
             shutil.rmtree(old, ignore_errors=True)
             if made.exists():
@@ -146,7 +148,8 @@ class Records:
         gone = {name}
         self.path(name).unlink(missing_ok=True)
         for other in self.stages.values():
-            if not other.folders and gone & set(other.after):
+            within = not other.folders or any((self.out / made).parent in places for made in other.folders)
+            if within and gone & set(other.after):
                 gone.add(other.name)
                 self.path(other.name).unlink(missing_ok=True)
         for old in aside.values():
