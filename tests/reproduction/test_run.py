@@ -211,6 +211,17 @@ def test_what_was_written_into_a_folder_goes_with_it(commands: Commands) -> None
     assert run(commands, stages, redo=["a"]) == ["a/1", "scores/1", "figure/1"]
 
 
+def test_a_folder_inside_another_stages_is_removed_with_either(commands: Commands) -> None:
+    part = Stage("part", "", ("a",), lambda: [Command(("make", "a/part/1", "same"))], ("a/part",), ())
+    stages = [stage("a"), part]
+    run(commands, stages)
+    (commands.out / "a" / "part" / "old").write_text("of another measurement")
+    assert run(commands, stages, redo=["part"]) == ["a/part/1"]
+    assert sorted(path.name for path in (commands.out / "a").iterdir()) == ["1", "part"]
+    assert not (commands.out / "a" / "part" / "old").exists()
+    assert run(commands, stages, redo=["a"]) == ["a/1", "a/part/1"]
+
+
 def test_a_result_that_was_removed_is_made_again(commands: Commands) -> None:
     stages = [stage("a", parts=2), stage("b", "a")]
     run(commands, stages)
