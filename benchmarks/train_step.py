@@ -110,9 +110,9 @@ def _arms(recipe: Recipe, precision: str, device: torch.device, options: argpars
     made: list[Ours] = []  # on a CPU one model takes both kinds of rows
 
     def ours(packed: bool) -> Run:
-        if device.type == "cuda" or not made:
-            made[:] = [Ours(recipe, precision, device, options.longest)]
-        step = made[0]
+        step = made[0] if made else Ours(recipe, precision, device, options.longest)
+        if device.type == "cpu":
+            made[:] = [step]
         return _timed(lambda: step(packed), tokens)
 
     arms: Arms = {
@@ -125,7 +125,7 @@ def _arms(recipe: Recipe, precision: str, device: torch.device, options: argpars
         arms["transformers Trainer"] = lambda: _trainer(recipe, precision, device)
     if not options.quick and find_spec("litgpt"):
         arms["litgpt compiled"] = lambda: _timed(_litgpt(recipe, dtype, device), tokens)
-    if options.arms:
+    if options.arms is not None:
         arms = {name: arm for name, arm in arms.items() if name in ("ours", "ours, packed", "gemm", *options.arms)}
     return arms
 

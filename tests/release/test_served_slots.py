@@ -3,7 +3,7 @@
 import pytest
 
 from xmodel2.release import served_slots
-from xmodel2.release.served_slots import MOST_SLOTS, available_memory, cache_bytes, default_slots
+from xmodel2.release.served_slots import MOST_SLOTS, available_memory, default_slots, token_bytes
 
 LARGE = {
     "general.architecture": b"granite",
@@ -15,20 +15,20 @@ LARGE = {
 
 
 def test_a_slot_takes_a_contexts_keys_and_values() -> None:
-    assert cache_bytes(LARGE, 4096) == 48 * 8 * (64 + 64) * 2 * 4096
+    assert 4096 * token_bytes(LARGE) == 48 * 8 * (64 + 64) * 2 * 4096
     wider = {**LARGE, "granite.attention.key_length": 128}
-    assert cache_bytes(wider, 4096) == 48 * 8 * (128 + 64) * 2 * 4096
+    assert 4096 * token_bytes(wider) == 48 * 8 * (128 + 64) * 2 * 4096
 
 
 @pytest.mark.parametrize(("free", "slots"), [(64e9, MOST_SLOTS), (8e9, 4), (1e9, 1), (0, 1)])
 def test_slots_are_as_many_as_a_part_of_memory_holds(monkeypatch: pytest.MonkeyPatch, free: float, slots: int) -> None:
     monkeypatch.setattr(served_slots, "available_memory", lambda: int(free))
-    assert default_slots(cache_bytes(LARGE, 4096)) == slots
+    assert default_slots(4096 * token_bytes(LARGE)) == slots
 
 
 def test_a_file_that_says_little_gets_them_all() -> None:
-    assert default_slots(cache_bytes({}, 4096)) == MOST_SLOTS
-    assert cache_bytes({**LARGE, "granite.attention.head_count_kv": [8] * 48}, 1) > 0
+    assert default_slots(4096 * token_bytes({})) == MOST_SLOTS
+    assert 1 * token_bytes({**LARGE, "granite.attention.head_count_kv": [8] * 48}) > 0
 
 
 def test_there_is_memory_here() -> None:

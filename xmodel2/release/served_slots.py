@@ -16,8 +16,8 @@ def default_slots(slot_bytes: int) -> int:
     return max(1, min(MOST_SLOTS, room // max(1, slot_bytes)))
 
 
-def cache_bytes(metadata: dict[str, Any], tokens: int) -> int:
-    """Return the bytes of keys and values, in 16 bits, by a GGUF file's metadata; what it does not say counts as nothing."""
+def token_bytes(metadata: dict[str, Any]) -> int:
+    """Return the bytes of a token's keys and values, in 16 bits, by a GGUF file's metadata; what it does not say counts as 0."""
     architecture = metadata.get("general.architecture", b"").decode(errors="replace")
 
     def number(key: str, default: int = 0) -> int:
@@ -27,7 +27,7 @@ def cache_bytes(metadata: dict[str, Any], tokens: int) -> int:
     heads = number("attention.head_count", 1) or 1
     width = number("embedding_length") // heads
     both = number("attention.key_length", width) + number("attention.value_length", width)
-    return 2 * tokens * number("block_count") * number("attention.head_count_kv", heads) * both
+    return 2 * number("block_count") * number("attention.head_count_kv", heads) * both
 
 
 def available_memory() -> int:

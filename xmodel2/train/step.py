@@ -54,7 +54,9 @@ class LossModule(nn.Module):
         self.model, self.kernel, self.dtype = model, recipe.train.attention, DTYPES[precision]
         _check_attention(recipe, device, self.dtype)
         positions = recipe.train.micro_batch_size * recipe.data.sequence_length
-        self.compiled, self.masked, self.device = False, recipe.data.mask_documents, device
+        self.compiled, self.graph_kernel = False, self.kernel
+        if self.kernel == "auto" and recipe.data.mask_documents and device.type == "cuda":
+            self.graph_kernel = "flex"  # a CUDA graph holds no kernel whose launch depends on where documents end
         self.context = None
         if world.mesh is not None and world.axis("context")[1] > 1:
             self.context = ContextShard(world.mesh.get_group("context"), recipe.data.sequence_length, device)
@@ -70,8 +72,8 @@ class LossModule(nn.Module):
     def compile(self, mode: str) -> None:  # type: ignore[override]
         """Compile by region: one block's code serves all blocks, so that compile time does not grow with depth."""
         self.compiled = True
-        if mode == "reduce-overhead" and self.kernel == "auto" and self.masked and self.device.type == "cuda":
-            self.kernel = "flex"  # a graph holds no kernel whose launch depends on where documents end
+        if mode == "reduce-overhead":
+            self.kernel = self.graph_kernel
         for block in (*self.model.layers, self.model.norm):
             block.compile(dynamic=False, mode=mode)
         self.cross_entropy = torch.compile(self.cross_entropy, dynamic=False, mode=mode)

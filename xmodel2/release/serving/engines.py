@@ -24,7 +24,7 @@ from typing import TypeVar
 
 from xmodel2.errors import XmodelError
 from xmodel2.files import read_json
-from xmodel2.release.served_slots import cache_bytes, default_slots
+from xmodel2.release.served_slots import default_slots, token_bytes
 from xmodel2.release.serving.child import DIRECT, Child, Elsewhere, Running
 from xmodel2.release.serving.limits import read_keys
 from xmodel2.release.serving.options import ServeOptions
@@ -90,9 +90,9 @@ def _llama(model: Path, options: ServeOptions) -> Engine:
         raise XmodelError("--engine llama: llama.cpp's binding is not installed; pip install 'xmodel2[serve]'")
     from xmodel2.release.llama_server import LlamaServer
 
-    name, gguf, tokenizer_dir, trained, token_bytes = _apart(_served, model, options.kind)
+    name, gguf, tokenizer_dir, trained, bytes_a_token = _apart(_served, model, options.kind)
     context = _context(options, trained)
-    slots = options.slots or default_slots(token_bytes * context)
+    slots = options.slots or default_slots(bytes_a_token * context)
     # Its threads wait for one another spinning: one that shares its core with the gateway stops them all.
     threads = options.threads or max(1, (os.cpu_count() or 2) - 1)
     way: Way = LlamaTextWay(name, None, {**_WITH_USAGE, "repeat_last_n": context})
@@ -127,8 +127,7 @@ def _served(model: Path, kind: str) -> tuple[str, Path, Path | None, int, int]:
     from xmodel2.release.served import served_model
 
     served = served_model(model, kind)
-    token_bytes = cache_bytes(read_metadata(served.gguf), 1)
-    return served.name, served.gguf, served.tokenizer_dir, served.context, token_bytes
+    return served.name, served.gguf, served.tokenizer_dir, served.context, token_bytes(read_metadata(served.gguf))
 
 
 def _vllm(model: Path, options: ServeOptions) -> Engine:
