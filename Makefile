@@ -19,7 +19,7 @@ test: $(VENV)/.installed-dev
 
 $(VENV)/.installed-eval: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(INSTALL) '.[eval,serve]'
+	$(INSTALL) '.[eval,serve,gpu]'
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt
