@@ -10,12 +10,14 @@ import pytest
 
 from xmodel2.cli import main
 from xmodel2.errors import XmodelError
+from xmodel2.files import having
 from xmodel2.recipe import Recipe, recipe_to_toml, replace
 from xmodel2.search import direct, study
 from xmodel2.search.direct import compare, overall, run_direct, trials_of
 from xmodel2.search.direct_figure import direct_figure
+from xmodel2.search.direct_runs import Runs
 from xmodel2.search.study import run_search
-from xmodel2.search.trials import TrialResult, Watch
+from xmodel2.search.trials import TrialResult, Watch, train_trials
 
 GOOD = {"model.scale_emb": 9, "model.dim_model_base": 128, "model.scale_depth": 2.0, "train.learning_rate": 0.01}
 
@@ -121,6 +123,32 @@ def test_it_goes_on_where_it_was_stopped(recipe: Recipe, tmp_path: Path) -> None
     [size] = run_direct(recipe, [32], 4, 3, tmp_path / "parts", train=again)["sizes"]
     assert size["direct"]["trials"] == 4
     assert again.seen[2].seed not in result["seeds"]  # one more trial of the search
+
+
+def test_several_processes_share_the_runs(recipe: Recipe, tmp_path: Path) -> None:
+    told: list[tuple[str, int]] = []
+    recipe = replace(recipe, {"search.top_seeds": 1})
+    alone = run_direct(recipe, [32], 1, 2, tmp_path / "alone", train=train_trials)
+    shared = run_direct(
+        recipe, [32], 1, 2, tmp_path / "shared", workers=2, say=lambda what, run: told.append((what, run.seed))
+    )
+    assert shared["sizes"][0]["carried"] == alone["sizes"][0]["carried"]
+    assert shared["sizes"][0]["direct"]["losses"] == alone["sizes"][0]["direct"]["losses"]
+    assert sorted(told) == [("carried", 2), ("carried", 3), ("trial-0", 2), ("trial-0", 3)]
+    assert len((tmp_path / "shared" / "direct" / "results.jsonl").read_text().splitlines()) == 4
+    logs = tmp_path / "shared" / "direct" / "workers"
+    assert sorted(log.name for log in logs.iterdir()) == ["worker-0.log", "worker-1.log"]
+
+
+def test_a_run_that_another_process_holds_is_left_to_it(recipe: Recipe, tmp_path: Path) -> None:
+    trainings, sides = Trainings(), {"carried": dict(GOOD), "trial-7": {**GOOD, "model.scale_emb": 4}}
+    runs = Runs(recipe, tmp_path, 2, trainings)
+    with having(tmp_path / "locks" / "32-carried-3.lock"):
+        runs.make(32, sides, [3, 4, 5], wait=False)
+    assert trainings.names == ["s-32x1-carried-5", "s-32x1-trial-7-3", "s-32x1-trial-7-4", "s-32x1-trial-7-5"]
+    ours, theirs = runs.losses(32, sides, [3, 4, 5])
+    assert trainings.names[4:] == ["s-32x1-carried-3", "s-32x1-carried-4"]
+    assert [*ours] == [*theirs] == [3, 4, 5]
 
 
 def test_values_that_both_have_are_trained_once(recipe: Recipe, tmp_path: Path) -> None:

@@ -301,6 +301,21 @@ def test_a_bad_trial_is_pruned_on_the_way(recipe: Recipe, tmp_path: Path) -> Non
     assert "pruned" in {trial["state"] for trial in rows(tmp_path / "hyperband")}
 
 
+@pytest.mark.parametrize("pruner", ["median", "hyperband"])
+def test_a_repeat_is_not_pruned_for_its_seed(recipe: Recipe, tmp_path: Path, pruner: str) -> None:
+    def watched(recipes: Sequence[Recipe], out: Path, watch: Watch | None = None) -> list[TrialResult]:
+        assert watch is not None
+        loss = loss_of(recipes[0]) + 100 * (recipes[0].seed - recipe.seed)
+        if recipes[0].seed > recipe.seed:
+            assert not any(watch(0, step, loss) for step in (5, 10, 15, 20))
+            assert watch(0, 5, math.nan)
+        return [TrialResult(loss, step=20)]
+
+    own = {"search.startup_trials": 1, "search.top_trials": 3, "search.top_seeds": 5, "search.pruner": pruner}
+    answer = run_search(replace(recipe, own), 4, tmp_path, train=watched)
+    assert (answer["repeats"], answer["diverged_seeds"], len(answer["losses"])) == (12, 0, 5)
+
+
 def test_the_answer_is_the_best_mean_over_seeds(recipe: Recipe, tmp_path: Path) -> None:
     seeds: list[Recipe] = []
 

@@ -55,14 +55,15 @@ def transfer(
         direct_trials: trials of a search at each of the widths, with whose answer the recipe's own values are compared; without
             --sweeps nothing else is done. Give as many as the search had that found the recipe's values
         direct_seeds: seeds of that comparison, none of which either search has seen
-        workers: processes that share the trials of a direct search
+        workers: processes that share the trials of a direct search and the runs of its comparison
         accept_code: go on with a direct search although the code changed since it began
         set: override a key of the recipe; may be repeated
         json: print everything as one JSON object
     """
     from xmodel2.recipe import load_recipe
     from xmodel2.search.coordinate_run import check_sizes, run_coordinate_check
-    from xmodel2.search.direct import Run, check_direct, run_direct, trials_of
+    from xmodel2.search.direct import check_direct, run_direct, trials_of
+    from xmodel2.search.direct_runs import Run
     from xmodel2.search.sweep import Cell
     from xmodel2.search.transfer import pick, run_transfer, sweeps_of
 

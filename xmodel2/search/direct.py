@@ -6,20 +6,16 @@ The best of many trials is partly the luckiest. So no loss is compared that chos
 more with seeds of which neither search knows, the same for both, and each search at a size draws points and seeds of its own.
 """
 
-import json
-import math
-import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from xmodel2.errors import XmodelError
-from xmodel2.files import alone_in, append_json_line, read_json, read_json_lines, write_json_atomic, write_text_atomic
+from xmodel2.files import alone_in, read_json, write_json_atomic, write_text_atomic
 from xmodel2.model.count import parameter_count
 from xmodel2.recipe import Recipe, replace
-from xmodel2.recipe.search import Value
 from xmodel2.search.direct_figure import direct_figure
+from xmodel2.search.direct_runs import Runs, Say, say_nothing
 from xmodel2.search.over_seeds import mean_and_error, t_interval
 from xmodel2.search.setting import same_setting
 from xmodel2.search.sizes import at_width, size_name
@@ -27,10 +23,9 @@ from xmodel2.search.space import check_space, drawn, flat
 from xmodel2.search.study import run_search
 from xmodel2.search.study_report import BEST_FILE, STUDY_FILE
 from xmodel2.search.study_trials import Trainer
-from xmodel2.search.sweep import TRIALS
 from xmodel2.search.trials import train_trials
 
-RESULT_FILE, FOLDER, RUNS_FILE, FIGURE = "direct.json", "direct", "results.jsonl", "figures/direct.svg"
+RESULT_FILE, FOLDER, FIGURE = "direct.json", "direct", "figures/direct.svg"
 BOUND_PERCENT = 0.5
 """Loss that carried-over values may cost and still count as carried over."""
 OTHER_SEED = 1_000_000
@@ -43,28 +38,6 @@ ENDS = ("complete", "pruned", "diverged", "refused")
 """How a trial that counts as one may end."""
 
 
-@dataclass(frozen=True)
-class Run:
-    """One training of a comparison."""
-
-    width: int
-    values: dict[str, Value]
-    """Dotted key of the recipe to what the run has for it, of all keys that are searched."""
-    seed: int
-    loss: float | None
-    """Held-out nats a token at the end, mean over text sources; None if it diverged."""
-    seconds: float
-
-    @property
-    def place(self) -> tuple[int, str, int]:
-        """What the run is, without what it gave."""
-        return _place(self.width, self.values, self.seed)
-
-
-Say = Callable[[str, Run], None]
-"""Called with "carried" or the name of a direct search's trial, and the run that ended."""
-
-
 def run_direct(
     recipe: Recipe,
     widths: Sequence[int],
@@ -75,14 +48,15 @@ def run_direct(
     at_once: int = 1,
     accept_code: bool = False,
     small_trials: int | None = None,
-    say: Say = lambda *_: None,
+    say: Say = say_nothing,
     train: Trainer = train_trials,
 ) -> dict[str, Any]:
     """Compare at each width, and return (and write to ``out/direct.json``) what the carried-over values lose.
 
     ``trials``: of the search at each width, over the recipe's own space and for its own number of tokens; ``seeds``: fresh ones of
-    the comparison; ``small_trials``: of the search that found the recipe's values, if known. Goes on where an earlier call
-    stopped: a search is a folder of `run_search`, a run of the comparison a line of results.jsonl.
+    the comparison; ``workers``: processes that share a search's trials and the comparison's runs; ``small_trials``: of the search
+    that found the recipe's values, if known. Goes on where an earlier call stopped: a search is a folder of `run_search`, a run of
+    the comparison a line of results.jsonl.
     Raises `XmodelError` before the first trial for a width or space that does not fit or a folder begun with another recipe, and
     if a search finds no finite loss.
     """
@@ -90,18 +64,17 @@ def run_direct(
     check_direct(recipe, widths)
     with alone_in(out):
         recipe = same_setting(recipe, out)
-        compared = Comparison(recipe, out / FOLDER, at_once, say, train)
-        sizes = []
+        runs, fresh, sizes = Runs(recipe, out / FOLDER, at_once, train, say), fresh_seeds(recipe, seeds), []
         for width in sorted(set(widths)):
-            found = compared.search(width, trials, workers, accept_code)
-            sizes.append(compared.size(width, found, fresh_seeds(recipe, seeds), len(set(widths))))
+            found = _search(runs, width, trials, workers, accept_code)
+            sizes.append(_size(runs, width, found, fresh, len(set(widths)), workers))
         result = {
             "recipe": recipe.name,
             "space": {key: value for key, value in flat(recipe).items() if key.startswith("search.space.")},
             "trials": trials,
             "small_trials": small_trials,
             "tokens": recipe.total_steps * recipe.train.batch_tokens,
-            "seeds": fresh_seeds(recipe, seeds),
+            "seeds": fresh,
             "seeds_are": "fresh: no trial that chose the carried or the direct values had them",
             "bound_percent": BOUND_PERCENT,
             "sizes": sizes,
@@ -137,88 +110,44 @@ def trials_of(recipe_file: Path) -> int | None:
     return sum(study["totals"][how] for how in ENDS) if study else None
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """The searches and runs of one folder."""
+def _search(runs: Runs, width: int, trials: int, workers: int, accept_code: bool) -> dict[str, Any]:
+    """Search at a width, and return the answer with the loss of each trial that was trained to its end."""
+    recipe = runs.at(width)
+    recipe = replace(recipe, {"seed": recipe.seed + OTHER_SEED + width})
+    out = runs.folder / size_name(recipe.model)
+    answer = run_search(recipe, trials, out, None, workers, runs.at_once, accept_code, runs.train)
+    made = read_json(out / STUDY_FILE)["trials"]
+    own = flat(drawn(recipe, answer["values"]))  # whole numbers as the recipe has them: 9 and 9.0 are one value
+    return {
+        "values": {key: own[key] for key in answer["values"]},
+        "trials": sum(answer[how] for how in ENDS),
+        **{how: answer[how] for how in (*ENDS, "repeats")},
+        "chosen_trial": answer["trial"],
+        "chosen_by": answer["losses"],
+        "points": [
+            {"number": trial["number"], "values": trial["values"], "loss": trial["loss"]}
+            for trial in made
+            if trial["loss"] is not None
+        ],
+    }
 
-    recipe: Recipe
-    """The small model's, with the values that are carried over."""
-    folder: Path
-    at_once: int
-    """Runs of one shape that are trained together."""
-    say: Say
-    train: Trainer
 
-    def search(self, width: int, trials: int, workers: int, accept_code: bool) -> dict[str, Any]:
-        """Search at a width, and return the answer with the loss of each trial that was trained to its end."""
-        recipe = self._at(width)
-        recipe = replace(recipe, {"seed": recipe.seed + OTHER_SEED + width})
-        out = self._folder_of(recipe)
-        answer = run_search(recipe, trials, out, None, workers, self.at_once, accept_code, self.train)
-        made = read_json(out / STUDY_FILE)["trials"]
-        own = flat(drawn(recipe, answer["values"]))  # whole numbers as the recipe has them: 9 and 9.0 are one value
-        return {
-            "values": {key: own[key] for key in answer["values"]},
-            "trials": sum(answer[how] for how in ENDS),
-            **{how: answer[how] for how in (*ENDS, "repeats")},
-            "chosen_trial": answer["trial"],
-            "chosen_by": answer["losses"],
-            "points": [
-                {"number": trial["number"], "values": trial["values"], "loss": trial["loss"]}
-                for trial in made
-                if trial["loss"] is not None
-            ],
-        }
-
-    def size(self, width: int, found: dict[str, Any], seeds: Sequence[int], sizes: int) -> dict[str, Any]:
-        """Train what is not there yet of both sets of values at a width, one of ``sizes``, and return their comparison."""
-        own = flat(self.recipe)
-        carried = {key: own[key] for key in found["values"]}
-        ours = self._losses("carried", width, carried, seeds)
-        theirs = self._losses(f"trial-{found['chosen_trial']}", width, found["values"], seeds)
-        return {
-            "width": width,
-            "layers": self.recipe.model.num_hidden_layers,
-            "parameters": parameter_count(self._at(width).model),
-            "carried": {"values": carried, **_side(ours)},
-            "direct": {**found, **_side(theirs)},
-            **compare(ours, theirs, sizes),
-        }
-
-    def _losses(self, what: str, width: int, values: dict[str, Value], seeds: Sequence[int]) -> dict[int, float | None]:
-        done = {run.place: run for run in self._runs()}
-        missing = [seed for seed in seeds if _place(width, values, seed) not in done]
-        for start in range(0, len(missing), self.at_once):
-            group = missing[start : start + self.at_once]
-            for run in self._train(what, width, values, group):
-                done[run.place] = run
-                self.say(what, run)
-        return {seed: done[_place(width, values, seed)].loss for seed in seeds}
-
-    def _train(self, what: str, width: int, values: dict[str, Value], seeds: Sequence[int]) -> list[Run]:
-        recipe = drawn(self._at(width), values)
-        recipes = [replace(recipe, {"seed": seed, "name": f"{recipe.name}-{what}-{seed}"}) for seed in seeds]
-        runs = []
-        for one, result in zip(recipes, self.train(recipes, self.folder / TRIALS, None), strict=True):
-            loss = result.loss if math.isfinite(result.loss) else None
-            runs.append(Run(width, values, one.seed, loss, round(result.seconds, 3)))
-            append_json_line(self.folder / RUNS_FILE, asdict(runs[-1]))
-            shutil.rmtree(self.folder / TRIALS / one.name, ignore_errors=True)
-        return runs
-
-    def _runs(self) -> list[Run]:
-        path = self.folder / RUNS_FILE
-        try:
-            return [Run(**row) for row in read_json_lines(path)]
-        except TypeError as error:
-            raise XmodelError(f"{path}: a line is not a finished run ({error}); remove it") from None
-
-    def _at(self, width: int) -> Recipe:
-        recipe = at_width(self.recipe, width)
-        return replace(recipe, {"name": f"{recipe.name}-{size_name(recipe.model)}"})
-
-    def _folder_of(self, recipe: Recipe) -> Path:
-        return self.folder / size_name(recipe.model)
+def _size(
+    runs: Runs, width: int, found: dict[str, Any], seeds: Sequence[int], sizes: int, workers: int
+) -> dict[str, Any]:
+    """Train what is not there yet of both sets of values at a width, one of ``sizes``, and return their comparison."""
+    own = flat(runs.recipe)
+    carried = {key: own[key] for key in found["values"]}
+    sides = {"carried": carried, f"trial-{found['chosen_trial']}": found["values"]}
+    ours, theirs = runs.losses(width, sides, seeds, workers)
+    return {
+        "width": width,
+        "layers": runs.recipe.model.num_hidden_layers,
+        "parameters": parameter_count(runs.at(width).model),
+        "carried": {"values": carried, **_side(ours)},
+        "direct": {**found, **_side(theirs)},
+        **compare(ours, theirs, sizes),
+    }
 
 
 def compare(carried: Mapping[int, float | None], direct: Mapping[int, float | None], sizes: int = 1) -> dict[str, Any]:
@@ -284,7 +213,3 @@ def overall(sizes: Sequence[Mapping[str, Any]], small_trials: int | None = None)
 def _side(losses: Mapping[int, float | None]) -> dict[str, Any]:
     finite = [loss for loss in losses.values() if loss is not None]
     return {"losses": {str(seed): loss for seed, loss in losses.items()}, "mean": mean_and_error(finite)[0]}
-
-
-def _place(width: int, values: Mapping[str, Value], seed: int) -> tuple[int, str, int]:
-    return width, json.dumps(values, sort_keys=True), seed

@@ -64,7 +64,7 @@ class Search:
             make_again(study, self.worker, set(space))
             batch = self._ask(study, space, goal)
             if batch:
-                self._train(batch, recipe_of)
+                self._train(batch, recipe_of, prune=study is self.study)
             elif study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
                 time.sleep(POLL_SECONDS)
             else:
@@ -85,7 +85,7 @@ class Search:
                 end(trial, TrialState.FAIL, ended=SURPLUS)
         return batch
 
-    def _train(self, batch: Sequence[Trial], recipe_of: Callable[[Trial], Recipe]) -> None:
+    def _train(self, batch: Sequence[Trial], recipe_of: Callable[[Trial], Recipe], prune: bool) -> None:
         trials, recipes = [], []
         for trial in batch:
             try:
@@ -95,7 +95,7 @@ class Search:
                 end(trial, TrialState.PRUNED, ended=f"refused: {error}")
         if not trials:
             return
-        watch = self._watch(trials, recipes)
+        watch = self._watch(trials, recipes, prune)
         try:
             with open(self.out / LOG, "a") as log, contextlib.redirect_stderr(log), self.worker.beating(trials):
                 results = self.train(recipes, self.out / "trials", watch)
@@ -107,7 +107,8 @@ class Search:
         for trial, recipe, result in zip(trials, recipes, results, strict=True):
             _tell(trial, recipe, result)
 
-    def _watch(self, trials: Sequence[Trial], recipes: Sequence[Recipe]) -> Watch:
+    def _watch(self, trials: Sequence[Trial], recipes: Sequence[Recipe], prune: bool) -> Watch:
+        """Return what looks at trials on the way. A repeat is never pruned: it would be for its seed, and not for its values."""
         comparable = comparable_tokens(self.recipe)
 
         def watch(index: int, step: int, loss: float) -> bool:
@@ -119,7 +120,7 @@ class Search:
                 trial.report(loss, tokens)
             except UpdateFinishedTrialError:  # others took this worker for dead, and make the trial again
                 return True
-            return step < recipe.total_steps and tokens <= comparable and trial.should_prune()
+            return prune and step < recipe.total_steps and tokens <= comparable and trial.should_prune()
 
         return watch
 

@@ -5,9 +5,11 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -61,22 +63,35 @@ def run_workers(job: Job, count: int) -> list[str]:
 
     The trial of one that is killed is made again by the others. Raises `XmodelError` if none of them came to the end.
     """
+    return share_work(_join, (job,), count, job.out)
+
+
+def share_work(
+    work: Callable[..., None], given: tuple[Any, ...], count: int, out: Path, look: Callable[[], None] = lambda: None
+) -> list[str]:
+    """Run ``work(*given)`` in ``count`` processes, which share out among themselves what is to be done, threads and GPUs.
+
+    ``out``: has a log of each in workers/; ``look``: called every second. Returns what became of those that did not come to the
+    end; raises `XmodelError` if none did.
+    """
     context = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads half-way
     devices = _devices()
     processes = [
-        context.Process(target=_work, args=(job, number, count, devices[number % len(devices)]))
+        context.Process(target=_begin, args=(work, given, out, number, count, devices[number % len(devices)]))
         for number in range(count)
     ]
     for process in processes:
         process.start()
     try:
         for process in processes:
-            process.join()
+            while process.is_alive():
+                process.join(1)
+                look()
     finally:
         for process in processes:
             process.terminate()
             process.join()
-    lost = [_last_words(job.out, number, process) for number, process in enumerate(processes) if process.exitcode]
+    lost = [_last_words(out, number, process) for number, process in enumerate(processes) if process.exitcode]
     if len(lost) == count:
         raise XmodelError("\n".join(lost))
     return lost
@@ -100,21 +115,25 @@ def _log(out: Path, number: int) -> Path:
     return out / FOLDER / f"worker-{number}.log"
 
 
-def _work(job: Job, number: int, count: int, device: str) -> None:
+def _begin(work: Callable[..., None], given: tuple[Any, ...], out: Path, number: int, count: int, device: str) -> None:
     """Be one of the workers: in a process of its own, which ends when its parent does."""
     if device:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
     torch.set_num_threads(max(1, torch.get_num_threads() // count))
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _log(job.out, number).parent.mkdir(parents=True, exist_ok=True)
-    sys.stdout = sys.stderr = open(_log(job.out, number), "w", encoding="utf-8", buffering=1)
+    _log(out, number).parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout = sys.stderr = open(_log(out, number), "w", encoding="utf-8", buffering=1)
     try:
-        with Worker(job.out / FOLDER) as worker:
-            join_study(job, worker).make_trials(job.goal)
+        work(*given)
     except XmodelError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit("stopped")
+
+
+def _join(job: Job) -> None:
+    with Worker(job.out / FOLDER) as worker:
+        join_study(job, worker).make_trials(job.goal)
 
 
 def _end_with_parent() -> None:
