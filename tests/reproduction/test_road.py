@@ -18,7 +18,7 @@ from xmodel2.recipe import recipe_to_toml, replace
 from xmodel2.reproduction.corpus import open_corpus
 from xmodel2.reproduction.kinds import INSTRUCTIONS, SFT_SHARE, TEXT
 from xmodel2.reproduction.recipes import found
-from xmodel2.reproduction.road import BASE, FINAL, SEARCH, Road, available_tasks
+from xmodel2.reproduction.road import BASE, CARRY, FINAL, SEARCH, Road, available_tasks
 from xmodel2.reproduction.run import Reproduction
 from xmodel2.reproduction.scales import SCALES, scale_of
 from xmodel2.reproduction.stage import Command
@@ -63,7 +63,7 @@ def test_every_size_fits(road: Road) -> None:
         at_width(small, width)
     for depth in scale.depths:
         at_depth(small, depth)
-    check_direct(small, scale.next_widths)
+    check_direct(road.recipe(CARRY) if scale.carry else small, scale.next_widths)
     assert min(scale.next_widths) > small.model.hidden_size
     jobs = [
         job for width in scale.law_widths for seed in (1, 2) for job in jobs_of(base, width, scale.law_tokens, seed)
@@ -99,7 +99,10 @@ def test_the_command_line_takes_every_command(road: Road, tmp_path: Path, monkey
             seen[stage.name] = parsed(command)
             assert shlex.split(str(command))[1 : 1 + len(command.arguments)] == list(command.arguments)
     assert set(seen) == {stage.name for stage in with_tasks.stages} - {"corpus"}
-    assert seen["search"]["trials"] == seen["direct"]["direct_trials"] == road.scale.trials
+    assert seen["search"]["trials"] == road.scale.trials
+    small = "carry" if road.scale.carry else "search"
+    assert seen[small]["trials"] == seen["direct"]["direct_trials"] == road.scale.searched[1]
+    assert str(seen["direct"]["recipe"]) == f"{road.out}/{small}/best.toml"
     assert numbers("widths", seen["direct"]["widths"], int) == list(road.scale.next_widths)
     assert seen["calibration"]["task"] == "mmlu"
     assert seen["decay"]["branch_from"] == f"{road.out}/stable@stable"

@@ -1,4 +1,4 @@
-"""The recipes of a reproduction: search, base and final model, written from a scale and from what was found before."""
+"""The recipes of a reproduction: searches, base and final model, written from a scale and from what was found before."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +16,24 @@ def search_recipe(scale: Scale, data: Path, kinds: Mapping[str, Kind]) -> Recipe
     startup = max(6, scale.trials // 5)
     extra = {"search": {"startup_trials": startup}, "train": {"heldout_every": max(1, scale.search_length.stable // 3)}}
     return _recipe("search", scale, scale.search, scale.search_length, data, kinds, extra)
+
+
+def carry_recipe(scale: Scale, data: Path, kinds: Mapping[str, Kind]) -> Recipe:
+    """Return the recipe of the search whose answer is carried over: the small model's, longer, with more repeats.
+
+    The rate has Table 5's range, drawn evenly in its logarithm: few trials are lost to rates that no model bears.
+    """
+    carry = scale.carry
+    assert carry is not None
+    rate = {"low": 0.001, "high": 0.1, "log": True}
+    search = {
+        "startup_trials": max(6, carry.trials // 4),
+        "top_trials": carry.top_trials,
+        "top_seeds": carry.top_seeds,
+        "space": {"train.learning_rate": rate},
+    }
+    extra = {"search": search, "train": {"heldout_every": max(1, carry.length.stable // 3)}}
+    return _recipe("carry", scale, scale.search, carry.length, data, kinds, extra)
 
 
 def base_recipe(scale: Scale, data: Path, kinds: Mapping[str, Kind], best: Path) -> Recipe:

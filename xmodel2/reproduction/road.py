@@ -1,6 +1,6 @@
 """The report from end to end, as stages of commands: what each does at a scale, and what it rests on.
 
-corpus -> data -> search -> transfer, direct, ratio, law, ablation, peer
+corpus -> data -> search -> transfer, direct, ratio, law, ablation, peer    (carry -> direct, where a scale has it)
                          -> stable -> decay (ratio's share) -> benchmarks, calibration, context, export
 all of them -> the report and the ledger
 """
@@ -18,11 +18,11 @@ from xmodel2.recipe import Recipe
 from xmodel2.recipe.load import recipe_to_toml
 from xmodel2.reproduction.corpus import FILES, Corpus, write_corpus
 from xmodel2.reproduction.kinds import ANSWERS_ONLY, SFT_SHARE, TEXT
-from xmodel2.reproduction.recipes import base_recipe, final_recipe, search_recipe
+from xmodel2.reproduction.recipes import base_recipe, carry_recipe, final_recipe, search_recipe
 from xmodel2.reproduction.scales import Scale
 from xmodel2.reproduction.stage import Command, Records, Stage
 
-SEARCH, BASE, FINAL = "recipes/search.toml", "recipes/base.toml", "recipes/final.toml"
+SEARCH, CARRY, BASE, FINAL = (f"recipes/{name}.toml" for name in ("search", "carry", "base", "final"))
 _LEAST_AGENT_CONTEXT = 2048
 """Tokens that a question of ReAct needs with its worked examples."""
 RATES = ("0.25", "0.5", "1", "2")
@@ -117,7 +117,7 @@ class Road:
             self._stage(
                 "direct",
                 "the hyperparameters carried over against a search at the next two sizes",
-                ("search",),
+                ("carry" if self.scale.carry else "search",),
                 self._direct,
                 ("direct/direct.json",),
             ),
@@ -134,6 +134,15 @@ class Road:
             self._stage("context", "loss by place in the context", ("decay",), self._context, ()),
             self._stage("export", "native directory and GGUF, proved", ("decay",), self._export, ()),
         ]
+        if self.scale.carry is not None:
+            place = [stage.name for stage in made].index("direct")
+            results = ("carry/best.toml", "data/index.json")
+            made.insert(
+                place,
+                self._stage(
+                    "carry", "a search that settles what is carried over", ("data",), self._carry, results, CARRY
+                ),
+            )
         if self.eval_data is not None:
             made.insert(-2, self._stage("benchmarks", "every benchmark that fits", ("decay",), self._benchmarks, ()))
             made.insert(
@@ -210,14 +219,19 @@ class Road:
             )
         ]
 
+    def _carry(self) -> list[Command]:
+        _, trials, _ = self.scale.searched
+        return [self._command("search", self._at(CARRY), out="carry", trials=trials)]
+
     def _direct(self) -> list[Command]:
+        _, trials, _ = self.scale.searched
         return [
             self._command(
                 "transfer",
-                self._at("search/best.toml"),
+                self._at("carry/best.toml" if self.scale.carry else "search/best.toml"),
                 out="direct",
                 widths=_list(self.scale.next_widths),
-                direct_trials=self.scale.trials,
+                direct_trials=trials,
                 direct_seeds=self.scale.direct_seeds,
             )
         ]
@@ -328,10 +342,12 @@ class Road:
         return float(curve["optimum"]) if curve.get("verdict") == "inside" else SFT_SHARE
 
     def recipe(self, name: str) -> Recipe:
-        """Return one of the three recipes; base and final take what the search found."""
+        """Return one of the recipes; base and final take what the search found."""
         data, kinds, best = self.out / "data", self.corpus.kinds, self.out / "search" / "best.toml"
         if name == SEARCH:
             return search_recipe(self.scale, data, kinds)
+        if name == CARRY:
+            return carry_recipe(self.scale, data, kinds)
         if name == BASE:
             return base_recipe(self.scale, data, kinds, best)
         return final_recipe(self.scale, data, kinds, best)
@@ -359,7 +375,7 @@ _ORDER = {"decay": ("ratio",)}
 """Stages whose answer stands in another's command, and whose results it reads nothing else of."""
 
 
-_TOLD = ("decay", "search", "transfer", "direct", "ratio", "law", "ablation", "peer")
+_TOLD = ("decay", "search", "transfer", "carry", "direct", "ratio", "law", "ablation", "peer")
 """Stages that the report and the ledger are made from, when they are done."""
 
 

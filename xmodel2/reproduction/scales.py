@@ -46,6 +46,20 @@ class Length:
 
 
 @dataclass(frozen=True)
+class Carry:
+    """A search of its own for the values that are carried over, and those at each of the next sizes that judge them.
+
+    Half a percent can be told only where seeds differ by little more: not in the first steps, which a scale's own search may be
+    short enough to end in, and not by a search that ends before its keys have settled.
+    """
+
+    length: Length
+    trials: int
+    top_trials: int
+    top_seeds: int
+
+
+@dataclass(frozen=True)
 class Scale:
     """What is done at one scale."""
 
@@ -57,7 +71,7 @@ class Scale:
     search: dict[str, Any]
     search_length: Length
     trials: int
-    """Of the search, and of each direct search that it is compared with."""
+    """Of the search, and of each direct search that it is compared with, but for those of ``carry``."""
     next_widths: tuple[int, ...]
     """The next two sizes, at the search model's depth."""
     base: dict[str, Any]
@@ -79,6 +93,16 @@ class Scale:
     seeds: int = 3
     direct_seeds: int = 5
     """Of the direct searches' comparison: half a percent is as much as two seeds differ by."""
+    carry: Carry | None = None
+    """None: what the search found is carried over."""
+
+    @property
+    def searched(self) -> tuple[Length, int, int]:
+        """Of the search that is carried over, and those it is compared with: length, trials, and runs with all repeats."""
+        if self.carry is None:
+            return self.search_length, self.trials, self.trials + 6
+        repeats = self.carry.top_trials * (self.carry.top_seeds - 1)
+        return self.carry.length, self.carry.trials, self.carry.trials + repeats
 
 
 def _model(width: int, layers: int, heads: int, kv_heads: int, intermediate: int) -> dict[str, Any]:
@@ -118,6 +142,8 @@ SCALES = {
             corpus_tokens=(5_000_000, 1_500_000),
             limit=200,
             seeds=5,
+            direct_seeds=12,
+            carry=Carry(Length(300, 100, 30, 1024, 8, 128), trials=48, top_trials=5, top_seeds=4),
         ),
         Scale(
             "nano",
