@@ -244,6 +244,22 @@ def test_a_changed_command_goes_on_with_what_is_there(commands: Commands) -> Non
     assert run(commands, [other]) == []
 
 
+def test_searches_go_on_with_other_code_on_request(commands: Commands) -> None:
+    made: list[tuple[str, ...]] = []
+
+    def launch(command: Command, log: IO[bytes], environment: dict[str, str]) -> Any:
+        made.append(command.arguments)
+        return commands(Command(command.arguments[:3]), log, environment)
+
+    lines = [("search", "a/1", "x"), ("law", "a/2", "x"), ("transfer", "a/3", "x")]
+    one = Stage("a", "", (), lambda: [Command(line) for line in lines], ("a",), ("a/3",))
+    road: Any = SimpleNamespace(out=commands.out, stages=[one])
+    Reproduction(road, launch=launch, say=lambda _: None, accept_code=True).run()
+    assert [line[3:] for line in made] == [("--accept-code",), (), ("--accept-code",)]
+    whole = Reproduction(road, launch=launch)
+    assert whole.state(one) == ("done", [])  # how it was gone on with is no change
+
+
 def test_recipes_are_written_when_a_stage_begins_and_not_when_it_is_looked_at(commands: Commands) -> None:
     text = {"recipes/a.toml": "width = 1\n"}
     stages = [stage("a", recipes=lambda: text)]

@@ -23,6 +23,7 @@ def reproduce(
     renormalise: Flag = False,
     plan: Flag = False,
     ignore_disk: Flag = False,
+    accept_code: Flag = False,
     json: Flag = False,
 ) -> None:
     """Repeat the report at a scale you can afford: every claim measured, from the tokenizer to the ledger; resumable.
@@ -44,6 +45,7 @@ def reproduce(
         renormalise: share the part of sources that are missing out among those that are there
         plan: say what each stage will do and take, and do nothing
         ignore_disk: begin although the disk has too little room
+        accept_code: go on with searches that other code began, if you know that losses stay the same
         json: print the plan, or the ledger, as JSON
     """
     from xmodel2.errors import XmodelError
@@ -76,7 +78,7 @@ def reproduce(
         def show(lines: list[str]) -> None:
             status.update(escape("\n".join(lines)))
 
-        whole = Reproduction(road, workers, again, wanted, say, show)
+        whole = Reproduction(road, workers, again, wanted, say, show, accept_code=accept_code)
         if not ignore_disk:
             check_disk(road, wanted)
         note_out(road)

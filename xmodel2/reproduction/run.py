@@ -53,10 +53,12 @@ class Reproduction:
         say: Say = print,
         show: Callable[[list[str]], None] = lambda lines: None,
         launch: Launch = launch,
+        accept_code: bool = False,
     ) -> None:
         """``redo``: stages to do again, or "changed"; ``only``: stages to do, all if empty.
 
-        ``show`` is given now and then what each running stage printed last. Raises `XmodelError` for stages that there are not.
+        ``accept_code``: go on with searches that other code began. ``show`` is given now and then what each running stage
+        printed last. Raises `XmodelError` for stages that there are not.
         """
         self.records = Records(road.out, road.stages)
         names = tuple(self.records.stages)
@@ -68,6 +70,7 @@ class Reproduction:
         if left := sorted({*redo} - {"changed", *self.only}):
             raise XmodelError(f"--redo {left[0]}: is not among --only {','.join(self.only)}; name it there too")
         self.redo, self.say, self._show, self._launch = {*redo}, say, show, launch
+        self._accept_code = accept_code
         self._may_change = {other for name in redo if name in names for other in self.records.resting_on(name)}
         self._settled: set[str] = set()
         self._failed: dict[str, str] = {}
@@ -185,12 +188,13 @@ class Reproduction:
         )
 
     def _start(self, stage: Stage, commands: Sequence[Command], number: int, log: IO[bytes], slot: int) -> None:
-        log.write(f"$ {commands[number]}\n".encode())
+        command = commands[number].accepting_code() if self._accept_code else commands[number]
+        log.write(f"$ {command}\n".encode())
         log.flush()
         environment = dict(os.environ)
         if self.workers > 1 and not stage.alone:
             environment |= environment_of(slot, self.workers, self._devices)
-        process = self._launch(commands[number], log, environment)
+        process = self._launch(command, log, environment)
         self._running[stage.name] = _Running(stage, commands, number, process, log, slot, time.monotonic())
         log.write(f"# process {process.pid}\n".encode())
         log.flush()

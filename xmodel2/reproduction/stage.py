@@ -10,7 +10,7 @@ import hashlib
 import shlex
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,10 @@ from typing import Any, Literal
 from xmodel2.files import read_json, sha256_file, write_json_atomic, write_text_atomic
 
 State = Literal["waits", "to do", "begun", "done", "changed"]
+
+
+_SEARCHING = ("search", "transfer")
+"""Commands that refuse to go on with a study that other code began, unless they are told to."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,10 @@ class Command:
     def __str__(self) -> str:
         line = shlex.join(["xmodel2", *self.arguments])
         return f"{line} > {shlex.quote(str(self.stdout))}" if self.stdout else line
+
+    def accepting_code(self) -> "Command":
+        """Return the command as it goes on with a search that other code began; any other command as it is."""
+        return replace(self, arguments=(*self.arguments, "--accept-code")) if self.arguments[0] in _SEARCHING else self
 
 
 @dataclass(frozen=True)

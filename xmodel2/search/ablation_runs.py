@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xmodel2.data.shards import data_fingerprint, open_shards, read_index
+from xmodel2.data.shards import data_fingerprint, read_index
 from xmodel2.errors import XmodelError
 from xmodel2.files import append_json_line, having, read_json_lines, write_json_atomic, write_text_atomic
 from xmodel2.model.count import block_parameter_count, parameter_count
@@ -22,10 +22,9 @@ from xmodel2.search.ablation import AblationSettings, Arm, arms_of
 from xmodel2.search.ablation_figure import ablation_figure
 from xmodel2.search.ablation_summary import Row, common_rates, promising_rates, summarise
 from xmodel2.search.ablation_text import bits_per_byte
-from xmodel2.search.setting import same_setting
-from xmodel2.search.trial import TrialResult, no_heldout
+from xmodel2.search.setting import check_trainable, same_setting
+from xmodel2.search.trial import TrialResult
 from xmodel2.search.trials import train_trials
-from xmodel2.train.run_dir import check_data
 
 RESULTS_FILE, RESULT_FILE, FIGURE_FILE, TRIALS = "results.jsonl", "ablation.json", "figures/ablation.svg", "trials"
 
@@ -151,12 +150,7 @@ class AblationRuns:
 
 def _check(recipe: Recipe, settings: AblationSettings) -> None:
     """Raise `XmodelError` for what would fail once training has begun: it would leave a folder that began with a mistake."""
-    shards = open_shards(recipe.data.dir, cache_dir=recipe.data.cache_dir)
-    check_data(recipe, shards)
-    for name in {*recipe.stages.stable.mixture, *recipe.decay_mixture}:
-        shards.source(name)
-    if not any(source.heldout for source in shards.sources.values()):
-        raise no_heldout(recipe)
+    check_trainable(recipe)
     for arms in arms_of(recipe, settings).values():
         for arm in arms:
             arm.recipe(recipe)

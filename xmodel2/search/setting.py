@@ -6,8 +6,10 @@ from xmodel2.data.shards import data_fingerprint, open_shards
 from xmodel2.errors import XmodelError
 from xmodel2.files import read_json, write_json_atomic, write_text_atomic
 from xmodel2.recipe import Recipe, load_recipe, recipe_to_toml, replace
+from xmodel2.search.trial import no_heldout
 from xmodel2.train.device import pick_device, pick_precision
-from xmodel2.train.run_dir import FREE, RECIPE_FILE, differences
+from xmodel2.train.run import make_loader
+from xmodel2.train.run_dir import FREE, RECIPE_FILE, check_data, differences
 
 DATA_FILE = "data.json"
 FREE_TO_CHANGE = {key for key in FREE if not key.startswith("guard.")} - {"train.heldout_rows", "train.precision"}
@@ -18,12 +20,20 @@ def same_setting(recipe: Recipe, out: Path) -> Recipe:
     """Return the recipe with the folder's precision and its data verified; write both down if the folder is new.
 
     The shards are read for their checksums here, if the recipe says so, and not again by each trial. Raises `XmodelError` for
-    a damaged one, and if ``out`` began with another recipe or other data: losses would not compare.
+    a damaged one, for a recipe that can't be trained on them, and if ``out`` began with another recipe or other data: losses
+    would not compare.
     """
-    recipe = _with_own_precision(recipe, out)
-    if recipe.data.verify_checksums:
-        open_shards(recipe.data.dir, verify=True, cache_dir=recipe.data.cache_dir)
-    return replace(recipe, {"data.verify_checksums": False})
+    check_trainable(recipe)
+    return replace(_with_own_precision(recipe, out), {"data.verify_checksums": False})
+
+
+def check_trainable(recipe: Recipe) -> None:
+    """Verify the data, and raise `XmodelError` for what the first trial would: a folder that has begun keeps its recipe."""
+    shards = open_shards(recipe.data.dir, recipe.data.verify_checksums, recipe.data.cache_dir)
+    check_data(recipe, shards)
+    make_loader(recipe, shards)
+    if all(source.heldout is None or not source.heldout.tokens for source in shards.sources.values()):
+        raise no_heldout(recipe)
 
 
 def _with_own_precision(recipe: Recipe, out: Path) -> Recipe:

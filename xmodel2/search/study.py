@@ -8,22 +8,19 @@ from typing import Any
 
 from optuna.exceptions import StorageInternalError
 
-from xmodel2.data.shards import open_shards
 from xmodel2.errors import XmodelError
 from xmodel2.files import write_text_atomic
 from xmodel2.recipe import Recipe, load_recipe, recipe_to_toml
 from xmodel2.search.claims import Worker
 from xmodel2.search.identity import refuse_changes
+from xmodel2.search.setting import check_trainable
 from xmodel2.search.space import check_space, flat
 from xmodel2.search.study_figures import write_figures
 from xmodel2.search.study_report import write_report
 from xmodel2.search.study_table import StudyTable
 from xmodel2.search.study_trials import Trainer
-from xmodel2.search.trial import no_heldout
 from xmodel2.search.trials import train_trials
 from xmodel2.search.workers import FOLDER, Job, join_study, run_workers
-from xmodel2.train.run import make_loader
-from xmodel2.train.run_dir import check_data
 
 RECIPE_FILE = "recipe.toml"
 """The recipe that the study began with."""
@@ -48,7 +45,7 @@ def run_search(
     """
     out = Path(out)
     check_space(recipe)
-    _check_data(recipe)
+    check_trainable(recipe)
     _same_recipe(recipe, out / RECIPE_FILE)
     job = Job(recipe, out, trials, storage, at_once)
     lost: list[str] = []
@@ -65,18 +62,6 @@ def run_search(
         except StorageInternalError as error:
             raise XmodelError(f"--storage: the database does not answer: {error}; give the command again") from None
     return answer | ({"lost_workers": lost} if lost else {})
-
-
-def _check_data(recipe: Recipe) -> None:
-    """Verify the data, and raise `XmodelError` for what the first trial would.
-
-    Once a study has begun, its recipe can no longer be mended.
-    """
-    shards = open_shards(recipe.data.dir, recipe.data.verify_checksums, recipe.data.cache_dir)
-    check_data(recipe, shards)
-    make_loader(recipe, shards)
-    if all(source.heldout is None or not source.heldout.tokens for source in shards.sources.values()):
-        raise no_heldout(recipe)
 
 
 def _same_recipe(recipe: Recipe, path: Path) -> None:
