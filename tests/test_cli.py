@@ -2,13 +2,17 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from xmodel2.cli import main
+from xmodel2.files import replaced_folder
 
 COMMANDS = (
     ["demo"],
@@ -55,6 +59,31 @@ def run(*arguments: str | Path) -> int:
 def test_help_has_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*command, "--help") == 0
     assert f"Example: xmodel2 {' '.join(command)}" in " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+
+def test_sigterm_ends_a_command_and_puts_away_what_is_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    children: list[int] = []
+
+    def writes(**_: object) -> None:
+        with replaced_folder(tmp_path / "out", False, "export") as folder:
+            (folder / "half").write_text("a beginning")
+            child = os.fork()
+            if not child:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(60)
+                os._exit(0)
+            children.append(os.waitpid(child, 0)[1])
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("xmodel2.cli.app", SimpleNamespace(cli=writes))
+    assert run("export") == 130
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert [os.WTERMSIG(status) for status in children] == [signal.SIGTERM]  # a fork just ends
 
 
 def test_help_comes_without_heavy_imports() -> None:

@@ -5,8 +5,11 @@ Exit codes: 0 done, 1 failed (one clear message), 2 wrong usage, 130 stopped by 
 
 import logging
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import tyro
 from rich.console import Console
@@ -86,7 +89,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     arguments = normalise(list(sys.argv[1:] if arguments is None else arguments), COMMANDS)
     try:
-        code = app.cli(prog="xmodel2", args=arguments, description="Train, understand and ship small language models.")
+        with _sigterm_as_ctrl_c():
+            code = app.cli(
+                prog="xmodel2", args=arguments, description="Train, understand and ship small language models."
+            )
     except BrokenPipeError:  # what read our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
@@ -96,6 +102,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     sys.exit(code or 0)
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """End a command on SIGTERM, which batch systems and containers send, as on Ctrl-C: nothing half-written stays behind."""
+    own = os.getpid()
+
+    def stop(number: int, frame: object) -> None:
+        if os.getpid() != own:  # a fork, which has nothing to put away
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 if __name__ == "__main__":
