@@ -33,7 +33,7 @@ BACKENDS = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.E
 Mask = torch.Tensor | Documents | Places | BlockMask | None
 
 
-def mask_for(kernel: str, places: Places, whole: bool, dtype: torch.dtype = torch.float32) -> Mask:
+def mask_for(kernel: str, places: Places, whole: bool, dtype: torch.dtype = torch.float32, head_dim: int = 64) -> Mask:
     """Return what `attend` takes for ``kernel``, or for what ``auto`` picks; ``whole``: queries are all positions, in order.
 
     Ids of documents may be on the CPU, wherever the positions are: what is found from them there costs a GPU no wait.
@@ -42,7 +42,7 @@ def mask_for(kernel: str, places: Places, whole: bool, dtype: torch.dtype = torc
     if kernel == "auto":
         if documents is None and whole:
             kernel = "sdpa"
-        elif whole and can_attend_within(device, dtype):
+        elif whole and can_attend_within(device, dtype, head_dim):
             kernel = "documents"
         else:
             kernel = "flex" if device.type == "cuda" else "plain"

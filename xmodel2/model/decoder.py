@@ -164,7 +164,7 @@ class Xmodel2(nn.Module):
             return self.run(input_ids_BS, self._after(cache, S), dtype)
         index_S = torch.arange(S, device=device)
         places = Places(index_S, index_S, document_ids_BS, document_ids_BS)
-        mask = mask_for(kernel, places, whole=True, dtype=dtype or self.embed_tokens.weight.dtype)
+        mask = mask_for(kernel, places, True, dtype or self.embed_tokens.weight.dtype, head_dim=self.settings.head_dim)
         return self.run(input_ids_BS, self.rows(index_S[None], mask), dtype)
 
     def run(self, input_ids_BS: torch.Tensor, rows: Rows, dtype: torch.dtype | None = None) -> torch.Tensor:

@@ -32,12 +32,16 @@ class Documents:
         return cls(bounds.pin_memory().to(device, non_blocking=True), sizes)
 
 
-def can_attend_within(device: torch.device, dtype: torch.dtype) -> bool:
-    """Tell whether there are such kernels for a device and precision."""
+def can_attend_within(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
+    """Tell whether there are such kernels for a device, precision and width of a head.
+
+    >>> can_attend_within(torch.device("cuda"), torch.bfloat16, head_dim=20)
+    False
+    """
     if device.type != "cuda":
         return True
-    halves = (torch.float16, torch.bfloat16)
-    return dtype in halves and torch.backends.cuda.is_flash_attention_available() and _has_flash(device)
+    fits = dtype in (torch.float16, torch.bfloat16) and head_dim % 8 == 0 and head_dim <= 256
+    return fits and torch.backends.cuda.is_flash_attention_available() and _has_flash(device)
 
 
 def attend_within(

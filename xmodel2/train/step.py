@@ -101,8 +101,11 @@ def _check_attention(recipe: Recipe, device: torch.device, dtype: torch.dtype) -
     why = ""
     if kernel == "flex" and device.type == "cpu":
         why = "has no backward pass on a CPU"
-    elif kernel == "documents" and not can_attend_within(device, dtype):
-        why = f"has no kernel for {dtype} on this GPU: it takes 16 bits, and Ampere or later"
+    elif kernel == "documents" and not can_attend_within(device, dtype, recipe.model.head_dim):
+        why = (
+            f"has no kernel for {dtype} and heads {recipe.model.head_dim} wide on this GPU: it takes 16 bits, a multiple"
+            " of 8 up to 256, and Ampere or later"
+        )
     elif kernel == "sdpa" and masked:
         why = "can't keep packed documents apart (data.mask_documents)"
     if why:
