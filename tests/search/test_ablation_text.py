@@ -11,7 +11,7 @@ from xmodel2.data.synthetic import write_shards
 from xmodel2.errors import XmodelError
 from xmodel2.recipe import Recipe, replace
 from xmodel2.search.ablation import Arm
-from xmodel2.search.ablation_text import at_equal_text, bits_per_byte
+from xmodel2.search.ablation_text import at_equal_text, bits_per_byte, tokenizer_kind
 from xmodel2.train import read_metrics, train
 
 TOKENS = {"prose": 10, "code": 10, "sft": 10}
@@ -70,6 +70,13 @@ def test_every_source_gives_as_many_bytes(own: Recipe, tmp_path: Path) -> None:
 
     assert documents(recipe) == pytest.approx(documents(own), rel=0.01)
     assert recipe.total_steps > own.total_steps
+
+
+def test_a_tokenizer_tells_its_kind(tmp_path: Path) -> None:
+    assert tokenizer_kind(str(tmp_path)) is None
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "tokenizer" / "tokenizer.json").write_text('{"model": {"type": "BPE"}}')
+    assert tokenizer_kind(str(tmp_path)) == "BPE"
 
 
 def test_the_same_tokenizer_changes_nothing(own: Recipe, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from xmodel2.recipe import Recipe
 from xmodel2.search.ablation import AblationSettings, Arm, arms_of
 from xmodel2.search.ablation_figure import ablation_figure
 from xmodel2.search.ablation_summary import Row, common_rates, promising_rates, summarise
-from xmodel2.search.ablation_text import bits_per_byte
+from xmodel2.search.ablation_text import bits_per_byte, tokenizer_kind
 from xmodel2.search.setting import check_trainable, same_setting
 from xmodel2.search.trial import TrialResult
 from xmodel2.search.trials import train_trials
@@ -129,6 +129,7 @@ class AblationRuns:
             "parameters_total": parameter_count(recipe.model),
             "tokens": recipe.total_steps * recipe.train.batch_tokens,
             "data": self.data[recipe.data.dir],
+            "tokenizer": tokenizer_kind(recipe.data.dir),
             "seconds": result.seconds,
             "ended": ended,
         }

@@ -85,6 +85,7 @@ def _comparison(rates: Sequence[float], comparison: str, rows: Sequence[Row], na
                 "name": name,
                 "own": name == OWN,
                 **{key: first[key] for key in ("changes", "layers", "parameters", "parameters_total", "tokens")},
+                "tokenizer": first.get("tokenizer"),
                 "rate": best[name],
                 "at_edge": best[name] in (rates[0], rates[-1]),
                 "diverged": [

@@ -11,6 +11,7 @@ from typing import Any
 
 from xmodel2.data.shards import open_shards, read_index
 from xmodel2.errors import XmodelError
+from xmodel2.files import as_path, read_json
 from xmodel2.recipe import Recipe
 
 Entries = Mapping[str, Any]
@@ -64,6 +65,12 @@ def bits_per_byte(sources: Entries, heldout: Mapping[str, float]) -> float | Non
         if name in heldout
     ]
     return sum(found) / len(found) if found else None
+
+
+def tokenizer_kind(folder: str) -> str | None:
+    """Return what kind a prepared directory's tokenizer is, "Unigram" or "BPE"; None if it holds none."""
+    found = read_json(as_path(folder) / "tokenizer" / "tokenizer.json")
+    return str(found["model"]["type"]) if found else None
 
 
 def text_sources(sources: Entries) -> list[str]:

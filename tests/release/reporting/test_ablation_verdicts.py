@@ -145,7 +145,20 @@ def test_wider_models_are_judged_together_and_a_deeper_one_is_not(small_recipe: 
     assert judged(0.5, 0.5, head=200_000).verdict == "held"
 
 
-def test_a_tokenizer_is_judged_by_bits_a_byte_of_arms_named_bpe(small_recipe: Recipe, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("own", "other", "judged"),
+    [("Unigram", "BPE", True), ("Unigram", "Unigram", False), ("BPE", "BPE", False), ("BPE", "Unigram", False)],
+)
+def test_a_tokenizer_is_what_its_data_say(
+    small_recipe: Recipe, tmp_path: Path, own: str, other: str, judged: bool
+) -> None:
+    rows = [*arm("own", "own", OWN), *arm("bpe", "tokenizer", worse_by(1))]
+    rows = [{**row, "tokenizer": own if row["arm"] == "own" else other} for row in rows]
+    write_json_atomic(tmp_path / "ablation.json", summarise(small_recipe, rows))
+    assert (verdicts.tokenizer(Evidence([tmp_path])) is not None) == judged
+
+
+def test_without_that_a_tokenizer_is_judged_by_the_names_of_arms(small_recipe: Recipe, tmp_path: Path) -> None:
     arms = [arm("bpe", "tokenizer", worse_by(1)), arm("larger", "tokenizer", worse_by(-3))]
     said = found(verdicts.tokenizer(ablation(small_recipe, tmp_path, arms)))
     assert said.verdict == "held"

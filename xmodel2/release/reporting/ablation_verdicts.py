@@ -46,8 +46,17 @@ def attention(evidence: Evidence) -> Finding | None:
 
 
 def tokenizer(evidence: Evidence) -> Finding | None:
-    """Unigram serves better than BPE: bits a byte of the same text, against the arms that are named after it."""
-    return _judged(evidence, "tokenizer", lambda own, arm: "bpe" in arm["name"].lower())
+    """Unigram serves better than BPE: bits a byte of the same text, a recipe with Unigram against the arms with BPE.
+
+    Rows of an older version don't say what their tokenizer is: there an arm's name does.
+    """
+
+    def is_rival(own: Arm, arm: Arm) -> bool:
+        if arm.get("tokenizer") and own.get("tokenizer"):
+            return (own["tokenizer"], arm["tokenizer"]) == ("Unigram", "BPE")
+        return "bpe" in arm["name"].lower()
+
+    return _judged(evidence, "tokenizer", is_rival)
 
 
 def formats(evidence: Evidence) -> Finding | None:
