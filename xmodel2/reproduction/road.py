@@ -22,7 +22,8 @@ from xmodel2.reproduction.recipes import base_recipe, carry_recipe, final_recipe
 from xmodel2.reproduction.scales import Scale
 from xmodel2.reproduction.stage import Command, Records, Stage
 
-SEARCH, CARRY, BASE, FINAL = (f"recipes/{name}.toml" for name in ("search", "carry", "base", "final"))
+SEARCH, CARRY = "recipes/search.toml", "recipes/carry.toml"
+BASE, FINAL = "recipes/base.toml", "recipes/final.toml"
 _LEAST_AGENT_CONTEXT = 2048
 """Tokens that a question of ReAct needs with its worked examples."""
 RATES = ("0.25", "0.5", "1", "2")
@@ -114,6 +115,7 @@ class Road:
                 self._transfer,
                 ("transfer/transfer.json", "transfer/coordinate.json"),
             ),
+            *self._carry_stage(),
             self._stage(
                 "direct",
                 "the hyperparameters carried over against a search at the next two sizes",
@@ -134,21 +136,18 @@ class Road:
             self._stage("context", "loss by place in the context", ("decay",), self._context, ()),
             self._stage("export", "native directory and GGUF, proved", ("decay",), self._export, ()),
         ]
-        if self.scale.carry is not None:
-            place = [stage.name for stage in made].index("direct")
-            results = ("carry/best.toml", "data/index.json")
-            made.insert(
-                place,
-                self._stage(
-                    "carry", "a search that settles what is carried over", ("data",), self._carry, results, CARRY
-                ),
-            )
         if self.eval_data is not None:
             made.insert(-2, self._stage("benchmarks", "every benchmark that fits", ("decay",), self._benchmarks, ()))
             made.insert(
                 -2, self._stage("calibration", "the reliability diagram", ("benchmarks",), self._calibration, ())
             )
         return made
+
+    def _carry_stage(self) -> list[Stage]:
+        if self.scale.carry is None:
+            return []
+        what, results = "a search that settles what is carried over", ("carry/best.toml", "data/index.json")
+        return [self._stage("carry", what, ("data",), self._carry, results, CARRY)]
 
     @property
     def result_folders(self) -> list[Path]:
@@ -220,18 +219,16 @@ class Road:
         ]
 
     def _carry(self) -> list[Command]:
-        _, trials, _ = self.scale.searched
-        return [self._command("search", self._at(CARRY), out="carry", trials=trials)]
+        return [self._command("search", self._at(CARRY), out="carry", trials=self.scale.searched[1])]
 
     def _direct(self) -> list[Command]:
-        _, trials, _ = self.scale.searched
         return [
             self._command(
                 "transfer",
                 self._at("carry/best.toml" if self.scale.carry else "search/best.toml"),
                 out="direct",
                 widths=_list(self.scale.next_widths),
-                direct_trials=trials,
+                direct_trials=self.scale.searched[1],
                 direct_seeds=self.scale.direct_seeds,
             )
         ]

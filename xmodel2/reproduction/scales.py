@@ -91,7 +91,7 @@ class Scale:
     """Benchmark items a task."""
     depths: tuple[int, ...] = (2, 4, 8)
     seeds: int = 3
-    direct_seeds: int = 5
+    direct_seeds: int = 12
     """Of the direct searches' comparison: half a percent is as much as two seeds differ by."""
     carry: Carry | None = None
     """None: what the search found is carried over."""
@@ -142,7 +142,6 @@ SCALES = {
             corpus_tokens=(5_000_000, 1_500_000),
             limit=200,
             seeds=5,
-            direct_seeds=12,
             carry=Carry(Length(300, 100, 30, 1024, 8, 128), trials=48, top_trials=5, top_seeds=4),
         ),
         Scale(
