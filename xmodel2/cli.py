@@ -41,7 +41,7 @@ from xmodel2.commands.serve import serve
 from xmodel2.commands.tokenizer import tokenizer_inspect, tokenizer_train
 from xmodel2.commands.train import average, plan, train
 from xmodel2.commands.transfer import transfer
-from xmodel2.errors import XmodelError
+from xmodel2.errors import Terminated, XmodelError
 
 COMMANDS: dict[str, Callable[..., int | None]] = {
     "demo": demo,
@@ -113,7 +113,7 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
         if os.getpid() != own:  # a fork, which has nothing to put away
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        raise KeyboardInterrupt
+        raise Terminated
 
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,4 +1,4 @@
-"""What a user's mistake raises, and the nearest valid name for a misspelt one."""
+"""What a user's mistake raises, what SIGTERM does, and the nearest valid name for a misspelt one."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -6,6 +6,10 @@ from difflib import get_close_matches
 
 class XmodelError(Exception):
     """A mistake in what the user gave: the message names the file or field and what to do."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: ends a command as Ctrl-C does, also one in which Ctrl-C only stops an answer."""
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

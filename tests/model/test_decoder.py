@@ -75,6 +75,24 @@ def attention(
     return [out, *grads]
 
 
+def test_the_kernel_is_picked_by_the_width_of_its_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    widths: list[int] = []
+    monkeypatch.setattr(
+        "xmodel2.model.attention.can_attend_within", lambda *given: bool(widths.append(given[2])) or True
+    )
+    size = {
+        "hidden_size": 40,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "num_hidden_layers": 1,
+        "vocab_size": 16,
+    }
+    settings = recipe_from_dict({"model": {**PRESETS["pico"], **size}}).model
+    ids = torch.zeros(1, 8, dtype=torch.long)
+    Xmodel2(settings).hidden(ids, ids.int())
+    assert widths == [20]
+
+
 @pytest.mark.parametrize("heads", [(4, 4), (4, 2), (3, 1)])
 @pytest.mark.parametrize("kernel", ["documents", "auto"])
 def test_kernels_agree_with_plain_products(kernel: str, heads: tuple[int, int]) -> None:

@@ -140,6 +140,18 @@ def test_several_processes_share_the_runs(recipe: Recipe, tmp_path: Path) -> Non
     assert sorted(log.name for log in logs.iterdir()) == ["worker-0.log", "worker-1.log"]
 
 
+def test_what_a_lost_process_leaves_is_made_and_it_is_told(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xmodel2.search.direct_runs.share_work", lambda *_: ["worker 0 was killed (signal 9)"])
+    monkeypatch.setattr("xmodel2.search.study.run_workers", lambda job, count: [])
+    trainings = Trainings()
+    run_direct(recipe, [32], 2, 2, tmp_path, train=trainings)
+    result = run_direct(recipe, [32], 2, 4, tmp_path, workers=2, train=trainings)
+    assert result["lost_workers"] == ["worker 0 was killed (signal 9)"]
+    assert [*result["sizes"][0]["carried"]["losses"]] == ["3", "4", "5", "6"]
+
+
 def test_a_run_that_another_process_holds_is_left_to_it(recipe: Recipe, tmp_path: Path) -> None:
     trainings, sides = Trainings(), {"carried": dict(GOOD), "trial-7": {**GOOD, "model.scale_emb": 4}}
     runs = Runs(recipe, tmp_path, 2, trainings)

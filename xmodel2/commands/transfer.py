@@ -158,6 +158,8 @@ def _show_direct(direct: dict[str, Any], console: Console) -> None:
             lost += " ({:+.2f} to {:+.2f})".format(*size["percent_interval"])
         table.add_row(str(size["width"]), f"{size['parameters']:,}", *means, lost, size["verdict"])
     console.print(table)
+    for line in direct.get("lost_workers", []):
+        console.print(line, style="red", markup=False, soft_wrap=True)
     small = direct["small_trials"]
     found = "" if small is None else f"; the search that found the carried values had {small}"
     console.print(

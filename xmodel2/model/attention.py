@@ -3,8 +3,8 @@
     rows of a batch                         mask                     kernel
     one document a row                      None                     `sdpa`: cuDNN or flash on a GPU, flash on a CPU
     packed documents                        Documents                `documents`: flash, which sees each document alone; on a GPU
-                                                                     in 16 bits only
-    packed documents in fp32, some of the   BlockMask                `flex`: blocks of 128 that no document crosses are left out
+                                                                     in 16 bits, heads a multiple of 8 wide, 256 at most
+    other packed documents, some of the     BlockMask                `flex`: blocks of 128 that no document crosses are left out
     positions (context parallel), GPU
     some of the positions, CPU              Places                   `plain`: products and a softmax, the reference that the
                                                                      others are tested against

@@ -22,7 +22,7 @@ from xmodel2.search.ablation import AblationSettings, Arm, arms_of
 from xmodel2.search.ablation_figure import ablation_figure
 from xmodel2.search.ablation_summary import Row, common_rates, promising_rates, summarise
 from xmodel2.search.ablation_text import bits_per_byte, tokenizer_kind
-from xmodel2.search.setting import check_trainable, same_setting
+from xmodel2.search.setting import same_setting
 from xmodel2.search.trial import TrialResult
 from xmodel2.search.trials import train_trials
 
@@ -151,7 +151,6 @@ class AblationRuns:
 
 def _check(recipe: Recipe, settings: AblationSettings) -> None:
     """Raise `XmodelError` for what would fail once training has begun: it would leave a folder that began with a mistake."""
-    check_trainable(recipe)
     for arms in arms_of(recipe, settings).values():
         for arm in arms:
             arm.recipe(recipe)

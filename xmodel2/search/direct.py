@@ -78,6 +78,7 @@ def run_direct(
             "seeds_are": "fresh: no trial that chose the carried or the direct values had them",
             "bound_percent": BOUND_PERCENT,
             "sizes": sizes,
+            **({"lost_workers": runs.lost} if runs.lost else {}),
             "verdict": overall(sizes, small_trials),
         }
         write_json_atomic(out / RESULT_FILE, result)
@@ -116,6 +117,7 @@ def _search(runs: Runs, width: int, trials: int, workers: int, accept_code: bool
     recipe = replace(recipe, {"seed": recipe.seed + OTHER_SEED + width})
     out = runs.folder / size_name(recipe.model)
     answer = run_search(recipe, trials, out, None, workers, runs.at_once, accept_code, runs.train)
+    runs.lost.extend(answer.get("lost_workers", []))
     made = read_json(out / STUDY_FILE)["trials"]
     own = flat(drawn(recipe, answer["values"]))  # whole numbers as the recipe has them: 9 and 9.0 are one value
     return {

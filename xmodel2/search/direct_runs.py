@@ -65,17 +65,20 @@ class Runs:
     """Runs of one shape that are trained together."""
     train: Trainer
     say: Say = say_nothing
+    lost: list[str] = field(default_factory=list)
+    """What became of processes that did not come to their end."""
     _said: set[tuple[int, str, int]] = field(default_factory=set)
 
     def losses(self, width: int, sides: Sides, seeds: Sequence[int], workers: int = 1) -> list[dict[int, float | None]]:
         """Return each side's loss by seed, made with as many processes as asked for; what those leave is made here.
 
-        Raises `XmodelError` for a line of results.jsonl that is not a run.
+        Raises `XmodelError` for a line of results.jsonl that is not a run, and if no process comes to its end.
         """
         self._said.update(run.place for run in self._made())
         if workers > 1 and len([*self._missing(width, sides, seeds)]) > 1:
             helper = replace(self, say=say_nothing)
-            share_work(_help, (helper, width, sides, seeds), workers, self.folder, lambda: self._tell(width, sides))
+            given = (helper, width, sides, seeds)
+            self.lost.extend(share_work(_help, given, workers, self.folder, lambda: self._tell(width, sides)))
         self.make(width, sides, seeds, wait=True)
         made = {run.place: run.loss for run in self._made()}
         return [{seed: made[_place(width, values, seed)] for seed in seeds} for values in sides.values()]

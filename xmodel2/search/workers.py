@@ -80,17 +80,20 @@ def share_work(
         context.Process(target=_begin, args=(work, given, out, number, count, devices[number % len(devices)]))
         for number in range(count)
     ]
-    for process in processes:
-        process.start()
+    started: list[BaseProcess] = []
     try:
+        for process in processes:
+            process.start()
+            started.append(process)
         for process in processes:
             while process.is_alive():
                 process.join(1)
                 look()
     finally:
-        for process in processes:
-            process.terminate()
-            process.join()
+        for begun in started:  # all are told before any is waited for: each may have a checkpoint to save
+            begun.terminate()
+        for begun in started:
+            begun.join()
     lost = [_last_words(out, number, process) for number, process in enumerate(processes) if process.exitcode]
     if len(lost) == count:
         raise XmodelError("\n".join(lost))

@@ -65,6 +65,17 @@ class Terminal:
         return before
 
 
+def test_sigterm_ends_it(tiny: Path) -> None:
+    terminal = Terminal("chat", str(tiny), "--engine", ENGINES[0])
+    try:
+        terminal.until("you>")
+        terminal.process.terminate()
+        assert terminal.process.wait(_LONGEST_S) == 130
+    finally:
+        terminal.process.kill()
+        terminal.process.wait()
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_ctrl_c_in_the_middle_of_an_answer(tiny: Path, engine: str) -> None:
     settings = ("--temperature", "1", "--max-new-tokens", "400", "--threads", "1")

@@ -9,7 +9,7 @@ from types import FrameType
 
 from rich.console import Console
 
-from xmodel2.errors import XmodelError
+from xmodel2.errors import Terminated, XmodelError
 from xmodel2.page import printable
 from xmodel2.release.chatting.commands import run_command
 from xmodel2.release.chatting.conversation import Answer, Conversation
@@ -42,6 +42,8 @@ def _talk(chat: Conversation) -> None:
     while True:
         try:
             line = ask_for_line(session)
+        except Terminated:
+            raise
         except KeyboardInterrupt:
             if not session.default_buffer.text:
                 say("Ctrl-D or /quit leaves")
@@ -69,6 +71,8 @@ def _show(chat: Conversation, answer: Answer, console: Console) -> None:
                 said = said or bool(text)
                 sys.stdout.write(harmless(text))
                 sys.stdout.flush()
+        except Terminated:
+            raise
         except KeyboardInterrupt:
             stopped = True
         finally:

@@ -114,6 +114,10 @@ def _apart(work: Callable[..., T], *arguments: object) -> T:
             return once.submit(work, *arguments).result()
         except BrokenProcessPool:
             raise XmodelError("a process that prepares the model was killed; is memory short?") from None
+        except BaseException:  # a signal to this process alone: leaving the block would wait for the work
+            for process in list((once._processes or {}).values()):
+                process.terminate()
+            raise
 
 
 def _has_cuda() -> bool:
