@@ -92,8 +92,8 @@ class Scale:
     depths: tuple[int, ...] = (2, 4, 8)
     seeds: int = 3
     direct_seeds: int = 6
-    """Of the direct searches' comparison: after 400 steps paired losses differ by 0.15% from seed to seed, and six know their mean
-    to 0.16%; after 150 by 0.8 to 1.8%, and no affordable number could tell half a percent."""
+    """Of the direct searches' comparison: after 400 steps paired losses differ by 0.3% from seed to seed, and six know their mean
+    to 0.3%; after 150 by 0.8 to 1.8%, and no affordable number could tell half a percent."""
     carry: Carry | None = None
     """None: what the search found is carried over."""
 
