@@ -101,7 +101,7 @@ def test_the_command_line_takes_every_command(road: Road, tmp_path: Path, monkey
     assert set(seen) == {stage.name for stage in with_tasks.stages} - {"corpus"}
     assert seen["search"]["trials"] == road.scale.trials
     small = "carry" if road.scale.carry else "search"
-    assert seen[small]["trials"] == seen["direct"]["direct_trials"] == road.scale.searched[1]
+    assert seen[small]["trials"] == seen["direct"]["direct_trials"] == road.scale.carried.trials
     assert str(seen["direct"]["recipe"]) == f"{road.out}/{small}/best.toml"
     assert numbers("widths", seen["direct"]["widths"], int) == list(road.scale.next_widths)
     assert seen["calibration"]["task"] == "mmlu"

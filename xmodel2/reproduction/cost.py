@@ -59,11 +59,11 @@ def works(scale: Scale) -> Iterator[Work]:
     yield runs("search", small, scale.search_length, scale.trials + 6)
     for width in scale.widths:
         yield runs("transfer", at_width(small, width), scale.search_length, 10, 0.25, 0)
-    length, _, count = scale.searched
+    carried = scale.carried
     if scale.carry is not None:
-        yield runs("carry", small, length, count)
+        yield runs("carry", small, carried.length, carried.runs)
     for width in scale.next_widths:
-        yield runs("direct", at_width(small, width), length, count + 2 * scale.direct_seeds)
+        yield runs("direct", at_width(small, width), carried.length, carried.runs + 2 * scale.direct_seeds)
     decay = scale.base_length.decay / (scale.base_length.stable + scale.base_length.decay)
     yield runs("ratio", base, scale.base_length, seeds, 1.0, 4)
     yield runs("ratio", base, scale.base_length, seeds * (len(scale.shares) + 10), decay)

@@ -219,7 +219,7 @@ class Road:
         ]
 
     def _carry(self) -> list[Command]:
-        return [self._command("search", self._at(CARRY), out="carry", trials=self.scale.searched[1])]
+        return [self._command("search", self._at(CARRY), out="carry", trials=self.scale.carried.trials)]
 
     def _direct(self) -> list[Command]:
         return [
@@ -228,7 +228,7 @@ class Road:
                 self._at("carry/best.toml" if self.scale.carry else "search/best.toml"),
                 out="direct",
                 widths=_list(self.scale.next_widths),
-                direct_trials=self.scale.searched[1],
+                direct_trials=self.scale.carried.trials,
                 direct_seeds=self.scale.direct_seeds,
             )
         ]

@@ -55,8 +55,13 @@ class Carry:
 
     length: Length
     trials: int
-    top_trials: int
-    top_seeds: int
+    top_trials: int = 3
+    top_seeds: int = 3
+
+    @property
+    def runs(self) -> int:
+        """Trials, and the best of them with other seeds."""
+        return self.trials + self.top_trials * (self.top_seeds - 1)
 
 
 @dataclass(frozen=True)
@@ -98,12 +103,9 @@ class Scale:
     """None: what the search found is carried over."""
 
     @property
-    def searched(self) -> tuple[Length, int, int]:
-        """Of the search that is carried over, and those it is compared with: length, trials, and runs with all repeats."""
-        if self.carry is None:
-            return self.search_length, self.trials, self.trials + 6
-        repeats = self.carry.top_trials * (self.carry.top_seeds - 1)
-        return self.carry.length, self.carry.trials, self.carry.trials + repeats
+    def carried(self) -> Carry:
+        """The search whose answer is carried over, and which those at the next sizes are like."""
+        return self.carry or Carry(self.search_length, self.trials)
 
 
 def _model(width: int, layers: int, heads: int, kv_heads: int, intermediate: int) -> dict[str, Any]:

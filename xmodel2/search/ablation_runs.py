@@ -59,7 +59,9 @@ class AblationRuns:
         self.comparisons = arms_of(self.recipe, settings)
         self.arms = {arm.name: arm for arms in self.comparisons.values() for arm in arms}
         self.seeds = range(recipe.seed, recipe.seed + settings.seeds)
-        self.data = {folder: data_fingerprint(folder) for folder in {self._recipe(a).data.dir for a in self.arms}}
+        folders = {self._recipe(name).data.dir for name in self.arms}
+        self.data = {folder: data_fingerprint(folder) for folder in folders}
+        self.tokenizers = {folder: tokenizer_kind(folder) for folder in folders}
         self._seconds, self._made = 0.0, 0
         self._check_arms()
 
@@ -129,7 +131,7 @@ class AblationRuns:
             "parameters_total": parameter_count(recipe.model),
             "tokens": recipe.total_steps * recipe.train.batch_tokens,
             "data": self.data[recipe.data.dir],
-            "tokenizer": tokenizer_kind(recipe.data.dir),
+            "tokenizer": self.tokenizers[recipe.data.dir],
             "seconds": result.seconds,
             "ended": ended,
         }

@@ -95,14 +95,15 @@ class Runs:
 
     def _missing(self, width: int, sides: Sides, seeds: Sequence[int]) -> Iterator[Missing]:
         """Yield what is to be trained together, the same groups in every process; values that both sides have once."""
-        others: list[Mapping[str, Value]] = []
+        there, others = {run.place for run in self._made()}, list[Mapping[str, Value]]()
         for what, values in sides.items():
+            if values in others:
+                continue
+            others.append(values)
             for start in range(0, len(seeds), self.at_once):
                 group = seeds[start : start + self.at_once]
-                there = {run.place for run in self._made()}
-                if values not in others and any(_place(width, values, seed) not in there for seed in group):
+                if any(_place(width, values, seed) not in there for seed in group):
                     yield what, values, group
-            others.append(values)
 
     def _train(self, what: str, width: int, values: Mapping[str, Value], seeds: Sequence[int]) -> None:
         recipe = drawn(self.at(width), dict(values))
