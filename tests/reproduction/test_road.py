@@ -17,7 +17,6 @@ from xmodel2.files import write_json_atomic
 from xmodel2.recipe import recipe_to_toml, replace
 from xmodel2.reproduction.corpus import open_corpus
 from xmodel2.reproduction.kinds import INSTRUCTIONS, SFT_SHARE, TEXT
-from xmodel2.reproduction.recipes import found
 from xmodel2.reproduction.road import BASE, CARRY, FINAL, SEARCH, Road, available_tasks
 from xmodel2.reproduction.run import Reproduction
 from xmodel2.reproduction.scales import SCALES, scale_of
@@ -31,12 +30,14 @@ from xmodel2.search.sizes import at_depth, at_width
 
 @pytest.fixture(params=SCALES)
 def road(request: pytest.FixtureRequest, sources: Path, tmp_path: Path) -> Road:
-    """The road of a scale whose search found other values than the recipe began with; as if data and corpus were made."""
+    """The road of a scale whose searches found other values than the recipe began with; as if data and corpus were made."""
     made = Road(SCALES[request.param], open_corpus(sources), tmp_path / "out")
     answer = replace(made.recipe(SEARCH), {"train.learning_rate": 0.033, "model.scale_emb": 7.0})
-    for name in ("search", "corpus"):
+    carried = replace(answer, {"train.learning_rate": 0.022, "model.scale_depth": 2.5})
+    for name, recipe in (("search", answer), ("carry", carried)):
         (made.out / name).mkdir(parents=True)
-    (made.out / "search" / "best.toml").write_text(recipe_to_toml(answer))
+        (made.out / name / "best.toml").write_text(recipe_to_toml(recipe))
+    (made.out / "corpus").mkdir()
     for name in (*TEXT, *INSTRUCTIONS, "reasoning-answers"):
         (made.out / "corpus" / f"{name}-heldout.jsonl").write_text("{}\n")
     return made
@@ -45,7 +46,10 @@ def road(request: pytest.FixtureRequest, sources: Path, tmp_path: Path) -> Road:
 def test_recipes_load_with_what_the_search_found(road: Road) -> None:
     for name in (BASE, FINAL):
         recipe = road.recipe(name)
-        assert found(road.out / "search" / "best.toml")["train"] == {"learning_rate": recipe.train.learning_rate}
+        carried = (
+            name == FINAL and road.scale.carry is not None
+        )  # a search of its own, whose answer the final model takes
+        assert recipe.train.learning_rate == (0.022 if carried else 0.033)
         assert recipe.model.scale_emb == 7.0
         assert recipe.model.vocab_size == road.scale.vocab_size
         assert sum(recipe.stages.stable.mixture.values()) == pytest.approx(1)

@@ -1,7 +1,8 @@
 """The report from end to end, as stages of commands: what each does at a scale, and what it rests on.
 
-corpus -> data -> search -> transfer, direct, ratio, law, ablation, peer    (carry -> direct, where a scale has it)
-                         -> stable -> decay (ratio's share) -> benchmarks, calibration, context, export
+corpus -> data -> search -> transfer, ratio, law, ablation, peer
+                  carry (search, where a scale has no other) -> direct
+                        -> stable -> decay (ratio's share) -> benchmarks, calibration, context, export
 all of them -> the report and the ledger
 """
 
@@ -76,10 +77,11 @@ class Road:
                 ("search/best.toml", "data/index.json"),  # other data may have the same best values
                 SEARCH,
             ),
+            *self._carry_stage(),
             self._stage(
                 "stable",
                 "the final model's stable stage",
-                ("search",),
+                (self._carried,),
                 self._stable,
                 ("stable/recipe.toml", "stable/metrics.jsonl"),
                 FINAL,
@@ -115,11 +117,10 @@ class Road:
                 self._transfer,
                 ("transfer/transfer.json", "transfer/coordinate.json"),
             ),
-            *self._carry_stage(),
             self._stage(
                 "direct",
                 "the hyperparameters carried over against a search at the next two sizes",
-                ("carry" if self.scale.carry else "search",),
+                (self._carried,),
                 self._direct,
                 ("direct/direct.json",),
             ),
@@ -142,6 +143,11 @@ class Road:
                 -2, self._stage("calibration", "the reliability diagram", ("benchmarks",), self._calibration, ())
             )
         return made
+
+    @property
+    def _carried(self) -> str:
+        """The search whose answer is carried over to larger models, the final one among them."""
+        return "carry" if self.scale.carry else "search"
 
     def _carry_stage(self) -> list[Stage]:
         if self.scale.carry is None:
@@ -225,7 +231,7 @@ class Road:
         return [
             self._command(
                 "transfer",
-                self._at("carry/best.toml" if self.scale.carry else "search/best.toml"),
+                self._at(f"{self._carried}/best.toml"),
                 out="direct",
                 widths=_list(self.scale.next_widths),
                 direct_trials=self.scale.carried.trials,
@@ -339,15 +345,15 @@ class Road:
         return float(curve["optimum"]) if curve.get("verdict") == "inside" else SFT_SHARE
 
     def recipe(self, name: str) -> Recipe:
-        """Return one of the recipes; base and final take what the search found."""
-        data, kinds, best = self.out / "data", self.corpus.kinds, self.out / "search" / "best.toml"
+        """Return one of the recipes; base takes what the search found, final what is carried over."""
+        data, kinds = self.out / "data", self.corpus.kinds
         if name == SEARCH:
             return search_recipe(self.scale, data, kinds)
         if name == CARRY:
             return carry_recipe(self.scale, data, kinds)
         if name == BASE:
-            return base_recipe(self.scale, data, kinds, best)
-        return final_recipe(self.scale, data, kinds, best)
+            return base_recipe(self.scale, data, kinds, self.out / "search" / "best.toml")
+        return final_recipe(self.scale, data, kinds, self.out / self._carried / "best.toml")
 
     def _at(self, name: str) -> str:
         return str(self.out / name)
