@@ -2,6 +2,7 @@
 
     rows of a batch                         mask                     kernel
     one document a row                      None                     `sdpa`: cuDNN or flash on a GPU, flash on a CPU
+    the same, CPU, with gradients           Documents                `documents`, for its backward pass
     packed documents                        Documents                `documents`: flash, which sees each document alone; on a GPU
                                                                      in 16 bits, heads a multiple of 8 wide, 256 at most
     other packed documents, some of the     BlockMask                `flex`: blocks of 128 that no document crosses are left out
@@ -41,7 +42,7 @@ def mask_for(kernel: str, places: Places, whole: bool, dtype: torch.dtype = torc
     documents, device = places.query_document_BS, places.query_S.device
     if kernel == "auto":
         if documents is None and whole:
-            kernel = "sdpa"
+            kernel = "documents" if device.type == "cpu" and torch.is_grad_enabled() else "sdpa"
         elif whole and can_attend_within(device, dtype, head_dim):
             kernel = "documents"
         else:
@@ -50,7 +51,9 @@ def mask_for(kernel: str, places: Places, whole: bool, dtype: torch.dtype = torc
         return block_mask(places.to(device))
     if kernel == "plain" or not whole:
         return places.to(device)
-    return None if documents is None else Documents.of(documents, device)
+    if documents is None:
+        return Documents.whole() if kernel == "documents" and device.type == "cpu" else None
+    return Documents.of(documents, device)
 
 
 def attend(q_BNSD: torch.Tensor, k_BKTD: torch.Tensor, v_BKTD: torch.Tensor, mask: Mask, scale: float) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """Attention within packed documents by flash kernels, which see each document alone; one operator a device for the compiler.
 
-    CPU     one call a document: a row costs what its documents cost, and heads that share keys get copies of them
+    CPU     one call a document: a row costs what its documents cost (`cpu_attention`)
     GPU     one call for all, of variable lengths, in 16 bits: on an H200 1.7 times as fast as FlexAttention (benchmarks/)
 
 Letters: B rows, S positions, N query heads, K key/value heads, D head width, P = B S positions of all rows, one after another.
@@ -11,14 +11,16 @@ from dataclasses import dataclass
 
 import torch
 
+from xmodel2.model.cpu_attention import attend_on_cpu, begins
+
 
 @dataclass(frozen=True)
 class Documents:
     """Where the documents of rows begin and end."""
 
     bounds: torch.Tensor
-    """On a CPU ids [B, S]. On a GPU int32 [P + 1]: the place where each document begins, then P, as often as there is room, so
-    that all batches have the same shape for the compiler."""
+    """On a CPU ids [B, S], or [1, 0] for rows of one document each. On a GPU int32 [P + 1]: the place where each document
+    begins, then P, as often as there is room, so that all batches have the same shape for the compiler."""
     sizes: torch.Tensor
     """How many documents there are, and positions in the longest: int64 [2], on the CPU, where reading it waits for nothing."""
 
@@ -30,6 +32,11 @@ class Documents:
             return cls(ids_BS, torch.zeros(2, dtype=torch.int64))
         bounds, sizes = padded_bounds(ids_BS)
         return cls(bounds.pin_memory().to(device, non_blocking=True), sizes)
+
+    @classmethod
+    def whole(cls) -> "Documents":
+        """Return rows of one document each, on a CPU."""
+        return cls(torch.zeros(1, 0, dtype=torch.int32), torch.zeros(2, dtype=torch.int64))
 
 
 def can_attend_within(device: torch.device, dtype: torch.dtype, head_dim: int) -> bool:
@@ -49,9 +56,7 @@ def attend_within(
 ) -> torch.Tensor:
     """Return softmax(q k^T * scale) v [B, N, S, D], causal, of each document alone."""
     if not q_BNSD.is_cuda:
-        out_BNSD: torch.Tensor
-        out_BNSD, _ = torch.ops.xmodel2.document_attention(q_BNSD, k_BKSD, v_BKSD, documents.bounds, scale)
-        return out_BNSD
+        return attend_on_cpu(q_BNSD, k_BKSD, v_BKSD, documents.bounds, scale)
     q_PND, k_PKD, v_PKD = (x.transpose(1, 2).flatten(0, 1) for x in (q_BNSD, k_BKSD, v_BKSD))
     out_PND, _ = torch.ops.xmodel2.varlen_attention(q_PND, k_PKD, v_PKD, documents.bounds, documents.sizes, scale)
     return out_PND.unflatten(0, (len(q_BNSD), -1)).transpose(1, 2)
@@ -68,114 +73,10 @@ def padded_bounds(document_ids_BS: torch.Tensor) -> tuple[torch.Tensor, torch.Te
     >>> padded_bounds(torch.tensor([[0, 0, 1], [1, 1, 1]]))
     (tensor([0, 2, 3, 6, 6, 6, 6], dtype=torch.int32), tensor([3, 3]))
     """
-    begins, positions = torch.tensor(_begins(document_ids_BS)), document_ids_BS.numel()
+    places, positions = torch.tensor(begins(document_ids_BS)), document_ids_BS.numel()
     bounds = torch.full((positions + 1,), positions, dtype=torch.int32)
-    bounds[: len(begins)] = begins
-    return bounds, torch.tensor([len(begins), int(bounds.diff().max())])
-
-
-def _begins(document_ids_BS: torch.Tensor) -> list[int]:
-    """Return the places of all rows, one after another, at which a document begins."""
-    starts = torch.ones(document_ids_BS.shape, dtype=torch.bool)
-    starts[:, 1:] = document_ids_BS[:, 1:] != document_ids_BS[:, :-1]
-    places: list[int] = starts.view(-1).nonzero()[:, 0].tolist()
-    return places
-
-
-Segment = tuple[slice, slice]
-
-
-def _segments(document_ids_BS: torch.Tensor) -> list[Segment]:
-    """Return the documents of all rows as (row, positions), so that short ones cost what they are and not what the row is."""
-    B, S = document_ids_BS.shape
-    begins, found = _begins(document_ids_BS), []
-    for begin, end in zip(begins, [*begins[1:], B * S], strict=True):
-        row, first = divmod(begin, S)
-        found.append((slice(row, row + 1), slice(first, first + end - begin)))
-    return found
-
-
-def _cut(x: torch.Tensor, segment: Segment, heads: int) -> torch.Tensor:
-    """Return one document of x [B, K, T, D] as [1, heads, length, D], each head seen by all queries that share it."""
-    part = x[segment[0], :, segment[1]]
-    shared = heads // part.shape[1]
-    return part if shared == 1 else part[:, :, None].expand(-1, -1, shared, -1, -1).flatten(1, 2)
-
-
-@torch.library.custom_op("xmodel2::document_attention", mutates_args=(), device_types="cpu")
-def _document_attention(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, document_ids: torch.Tensor, scale: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Causal attention within documents; returns out like q [B, N, S, D] and log-sum-exp [B, S, N]."""
-    B, N, S, D = q.shape
-    out = q.new_empty(B, S, N, D).transpose(1, 2)
-    logsumexp = q.new_empty(B, S, N, dtype=torch.float32)
-    for segment in _segments(document_ids):
-        parts = q[segment[0], :, segment[1]], _cut(k, segment, N), _cut(v, segment, N)
-        out[segment[0], :, segment[1]], lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            *parts, 0.0, True, scale=scale
-        )
-        logsumexp[segment[0], segment[1]] = lse.transpose(1, 2)
-    return out, logsumexp
-
-
-@_document_attention.register_fake
-def _(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, document_ids: torch.Tensor, scale: float):  # type: ignore[no-untyped-def]
-    B, N, S, D = q.shape
-    return q.new_empty(B, S, N, D).transpose(1, 2), q.new_empty(B, S, N, dtype=torch.float32)
-
-
-@torch.library.custom_op("xmodel2::document_attention_backward", mutates_args=(), device_types="cpu")
-def _document_attention_backward(
-    grad: torch.Tensor,
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    out: torch.Tensor,
-    logsumexp: torch.Tensor,
-    document_ids: torch.Tensor,
-    scale: float,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    B, N, S, D = q.shape
-    K = k.shape[1]
-    grads = [x.new_empty(B, S, x.shape[1], D).transpose(1, 2) for x in (q, k, v)]
-    for segment in _segments(document_ids):
-        parts = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
-            grad[segment[0], :, segment[1]],
-            q[segment[0], :, segment[1]],
-            _cut(k, segment, N),
-            _cut(v, segment, N),
-            out[segment[0], :, segment[1]],
-            logsumexp[segment[0], segment[1]].transpose(1, 2),
-            0.0,
-            True,
-            scale=scale,
-        )
-        for whole, part in zip(grads, parts, strict=True):
-            heads = whole.shape[1]
-            whole[segment[0], :, segment[1]] = part if heads == N else part.unflatten(1, (K, -1)).sum(2)
-    return grads[0], grads[1], grads[2]
-
-
-@_document_attention_backward.register_fake
-def _(grad, q, k, v, out, logsumexp, document_ids, scale):  # type: ignore[no-untyped-def]
-    B, _, S, D = q.shape
-    grads = [x.new_empty(B, S, x.shape[1], D).transpose(1, 2) for x in (q, k, v)]
-    return grads[0], grads[1], grads[2]
-
-
-def _keep(ctx, inputs, output):  # type: ignore[no-untyped-def]
-    q, k, v, document_ids, ctx.scale = inputs
-    ctx.save_for_backward(q, k, v, *output, document_ids)
-
-
-def _backward(ctx, grad, _):  # type: ignore[no-untyped-def]
-    q, k, v, out, logsumexp, document_ids = ctx.saved_tensors
-    grads = torch.ops.xmodel2.document_attention_backward(grad, q, k, v, out, logsumexp, document_ids, ctx.scale)
-    return *grads, None, None
-
-
-_document_attention.register_autograd(_backward, setup_context=_keep)
+    bounds[: len(places)] = places
+    return bounds, torch.tensor([len(places), int(bounds.diff().max())])
 
 
 @torch.library.custom_op("xmodel2::varlen_attention", mutates_args=(), device_types="cuda")

@@ -1,0 +1,70 @@
+"""Attention on a CPU: its backward pass by blocks is that of plain products, in 16 bits as exact as flash, at every length."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from xmodel2.model.attention import attend, mask_for
+from xmodel2.model.cpu_attention import attend_on_cpu
+from xmodel2.model.document_attention import Documents
+from xmodel2.model.mask import Places
+
+
+def drawn(S: int, dtype: torch.dtype, heads: tuple[int, int], rows: int = 1) -> list[torch.Tensor]:
+    """Return queries, keys and values that want gradients, and the output's gradient, laid out as a block lays them out."""
+    generator = torch.Generator().manual_seed(S)
+    shapes = ((rows, S, n, 16) for n in (heads[0], heads[1], heads[1], heads[0]))
+    return [torch.randn(shape, generator=generator).to(dtype).transpose(1, 2).requires_grad_() for shape in shapes]
+
+
+def places(S: int) -> Places:
+    return Places(torch.arange(S), torch.arange(S), None, None)
+
+
+def gradients(out: torch.Tensor, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
+    return list(torch.autograd.grad(out, inputs[:3], inputs[3].to(out.dtype)))
+
+
+@pytest.mark.parametrize("S", [1, 63, 64, 200, 1024, 1100])
+@pytest.mark.parametrize("heads", [(4, 1), (4, 4)])
+def test_gradients_of_whole_rows_are_those_of_plain_products(S: int, heads: tuple[int, int]) -> None:
+    inputs = drawn(S, torch.float32, heads, rows=2)
+    q, k, v = inputs[:3]
+    ours = gradients(attend(q, k, v, mask_for("auto", places(S), whole=True), 0.3), inputs)
+    plain = gradients(attend(q, k, v, mask_for("plain", places(S), whole=True), 0.3), inputs)
+    for one, other in zip(ours, plain, strict=True):
+        assert torch.allclose(one, other, atol=5e-5)
+
+
+@pytest.mark.parametrize("S", [40, 300])
+@pytest.mark.parametrize("sharpness", [1.0, 5.0])
+def test_in_16_bits_gradients_are_nearly_as_exact_as_those_of_flash(S: int, sharpness: float) -> None:
+    inputs = drawn(S, torch.bfloat16, (4, 2))
+    exact = [x.detach().double().requires_grad_() for x in inputs]
+    scale = sharpness / 4
+    wanted = gradients(F.scaled_dot_product_attention(*exact[:3], is_causal=True, scale=scale, enable_gqa=True), exact)
+    flash = gradients(F.scaled_dot_product_attention(*inputs[:3], is_causal=True, scale=scale, enable_gqa=True), inputs)
+    q, k, v = inputs[:3]
+    ours = gradients(attend_on_cpu(q, k, v, Documents.whole().bounds, scale), inputs)
+    for one, peer, true in zip(ours, flash, wanted, strict=True):
+        error, theirs = (((x.double() - true).norm() / true.norm()).item() for x in (one, peer))
+        # Scores are rounded to 16 bits before their softmax, as plain attention in 16 bits rounds them.
+        assert error < max(2 * theirs, 0.004 * sharpness)
+
+
+def test_rows_beyond_the_scores_held_at_once_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = drawn(70, torch.float32, (4, 2), rows=5)
+    q, k, v = inputs[:3]
+    whole = gradients(attend_on_cpu(q, k, v, Documents.whole().bounds, 0.3), inputs)
+    monkeypatch.setattr("xmodel2.model.cpu_attention._SCORES", 2 * 4 * 70 * 64)
+    parts = gradients(attend_on_cpu(q, k, v, Documents.whole().bounds, 0.3), inputs)
+    for one, other in zip(whole, parts, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_what_asks_for_no_gradients_goes_the_plain_way() -> None:
+    S = 4
+    with torch.no_grad():
+        assert mask_for("auto", places(S), whole=True) is None
+    assert isinstance(mask_for("auto", places(S), whole=True), Documents)
+    assert mask_for("sdpa", places(S), whole=True) is None
