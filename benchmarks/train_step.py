@@ -4,6 +4,7 @@
 
 All do forward, backward, clipping and a fused AdamW update on the same random tokens, in the same precision, rows of one
 document; `ours, packed` is our step on rows of several documents that do not see each other, which the peers can't do.
+On a CPU each is a process of its own, as users start it, and they take turns: ours sets the C library's allocator for itself.
 litgpt is left out if it is not installed (`pip install --no-deps litgpt lightning lightning-utilities jsonargparse
 pytorch-lightning torchmetrics` is enough here). The ceiling is a matrix product measured in the same rounds.
 On a GPU all take turns, each with its memory to itself, and peers are compiled by block, as ours is; `Trainer` is left out there.
@@ -17,6 +18,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
@@ -30,6 +33,7 @@ from xmodel2.model import Xmodel2
 from xmodel2.model.convert import granite_config
 from xmodel2.model.count import flops_per_token
 from xmodel2.recipe import Recipe, recipe_from_dict, replace
+from xmodel2.train.allocator import keep_freed_memory
 from xmodel2.train.device import DTYPES, matmul_rate, nominal_flops, pick_device, pick_precision, set_determinism
 from xmodel2.train.optimizer import build_optimizer
 from xmodel2.train.sharding import draw_weights
@@ -75,9 +79,13 @@ def main() -> None:
     set_determinism(recipe.train.deterministic, device)
     precision, _ = pick_precision(recipe.train.precision, device, tokens, recipe.model)
     if options.breakdown:
+        if device.type == "cpu":
+            keep_freed_memory()
         return print(Ours(recipe, precision, device).breakdown())
-    arms = _arms(recipe, precision, device, options)
-    values, notes = (_in_turn if device.type == "cuda" else _interleaved)(arms, options.repeats)
+    if device.type == "cuda":
+        values, notes = _in_turn(_arms(recipe, precision, device, options), options.repeats)
+    else:
+        values, notes = _taking_turns(recipe, precision, options), ""
     median = {name: statistics.median(found) for name, found in values.items()}
     peak, speed, packed = median.pop("gemm"), median.pop("ours"), median.pop("ours, packed")
     best = max(median, key=lambda name: median[name], default="ours")
@@ -107,12 +115,11 @@ Arms = dict[str, Callable[[], Run]]
 
 def _arms(recipe: Recipe, precision: str, device: torch.device, options: argparse.Namespace) -> Arms:
     dtype, tokens = DTYPES[precision], recipe.train.batch_tokens
-    made: list[Ours] = []  # on a CPU one model takes both kinds of rows
 
     def ours(packed: bool) -> Run:
-        step = made[0] if made else Ours(recipe, precision, device, options.longest)
         if device.type == "cpu":
-            made[:] = [step]
+            keep_freed_memory()  # as `xmodel2 train` does
+        step = Ours(recipe, precision, device, options.longest)
         return _timed(lambda: step(packed), tokens)
 
     arms: Arms = {
@@ -130,15 +137,29 @@ def _arms(recipe: Recipe, precision: str, device: torch.device, options: argpars
     return arms
 
 
-def _interleaved(arms: Arms, repeats: int) -> tuple[dict[str, list[float]], str]:
-    runs = {name: make() for name, make in arms.items()}
-    values: dict[str, list[float]] = {name: [] for name in runs}
-    for number in range(2 + repeats):
-        for name, run in runs.items():
-            value = run()
+def _taking_turns(recipe: Recipe, precision: str, options: argparse.Namespace) -> dict[str, list[float]]:
+    """Measure each arm in a process of its own, one after another in every round."""
+    context, ends = get_context("spawn"), {}
+    for name in _arms(recipe, precision, torch.device("cpu"), options):
+        ends[name], child = context.Pipe()
+        context.Process(target=_serve, args=(child, name, recipe, precision, options), daemon=True).start()
+        ends[name].recv()  # made, before the next is
+    values: dict[str, list[float]] = {name: [] for name in ends}
+    for number in range(2 + options.repeats):
+        for name, end in ends.items():
+            end.send(None)
+            value = end.recv()
             if number > 1:  # compiled, and caches warm
                 values[name].append(value)
-    return values, ""
+    return values
+
+
+def _serve(end: Connection, name: str, recipe: Recipe, precision: str, options: argparse.Namespace) -> None:
+    run = _arms(recipe, precision, torch.device("cpu"), options)[name]()
+    end.send(None)
+    while True:
+        end.recv()
+        end.send(run())
 
 
 def _in_turn(arms: Arms, repeats: int) -> tuple[dict[str, list[float]], str]:

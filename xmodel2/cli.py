@@ -42,6 +42,7 @@ from xmodel2.commands.tokenizer import tokenizer_inspect, tokenizer_train
 from xmodel2.commands.train import average, plan, train
 from xmodel2.commands.transfer import transfer
 from xmodel2.errors import Terminated, XmodelError
+from xmodel2.train.allocator import use_huge_pages
 
 COMMANDS: dict[str, Callable[..., int | None]] = {
     "demo": demo,
@@ -84,6 +85,7 @@ for _name, _command in COMMANDS.items():
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; a user's mistake is one message and exit code 1."""
+    use_huge_pages()
     # transformers imports torchao where it is installed, and that tells of kernels for other machines.
     for name in ("torchao", "torch.utils._pytree"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -14,9 +14,8 @@ import torch
 _BLOCK = {torch.bfloat16: 128}
 _BLOCK_OTHERWISE = 64
 """Queries of a block; the products of 16 bits want more."""
-_LONGEST = {torch.bfloat16: 4096}
-_LONGEST_OTHERWISE = 1024
-"""Positions from which on flash is as fast: blocks of scores no longer fit the cache."""
+_LONGEST = 2048
+"""Positions of a document beyond which flash is as fast: blocks of scores no longer fit the cache."""
 _SCORES = 1 << 23
 """Of a block, held at once."""
 
@@ -41,24 +40,29 @@ def begins(document_ids_BS: torch.Tensor) -> list[int]:
     return places
 
 
-def _segments(document_ids_BS: torch.Tensor, q_BNSD: torch.Tensor) -> Iterator[Segment]:
-    """Yield (rows, positions) to attend within: a document, so that short ones cost what they are, or some whole rows."""
-    B, N, S, _ = q_BNSD.shape
-    if document_ids_BS.shape[1] == 0:
-        rows = max(1, _SCORES // (N * S * _BLOCK.get(q_BNSD.dtype, _BLOCK_OTHERWISE)))
-        yield from ((slice(first, min(B, first + rows)), slice(0, S)) for first in range(0, B, rows))
-        return
+def _segments(document_ids_BS: torch.Tensor, S: int) -> Iterator[Segment]:
+    """Yield (row, positions) of each document, so that short ones cost what they are; all rows, if they are one each."""
     places = begins(document_ids_BS)
-    for begin, end in zip(places, [*places[1:], B * S], strict=True):
+    if not places:
+        yield slice(None), slice(0, S)
+        return
+    for begin, end in zip(places, [*places[1:], len(document_ids_BS) * S], strict=True):
         row, first = divmod(begin, S)
         yield slice(row, row + 1), slice(first, first + end - begin)
 
 
-def _cut(x_BKSD: torch.Tensor, segment: Segment, heads: int) -> torch.Tensor:
-    """Return a segment of x as [rows, heads, length, D], each head seen by all queries that share it."""
-    part = x_BKSD[segment[0], :, segment[1]]
-    shared = heads // part.shape[1]
-    return part if shared == 1 else part[:, :, None].expand(-1, -1, shared, -1, -1).flatten(1, 2)
+def _starts(document_ids_BS: torch.Tensor) -> torch.Tensor:
+    """Return where the document of each position begins in its row, [B, S]."""
+    place_BS = torch.zeros(document_ids_BS.shape, dtype=torch.int64)
+    new_BS = document_ids_BS[:, 1:] != document_ids_BS[:, :-1]
+    place_BS[:, 1:] = torch.arange(1, document_ids_BS.shape[1]).where(new_BS, 0)
+    return place_BS.cummax(1).values
+
+
+def _repeated(x_BKSD: torch.Tensor, heads: int) -> torch.Tensor:
+    """Return x with each head as often as queries share it: [B, heads, S, D]."""
+    shared = heads // x_BKSD.shape[1]
+    return x_BKSD if shared == 1 else x_BKSD[:, :, None].expand(-1, -1, shared, -1, -1).flatten(1, 2)
 
 
 @torch.library.custom_op("xmodel2::cpu_attention", mutates_args=(), device_types="cpu")
@@ -67,14 +71,16 @@ def _attention(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Causal attention within documents; returns out like q [B, N, S, D] and log-sum-exp [B, S, N]."""
     B, N, S, D = q.shape
+    flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    if document_ids.shape[1] == 0:
+        out, lse = flash(q, _repeated(k, N), _repeated(v, N), 0.0, True, scale=scale)
+        return out, lse.transpose(1, 2).contiguous()
     out = q.new_empty(B, S, N, D).transpose(1, 2)
     logsumexp = q.new_empty(B, S, N, dtype=torch.float32)
-    for segment in _segments(document_ids, q):
-        parts = q[segment[0], :, segment[1]], _cut(k, segment, N), _cut(v, segment, N)
-        out[segment[0], :, segment[1]], lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            *parts, 0.0, True, scale=scale
-        )
-        logsumexp[segment[0], segment[1]] = lse.transpose(1, 2)
+    for rows, positions in _segments(document_ids, S):
+        parts = q[rows, :, positions], _repeated(k[rows, :, positions], N), _repeated(v[rows, :, positions], N)
+        out[rows, :, positions], lse = flash(*parts, 0.0, True, scale=scale)
+        logsumexp[rows, positions] = lse.transpose(1, 2)
     return out, logsumexp
 
 
@@ -95,16 +101,26 @@ def _attention_backward(
     document_ids: torch.Tensor,
     scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    B, _, S, D = q.shape
+    B, N, S, D = q.shape
     grads = [x.new_empty(B, S, x.shape[1], D).transpose(1, 2) for x in (q, k, v)]
-    for rows, positions in _segments(document_ids, q):
-        grad_, q_, k_, v_, out_ = (x[rows, :, positions] for x in (grad, q, k, v, out))
-        if q_.shape[2] > _LONGEST.get(q.dtype, _LONGEST_OTHERWISE):
+    starts, longest = None, S
+    if document_ids.shape[1]:
+        starts = _starts(document_ids)
+        longest = int((torch.arange(S) - starts).max()) + 1
+    # Of packed rows blocks hold parts that no document has; in fp32, where products are what takes time, flash wins.
+    if longest > _LONGEST or (starts is not None and q.dtype == torch.float32):
+        for rows, positions in _segments(document_ids, S):
+            grad_, q_, k_, v_, out_ = (x[rows, :, positions] for x in (grad, q, k, v, out))
             parts = _by_flash(grad_, q_, k_, v_, out_, logsumexp[rows, positions].transpose(1, 2), scale)
-        else:
-            parts = _by_blocks(grad_, q_, k_, v_, scale)
+            for whole, part in zip(grads, parts, strict=True):
+                whole[rows, :, positions] = part
+        return grads[0], grads[1], grads[2]
+    together = max(1, _SCORES // (N * S * _BLOCK.get(q.dtype, _BLOCK_OTHERWISE)))
+    for first in range(0, B, together):
+        some = slice(first, first + together)
+        parts = _by_blocks(grad[some], q[some], k[some], v[some], None if starts is None else starts[some], scale)
         for whole, part in zip(grads, parts, strict=True):
-            whole[rows, :, positions] = part
+            whole[some] = part
     return grads[0], grads[1], grads[2]
 
 
@@ -118,40 +134,50 @@ def _by_flash(
     scale: float,
 ) -> Gradients:
     N, K = q.shape[1], k.shape[1]
-    everything = slice(None), slice(None)
     grad_q, *others = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
-        grad, q, _cut(k, everything, N), _cut(v, everything, N), out, logsumexp, 0.0, True, scale=scale
+        grad, q, _repeated(k, N), _repeated(v, N), out, logsumexp, 0.0, True, scale=scale
     )
     grad_k, grad_v = (x if K == N else x.unflatten(1, (K, -1)).sum(2) for x in others)
     return grad_q, grad_k, grad_v
 
 
 def _by_blocks(
-    grad_BNSD: torch.Tensor, q_BNSD: torch.Tensor, k_BKSD: torch.Tensor, v_BKSD: torch.Tensor, scale: float
+    grad_BNSD: torch.Tensor,
+    q_BNSD: torch.Tensor,
+    k_BKSD: torch.Tensor,
+    v_BKSD: torch.Tensor,
+    starts_BS: torch.Tensor | None,
+    scale: float,
 ) -> Gradients:
     B, N, S, D = q_BNSD.shape
     K, dtype = k_BKSD.shape[1], q_BNSD.dtype
     size = min(S, _BLOCK.get(dtype, _BLOCK_OTHERWISE))
     k_XSD, v_XSD = (x.reshape(B * K, S, D) for x in (k_BKSD, v_BKSD))
     q_XGSD, grad_XGSD = (x.reshape(B * K, N // K, S, D) for x in (q_BNSD, grad_BNSD))
-    later_QQ = torch.full((size, size), float("-inf"), dtype=dtype).triu_(1)
+    hidden_QQ = torch.full((size, size), float("-inf"), dtype=dtype).triu_(1)
     grad_q_XGSD = torch.empty_like(q_XGSD)
     sums = [
         torch.zeros(B * K, S, D, dtype=torch.float32) for _ in range(2)
     ]  # in 16 bits many blocks would round many times
     for first in range(0, S, size):
-        end = min(S, first + size)
+        end, low = min(S, first + size), 0
         block = slice(first, end)
-        # Queries of all heads one below the other: [X, G Q, D], scores [X, G Q, end].
+        if starts_BS is not None:
+            low = int(starts_BS[:, first].min())
+        keys = slice(low, end)
+        # Queries of all heads one below the other: [X, G Q, D], scores [X, G Q, T], T = end - low.
         q, grad = q_XGSD[:, :, block].flatten(1, 2) * scale, grad_XGSD[:, :, block].flatten(1, 2)
-        score = q @ k_XSD[:, :end].transpose(1, 2)
-        score.view(B * K, -1, end - first, end)[..., block] += later_QQ[: end - first, : end - first]
+        score = q @ k_XSD[:, keys].transpose(1, 2)
+        score.view(B * K, -1, end - first, end - low)[..., first - low :] += hidden_QQ[: end - first, : end - first]
+        if starts_BS is not None:
+            other_BQT = torch.arange(low, end) < starts_BS[:, block, None]
+            score.view(B, N, end - first, end - low).masked_fill_(other_BQT[:, None], float("-inf"))
         weight = torch.softmax(score, dim=-1)
-        grad_weight = grad @ v_XSD[:, :end].transpose(1, 2)
+        grad_weight = grad @ v_XSD[:, keys].transpose(1, 2)
         grad_score = torch._softmax_backward_data(grad_weight, weight, -1, dtype)
-        grad_q_XGSD[:, :, block] = (grad_score @ k_XSD[:, :end]).view(B * K, -1, end - first, D)
+        grad_q_XGSD[:, :, block] = (grad_score @ k_XSD[:, keys]).view(B * K, -1, end - first, D)
         for total, left, right in zip(sums, (grad_score, weight), (q, grad), strict=True):
-            total[:, :end] += left.transpose(1, 2) @ right
+            total[:, keys] += left.transpose(1, 2) @ right
     grad_k, grad_v = (total.view(B, K, S, D) for total in sums)
     return grad_q_XGSD.mul_(scale).view(B, N, S, D), grad_k, grad_v
 

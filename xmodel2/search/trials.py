@@ -17,6 +17,7 @@ from xmodel2.recipe import Recipe
 from xmodel2.search.fleet import Fleet
 from xmodel2.search.trial import TrialResult, Watch, last_heldout, mean_text_loss, no_heldout
 from xmodel2.train import read_metrics, train
+from xmodel2.train.allocator import keep_freed_memory
 from xmodel2.train.device import pick_device, pick_precision, set_determinism
 from xmodel2.train.guard import DivergedError
 from xmodel2.train.run import make_loader
@@ -79,6 +80,8 @@ def _together(recipes: list[Recipe], numbers: list[int], watch: Watch | None) ->
     first = recipes[0]
     device = pick_device(first.train.device)
     set_determinism(first.train.deterministic, device)
+    if device.type == "cpu":
+        keep_freed_memory()
     shards = open_shards(first.data.dir, first.data.verify_checksums, first.data.cache_dir)
     loaders: list[tuple[Any, Loader]] = []
 

@@ -20,6 +20,7 @@ from xmodel2.files import read_json, write_json_atomic, write_text_atomic
 from xmodel2.model import Xmodel2
 from xmodel2.recipe import Recipe, recipe_to_toml, replace
 from xmodel2.train.agreement import on_each_rank, on_rank_0, rank
+from xmodel2.train.allocator import keep_freed_memory
 from xmodel2.train.branch import branched, open_run
 from xmodel2.train.checkpoint import load_training_state, set_aside
 from xmodel2.train.device import pick_device, pick_precision, set_determinism
@@ -79,6 +80,8 @@ def _prepare(
 ) -> tuple[Loop, int]:
     """Return the loop, and the step after which it begins."""
     set_determinism(recipe.train.deterministic, device)  # before the first product: cuBLAS decides once
+    if device.type == "cpu":
+        keep_freed_memory()
     shards = _open_data(recipe)
     loader = make_loader(recipe, shards)
     checkpoint, recipe = on_rank_0(partial(open_run, recipe, run_dir, resume, shards.fingerprint, branch_from))
