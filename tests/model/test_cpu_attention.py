@@ -40,10 +40,13 @@ def test_gradients_of_whole_rows_are_those_of_plain_products(S: int, heads: tupl
 @pytest.mark.parametrize("sharpness", [1.0, 5.0])
 def test_in_16_bits_gradients_are_nearly_as_exact_as_those_of_flash(S: int, sharpness: float) -> None:
     inputs = drawn(S, torch.bfloat16, (4, 2))
-    exact = [x.detach().double().requires_grad_() for x in inputs]
     scale = sharpness / 4
-    wanted = gradients(F.scaled_dot_product_attention(*exact[:3], is_causal=True, scale=scale, enable_gqa=True), exact)
-    flash = gradients(F.scaled_dot_product_attention(*inputs[:3], is_causal=True, scale=scale, enable_gqa=True), inputs)
+
+    def by_flash(inputs: list[torch.Tensor]) -> list[torch.Tensor]:
+        q, k, v = inputs[:3]
+        return gradients(F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True), inputs)
+
+    flash, wanted = by_flash(inputs), by_flash([x.detach().double().requires_grad_() for x in inputs])
     q, k, v = inputs[:3]
     ours = gradients(attend_on_cpu(q, k, v, Documents.whole().bounds, scale), inputs)
     for one, peer, true in zip(ours, flash, wanted, strict=True):
@@ -60,6 +63,16 @@ def test_rows_beyond_the_scores_held_at_once_give_the_same(monkeypatch: pytest.M
     parts = gradients(attend_on_cpu(q, k, v, Documents.whole().bounds, 0.3), inputs)
     for one, other in zip(whole, parts, strict=True):
         assert torch.allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "ids", [Documents.whole().bounds, torch.tensor([[0] * 9 + [1] * 21, [0] * 30])], ids=["rows", "packed"]
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_compiler_is_told_what_comes_out(ids: torch.Tensor, dtype: torch.dtype) -> None:
+    q, k, v, _ = drawn(30, dtype, (4, 2), rows=2)
+    checks = ("test_schema", "test_faketensor", "test_aot_dispatch_static")
+    torch.library.opcheck(torch.ops.xmodel2.cpu_attention, (q, k, v, ids, 0.3), test_utils=checks)  # type: ignore[arg-type]
 
 
 def test_what_asks_for_no_gradients_goes_the_plain_way() -> None:

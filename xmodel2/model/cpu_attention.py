@@ -72,9 +72,6 @@ def _attention(
     """Causal attention within documents; returns out like q [B, N, S, D] and log-sum-exp [B, S, N]."""
     B, N, S, D = q.shape
     flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    if document_ids.shape[1] == 0:
-        out, lse = flash(q, _repeated(k, N), _repeated(v, N), 0.0, True, scale=scale)
-        return out, lse.transpose(1, 2).contiguous()
     out = q.new_empty(B, S, N, D).transpose(1, 2)
     logsumexp = q.new_empty(B, S, N, dtype=torch.float32)
     for rows, positions in _segments(document_ids, S):
