@@ -42,7 +42,6 @@ from xmodel2.commands.tokenizer import tokenizer_inspect, tokenizer_train
 from xmodel2.commands.train import average, plan, train
 from xmodel2.commands.transfer import transfer
 from xmodel2.errors import Terminated, XmodelError
-from xmodel2.train.allocator import use_huge_pages
 
 COMMANDS: dict[str, Callable[..., int | None]] = {
     "demo": demo,
@@ -85,7 +84,9 @@ for _name, _command in COMMANDS.items():
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; a user's mistake is one message and exit code 1."""
-    use_huge_pages()
+    os.environ.setdefault(
+        "THP_MEM_ALLOC_ENABLE", "1"
+    )  # read by PyTorch at its first tensor: huge pages (train/allocator.py)
     # transformers imports torchao where it is installed, and that tells of kernels for other machines.
     for name in ("torchao", "torch.utils._pytree"):
         logging.getLogger(name).setLevel(logging.ERROR)

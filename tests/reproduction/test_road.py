@@ -15,9 +15,10 @@ from xmodel2.cli import COMMANDS
 from xmodel2.errors import XmodelError
 from xmodel2.files import write_json_atomic
 from xmodel2.recipe import recipe_to_toml, replace
+from xmodel2.reproduction.benchmarks import available_tasks
 from xmodel2.reproduction.corpus import open_corpus
 from xmodel2.reproduction.kinds import INSTRUCTIONS, SFT_SHARE, TEXT
-from xmodel2.reproduction.road import BASE, CARRY, FINAL, SEARCH, Road, available_tasks
+from xmodel2.reproduction.road import BASE, CARRY, FINAL, SEARCH, Road
 from xmodel2.reproduction.run import Reproduction
 from xmodel2.reproduction.scales import SCALES, scale_of
 from xmodel2.reproduction.stage import Command

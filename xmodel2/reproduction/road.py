@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from xmodel2.errors import XmodelError
-from xmodel2.eval.mirror import Mirror
-from xmodel2.eval.tasks import SUITES, TASKS
+from xmodel2.eval.tasks import TASKS
 from xmodel2.files import read_json
 from xmodel2.recipe import Recipe
 from xmodel2.recipe.load import recipe_to_toml
+from xmodel2.reproduction.benchmarks import available_tasks
 from xmodel2.reproduction.corpus import FILES, Corpus, write_corpus
 from xmodel2.reproduction.kinds import ANSWERS_ONLY, SFT_SHARE, TEXT
 from xmodel2.reproduction.recipes import base_recipe, carry_recipe, final_recipe, search_recipe
@@ -380,24 +379,6 @@ _ORDER = {"decay": ("ratio",)}
 
 _TOLD = ("decay", "search", "transfer", "carry", "direct", "ratio", "law", "ablation", "peer")
 """Stages that the report and the ledger are made from, when they are done."""
-
-
-def available_tasks(data_dir: Path | None) -> list[str]:
-    """Return the tasks of the report whose files a folder of benchmarks has. Raises `XmodelError` if it has none."""
-    if data_dir is None:
-        return []
-    mirror, found = Mirror(data_dir), []
-    for name in (*SUITES["commonsense"], *SUITES["reasoning"]):
-        try:
-            mirror.load(TASKS[name])
-        except XmodelError:
-            continue
-        found.append(name)
-    if not found:
-        raise XmodelError(
-            f"--eval-data {data_dir}: holds no benchmark that is known; `xmodel2 eval fetch` makes such a folder"
-        )
-    return found
 
 
 def _list(numbers: Sequence[int]) -> str:

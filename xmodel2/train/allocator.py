@@ -10,15 +10,9 @@ import os
 
 import torch
 
-_VARIABLE = "THP_MEM_ALLOC_ENABLE"
 _HUGE = 2 << 20
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of malloc.h
 _OWN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_TOP_PAD_")
-
-
-def use_huge_pages() -> None:
-    """Have PyTorch ask Linux for huge pages, unless the environment says otherwise; it looks once, at its first tensor."""
-    os.environ.setdefault(_VARIABLE, "1")
 
 
 def keep_freed_memory() -> bool:
@@ -27,13 +21,11 @@ def keep_freed_memory() -> bool:
     It is not where PyTorch does not take huge pages (small ones, kept, lie scattered: slower than fresh ones), where another C
     library is used, or where the environment has settings of its own.
     """
-    use_huge_pages()
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # PyTorch looks once, at its first tensor; the CLI sets it, too
     if any(name in os.environ for name in _OWN) or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
         return False
     probes = [torch.empty(_HUGE + 192 * number, dtype=torch.uint8) for number in range(4)]
-    if any(
-        probe.data_ptr() % mmap.PAGESIZE for probe in probes
-    ):  # only where it asks for huge pages are all aligned so
+    if any(probe.data_ptr() % mmap.PAGESIZE for probe in probes):  # asking for huge pages, PyTorch aligns all so
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
