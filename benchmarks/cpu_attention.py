@@ -72,7 +72,7 @@ def _whole(length: int) -> dict[str, Kernel]:
     places = Places(index, index, None, None)
     plain = torch.compile(lambda q, k, v: attend(q, k, v, places, _scale(q)), dynamic=False)
     return {
-        "ours": lambda q, k, v: attend(q, k, v, mask_for("auto", places, True), _scale(q)),
+        "ours": lambda q, k, v: attend(q, k, v, mask_for("auto", places, True, q.dtype), _scale(q)),
         "flash": _flash,
         "plain": plain,
     }

@@ -17,23 +17,29 @@ def drawn(S: int, dtype: torch.dtype, heads: tuple[int, int], rows: int = 1) -> 
     return [torch.randn(shape, generator=generator).to(dtype).transpose(1, 2).requires_grad_() for shape in shapes]
 
 
-def places(S: int) -> Places:
-    return Places(torch.arange(S), torch.arange(S), None, None)
-
-
 def gradients(out: torch.Tensor, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
     return list(torch.autograd.grad(out, inputs[:3], inputs[3].to(out.dtype)))
 
 
-@pytest.mark.parametrize("S", [1, 63, 64, 200, 1024, 1100])
+def documents_of(S: int, rows: int) -> torch.Tensor:
+    """Return ids [rows, S]: a document of one position, long ones, and another cut in each row."""
+    cuts = torch.tensor([[1, S // 2, S - 3], [S // 3, S // 3 + 1, S // 3 + 150]])[:rows]
+    return (torch.arange(S) >= cuts[:, :, None]).sum(1).int()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("S", [8, 128, 200, 1024, 1500])
 @pytest.mark.parametrize("heads", [(4, 1), (4, 4)])
-def test_gradients_of_whole_rows_are_those_of_plain_products(S: int, heads: tuple[int, int]) -> None:
-    inputs = drawn(S, torch.float32, heads, rows=2)
+def test_gradients_in_16_bits_are_those_of_exact_plain_products(S: int, heads: tuple[int, int], packed: bool) -> None:
+    inputs, ids = drawn(S, torch.bfloat16, heads, rows=2), documents_of(S, 2) if packed else None
+    places = Places(torch.arange(S), torch.arange(S), ids, ids)
     q, k, v = inputs[:3]
-    ours = gradients(attend(q, k, v, mask_for("auto", places(S), whole=True), 0.3), inputs)
-    plain = gradients(attend(q, k, v, mask_for("plain", places(S), whole=True), 0.3), inputs)
+    ours = gradients(attend(q, k, v, mask_for("auto", places, whole=True, dtype=torch.bfloat16), 0.3), inputs)
+    exact = [x.detach().double().requires_grad_() for x in inputs]
+    q, k, v = exact[:3]
+    plain = gradients(attend(q, k, v, mask_for("plain", places, whole=True), 0.3), exact)
     for one, other in zip(ours, plain, strict=True):
-        assert torch.allclose(one, other, atol=5e-5)
+        assert ((one.double() - other).norm() / other.norm()).item() < 0.01
 
 
 @pytest.mark.parametrize("S", [40, 300])
@@ -56,13 +62,13 @@ def test_in_16_bits_gradients_are_nearly_as_exact_as_those_of_flash(S: int, shar
 
 
 def test_rows_beyond_the_scores_held_at_once_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    inputs = drawn(70, torch.float32, (4, 2), rows=5)
+    inputs = drawn(150, torch.bfloat16, (4, 2), rows=5)
     q, k, v = inputs[:3]
     whole = gradients(attend_on_cpu(q, k, v, Documents.whole().bounds, 0.3), inputs)
-    monkeypatch.setattr("xmodel2.model.cpu_attention._SCORES", 2 * 4 * 70 * 64)
+    monkeypatch.setattr("xmodel2.model.cpu_attention._SCORES", 2 * 4 * 150 * 128)
     parts = gradients(attend_on_cpu(q, k, v, Documents.whole().bounds, 0.3), inputs)
     for one, other in zip(whole, parts, strict=True):
-        assert torch.allclose(one, other, atol=1e-5)
+        assert torch.allclose(one, other, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -75,9 +81,10 @@ def test_the_compiler_is_told_what_comes_out(ids: torch.Tensor, dtype: torch.dty
     torch.library.opcheck(torch.ops.xmodel2.cpu_attention, (q, k, v, ids, 0.3), test_utils=checks)  # type: ignore[arg-type]
 
 
-def test_what_asks_for_no_gradients_goes_the_plain_way() -> None:
-    S = 4
+def test_what_asks_for_no_gradients_in_16_bits_goes_the_plain_way() -> None:
+    rows = Places(torch.arange(4), torch.arange(4), None, None)
+    assert isinstance(mask_for("auto", rows, whole=True, dtype=torch.bfloat16), Documents)
+    assert mask_for("auto", rows, whole=True, dtype=torch.float32) is None
+    assert mask_for("sdpa", rows, whole=True, dtype=torch.bfloat16) is None
     with torch.no_grad():
-        assert mask_for("auto", places(S), whole=True) is None
-    assert isinstance(mask_for("auto", places(S), whole=True), Documents)
-    assert mask_for("sdpa", places(S), whole=True) is None
+        assert mask_for("auto", rows, whole=True, dtype=torch.bfloat16) is None

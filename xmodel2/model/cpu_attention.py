@@ -11,10 +11,9 @@ from collections.abc import Iterator
 
 import torch
 
-_BLOCK = {torch.bfloat16: 128}
-_BLOCK_OTHERWISE = 64
-"""Queries of a block; the products of 16 bits want more."""
-_LONGEST = 2048
+_BLOCK = 128
+"""Queries of a block."""
+_LONGEST = 1024
 """Positions of a document beyond which flash is as fast: blocks of scores no longer fit the cache."""
 _SCORES = 1 << 23
 """Of a block, held at once."""
@@ -104,15 +103,14 @@ def _attention_backward(
     if document_ids.shape[1]:
         starts = _starts(document_ids)
         longest = int((torch.arange(S) - starts).max()) + 1
-    # Of packed rows blocks hold parts that no document has; in fp32, where products are what takes time, flash wins.
-    if longest > _LONGEST or (starts is not None and q.dtype == torch.float32):
+    if q.dtype.itemsize > 2 or longest > _LONGEST:  # in fp32 products are what takes time, and flash wastes none
         for rows, positions in _segments(document_ids, S):
             grad_, q_, k_, v_, out_ = (x[rows, :, positions] for x in (grad, q, k, v, out))
             parts = _by_flash(grad_, q_, k_, v_, out_, logsumexp[rows, positions].transpose(1, 2), scale)
             for whole, part in zip(grads, parts, strict=True):
                 whole[rows, :, positions] = part
         return grads[0], grads[1], grads[2]
-    together = max(1, _SCORES // (N * S * _BLOCK.get(q.dtype, _BLOCK_OTHERWISE)))
+    together = max(1, _SCORES // (N * S * _BLOCK))
     for first in range(0, B, together):
         some = slice(first, first + together)
         parts = _by_blocks(grad[some], q[some], k[some], v[some], None if starts is None else starts[some], scale)
@@ -148,14 +146,14 @@ def _by_blocks(
 ) -> Gradients:
     B, N, S, D = q_BNSD.shape
     K, dtype = k_BKSD.shape[1], q_BNSD.dtype
-    size = min(S, _BLOCK.get(dtype, _BLOCK_OTHERWISE))
+    size = min(S, _BLOCK)
     k_XSD, v_XSD = (x.reshape(B * K, S, D) for x in (k_BKSD, v_BKSD))
     q_XGSD, grad_XGSD = (x.reshape(B * K, N // K, S, D) for x in (q_BNSD, grad_BNSD))
     hidden_QQ = torch.full((size, size), float("-inf"), dtype=dtype).triu_(1)
     grad_q_XGSD = torch.empty_like(q_XGSD)
     sums = [
         torch.zeros(B * K, S, D, dtype=torch.float32) for _ in range(2)
-    ]  # in 16 bits many blocks would round many times
+    ]  # in 16 bits they would be rounded at every block
     for first in range(0, S, size):
         end, low = min(S, first + size), 0
         block = slice(first, end)
