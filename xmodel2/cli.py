@@ -84,9 +84,8 @@ for _name, _command in COMMANDS.items():
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; a user's mistake is one message and exit code 1."""
-    os.environ.setdefault(
-        "THP_MEM_ALLOC_ENABLE", "1"
-    )  # read by PyTorch at its first tensor: huge pages (train/allocator.py)
+    # Read by PyTorch at its first tensor: huge pages (train/allocator.py).
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     # transformers imports torchao where it is installed, and that tells of kernels for other machines.
     for name in ("torchao", "torch.utils._pytree"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -151,9 +151,8 @@ def _by_blocks(
     q_XGSD, grad_XGSD = (x.reshape(B * K, N // K, S, D) for x in (q_BNSD, grad_BNSD))
     hidden_QQ = torch.full((size, size), float("-inf"), dtype=dtype).triu_(1)
     grad_q_XGSD = torch.empty_like(q_XGSD)
-    sums = [
-        torch.zeros(B * K, S, D, dtype=torch.float32) for _ in range(2)
-    ]  # in 16 bits they would be rounded at every block
+    # In fp32: in 16 bits they would be rounded at every block.
+    sums = [torch.zeros(B * K, S, D, dtype=torch.float32) for _ in range(2)]
     for first in range(0, S, size):
         end, low = min(S, first + size), 0
         block = slice(first, end)
