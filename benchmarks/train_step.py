@@ -117,8 +117,8 @@ def _arms(recipe: Recipe, precision: str, device: torch.device, options: argpars
     dtype, tokens = DTYPES[precision], recipe.train.batch_tokens
 
     def ours(packed: bool) -> Run:
-        if device.type == "cpu":
-            keep_freed_memory()  # as `xmodel2 train` does
+        if device.type == "cpu" and not keep_freed_memory():  # as `xmodel2 train` does
+            print("ours: memory that steps free is not kept here (xmodel2/train/allocator.py)", flush=True)
         step = Ours(recipe, precision, device, options.longest)
         return _timed(lambda: step(packed), tokens)
 
@@ -143,6 +143,7 @@ def _taking_turns(recipe: Recipe, precision: str, options: argparse.Namespace) -
     for name in _arms(recipe, precision, torch.device("cpu"), options):
         ends[name], child = context.Pipe()
         context.Process(target=_serve, args=(child, name, recipe, precision, options), daemon=True).start()
+        child.close()  # so that an arm that dies is an error here, and not waited for
         ends[name].recv()  # made, before the next is
     values: dict[str, list[float]] = {name: [] for name in ends}
     for number in range(2 + options.repeats):

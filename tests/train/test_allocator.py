@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from xmodel2.train.allocator import keep_freed_memory
+
 CODE = """
 import resource, sys
 import torch
@@ -51,3 +53,12 @@ def test_settings_of_the_environment_are_left_alone(variable: tuple[str, str]) -
     said, count = faults("keep", **dict([variable]))
     assert said == "False"
     assert count > 100
+
+
+def test_small_pages_are_not_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("xmodel2.train.allocator._HUGE_PAGES", tmp_path / "enabled")
+    for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_TOP_PAD_"):
+        monkeypatch.delenv(name, raising=False)
+    assert not keep_freed_memory()
+    (tmp_path / "enabled").write_text("always madvise [never]\n")
+    assert not keep_freed_memory()

@@ -14,7 +14,7 @@ import torch
 _BLOCK = 128
 """Queries of a block."""
 _LONGEST = 1024
-"""Positions of a document beyond which flash is as fast: blocks of scores no longer fit the cache."""
+"""Positions beyond which flash is as fast, heads repeated for it: blocks of scores no longer fit the cache."""
 _SCORES = 1 << 23
 """Of a block, held at once."""
 
@@ -99,23 +99,25 @@ def _attention_backward(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     B, N, S, D = q.shape
     grads = [x.new_empty(B, S, x.shape[1], D).transpose(1, 2) for x in (q, k, v)]
-    starts, longest = None, S
+    starts, longest = None, torch.full((B,), S)
     if document_ids.shape[1]:
         starts = _starts(document_ids)
-        longest = int((torch.arange(S) - starts).max()) + 1
-    if q.dtype.itemsize > 2 or longest > _LONGEST:  # in fp32 products are what takes time, and flash wastes none
-        for rows, positions in _segments(document_ids, S):
+        longest = (torch.arange(S) - starts).amax(1) + 1
+    # In fp32 products are what takes time, and flash wastes none.
+    flash = ((longest > _LONGEST) | (q.dtype.itemsize > 2)).tolist()
+    for rows, positions in _segments(document_ids, S) if any(flash) else ():
+        if any(flash[rows]):
             grad_, q_, k_, v_, out_ = (x[rows, :, positions] for x in (grad, q, k, v, out))
             parts = _by_flash(grad_, q_, k_, v_, out_, logsumexp[rows, positions].transpose(1, 2), scale)
             for whole, part in zip(grads, parts, strict=True):
                 whole[rows, :, positions] = part
-        return grads[0], grads[1], grads[2]
+    others = [row for row in range(B) if not flash[row]]
     together = max(1, _SCORES // (N * S * _BLOCK))
-    for first in range(0, B, together):
-        some = slice(first, first + together)
+    for first in range(0, len(others), together):
+        some = others[first : first + together] if any(flash) else slice(first, first + together)
         parts = _by_blocks(grad[some], q[some], k[some], v[some], None if starts is None else starts[some], scale)
         for whole, part in zip(grads, parts, strict=True):
-            whole[some] = part
+            whole[some] = part.to(whole.dtype)
     return grads[0], grads[1], grads[2]
 
 

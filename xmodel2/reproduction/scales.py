@@ -91,7 +91,8 @@ class Scale:
     final: dict[str, Any]
     final_length: Length
     corpus_tokens: tuple[int, int]
-    """Tokens of text to take from the corpus for each stage; what the longest run reads, or all there is."""
+    """Text to take from the corpus for each stage, in tokens of four bytes; what the longest run reads, or all there is. (A small
+    vocabulary makes more tokens of it.)"""
     limit: int
     """Benchmark items a task."""
     depths: tuple[int, ...] = (2, 4, 8)

@@ -7,9 +7,11 @@ activations; in a virtual machine a fault, and a miss of the table of pages, cos
 import ctypes
 import mmap
 import os
+from pathlib import Path
 
 import torch
 
+_HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 _HUGE = 2 << 20
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of malloc.h
 _OWN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_TOP_PAD_")
@@ -18,11 +20,13 @@ _OWN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", 
 def keep_freed_memory() -> bool:
     """Have glibc keep what is freed, for tensors in huge pages; returns whether it does.
 
-    It is not where PyTorch does not take huge pages (small ones, kept, lie scattered: slower than fresh ones), where another C
+    It is not where Linux or PyTorch gives no huge pages (small ones, kept, lie scattered: slower than fresh ones), where another C
     library is used, or where the environment has settings of its own.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # PyTorch looks once, at its first tensor; the CLI sets it, too
     if any(name in os.environ for name in _OWN) or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
+        return False
+    if not _HUGE_PAGES.exists() or "[never]" in _HUGE_PAGES.read_text():
         return False
     probes = [torch.empty(_HUGE + 192 * number, dtype=torch.uint8) for number in range(4)]
     if any(probe.data_ptr() % mmap.PAGESIZE for probe in probes):  # asking for huge pages, PyTorch aligns all so
