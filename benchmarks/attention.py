@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import flex_attention
 
-from benchmarks.harness import Result, argument_parser, machine
+from benchmarks.harness import Result, argument_parser, drawn_documents, machine
 from xmodel2.errors import XmodelError
 from xmodel2.model.attention import attend, mask_for
 from xmodel2.model.mask import Places, block_mask
@@ -108,10 +108,7 @@ def _flex(document_ids_BS: torch.Tensor) -> Kernel:
 
 def _documents(rows: int, length: int) -> torch.Tensor:
     """Return ids [B, S] of documents of 40 to 2,000 positions."""
-    drawn = torch.Generator().manual_seed(0)
-    lengths = torch.randint(40, 2001, (rows, length), generator=drawn)
-    ids = [torch.repeat_interleave(torch.arange(length), row)[:length] for row in lengths]
-    return torch.stack(ids).int().cuda()
+    return drawn_documents(rows, length, longest=2000).cuda()
 
 
 def _places(document_ids_BS: torch.Tensor) -> Places:

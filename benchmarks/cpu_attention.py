@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from benchmarks.harness import Result, argument_parser, machine
+from benchmarks.harness import Result, argument_parser, drawn_documents, machine
 from xmodel2.model.attention import attend, mask_for
 from xmodel2.model.mask import Places
 from xmodel2.recipe import recipe_from_dict
@@ -41,7 +41,7 @@ def main() -> None:
     lines, ratios, times = [], [], {}
     for precision in options.precisions:
         for length in (*options.lengths, 0):
-            ids_BS = None if length else _packed()
+            ids_BS = None if length else drawn_documents(POSITIONS // 512, 512, longest=200)
             kernels = _whole(length) if ids_BS is None else _documents(ids_BS)
             inputs = _inputs(POSITIONS // (length or 512), length or 512, heads, DTYPES[precision])
             figures = _measure(kernels, inputs, 5 if options.quick else 15)
@@ -109,12 +109,6 @@ def _flash(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
 
 def _scale(q: torch.Tensor) -> float:
     return float(q.shape[-1]) ** -0.5
-
-
-def _packed() -> torch.Tensor:
-    """Return ids [B, S] of documents of 40 to 200 positions."""
-    lengths = torch.randint(40, 201, (POSITIONS // 512, 512), generator=torch.Generator().manual_seed(0))
-    return torch.stack([torch.repeat_interleave(torch.arange(512), row)[:512] for row in lengths]).int()
 
 
 def _inputs(rows: int, length: int, heads: tuple[int, int, int], dtype: torch.dtype) -> list[torch.Tensor]:

@@ -55,6 +55,12 @@ def machine() -> str:
     return f"{model}, {os.cpu_count()} cores, torch {torch.__version__}"
 
 
+def drawn_documents(rows: int, length: int, longest: int) -> torch.Tensor:
+    """Return ids [rows, length] of documents of 40 to ``longest`` positions, the same each time."""
+    lengths = torch.randint(40, longest + 1, (rows, length), generator=torch.Generator().manual_seed(0))
+    return torch.stack([torch.repeat_interleave(torch.arange(length), row)[:length] for row in lengths]).int()
+
+
 def interleaved(runs: dict[str, Callable[[], float]], repeats: int) -> dict[str, float]:
     """Call each run ``repeats`` times in turn and return the median of what each returns."""
     values: dict[str, list[float]] = {name: [] for name in runs}

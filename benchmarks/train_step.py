@@ -79,8 +79,6 @@ def main() -> None:
     set_determinism(recipe.train.deterministic, device)
     precision, _ = pick_precision(recipe.train.precision, device, tokens, recipe.model)
     if options.breakdown:
-        if device.type == "cpu":
-            keep_freed_memory()
         return print(Ours(recipe, precision, device).breakdown())
     if device.type == "cuda":
         values, notes = _in_turn(_arms(recipe, precision, device, options), options.repeats)
@@ -117,8 +115,6 @@ def _arms(recipe: Recipe, precision: str, device: torch.device, options: argpars
     dtype, tokens = DTYPES[precision], recipe.train.batch_tokens
 
     def ours(packed: bool) -> Run:
-        if device.type == "cpu" and not keep_freed_memory():  # as `xmodel2 train` does
-            print("ours: memory that steps free is not kept here (xmodel2/train/allocator.py)", flush=True)
         step = Ours(recipe, precision, device, options.longest)
         return _timed(lambda: step(packed), tokens)
 
@@ -212,6 +208,8 @@ class Ours:
 
     def __init__(self, recipe: Recipe, precision: str, device: torch.device, longest: int = 400) -> None:
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        if not keep_freed_memory(device) and device.type == "cpu":  # as `xmodel2 train` does
+            print("ours: memory that steps free is not kept here (xmodel2/train/allocator.py)", flush=True)
         self.deterministic = recipe.train.deterministic
         with torch.device("meta"):
             model = Xmodel2(recipe.model)

@@ -47,9 +47,7 @@ def road(request: pytest.FixtureRequest, sources: Path, tmp_path: Path) -> Road:
 def test_recipes_load_with_what_the_search_found(road: Road) -> None:
     for name in (BASE, FINAL):
         recipe = road.recipe(name)
-        carried = (
-            name == FINAL and road.scale.carry is not None
-        )  # a search of its own, whose answer the final model takes
+        carried = name == FINAL and road.scale.carry is not None  # the final model takes that search's answer
         assert recipe.train.learning_rate == (0.022 if carried else 0.033)
         assert recipe.model.scale_emb == 7.0
         assert recipe.model.vocab_size == road.scale.vocab_size

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from xmodel2.train.allocator import keep_freed_memory
 
@@ -13,7 +14,7 @@ CODE = """
 import resource, sys
 import torch
 from xmodel2.train.allocator import keep_freed_memory
-print(keep_freed_memory() if "keep" in sys.argv else None)
+print(keep_freed_memory(torch.device("cpu")) if "keep" in sys.argv else None)
 def steps(count):
     for _ in range(count):
         parts = [torch.ones(10_000_000) for _ in range(3)]  # 40 MB each
@@ -59,6 +60,6 @@ def test_small_pages_are_not_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setattr("xmodel2.train.allocator._HUGE_PAGES", tmp_path / "enabled")
     for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_TOP_PAD_"):
         monkeypatch.delenv(name, raising=False)
-    assert not keep_freed_memory()
+    assert not keep_freed_memory(torch.device("cpu"))
     (tmp_path / "enabled").write_text("always madvise [never]\n")
-    assert not keep_freed_memory()
+    assert not keep_freed_memory(torch.device("cpu"))

@@ -33,10 +33,15 @@ def attend_on_cpu(
 
 def begins(document_ids_BS: torch.Tensor) -> list[int]:
     """Return the places of all rows, one after another, at which a document begins."""
-    starts = torch.ones(document_ids_BS.shape, dtype=torch.bool)
-    starts[:, 1:] = document_ids_BS[:, 1:] != document_ids_BS[:, :-1]
-    places: list[int] = starts.view(-1).nonzero()[:, 0].tolist()
+    places: list[int] = _first(document_ids_BS).view(-1).nonzero()[:, 0].tolist()
     return places
+
+
+def _first(document_ids_BS: torch.Tensor) -> torch.Tensor:
+    """Return at which positions a document begins, bool [B, S]."""
+    first_BS = torch.ones(document_ids_BS.shape, dtype=torch.bool)
+    first_BS[:, 1:] = document_ids_BS[:, 1:] != document_ids_BS[:, :-1]
+    return first_BS
 
 
 def _segments(document_ids_BS: torch.Tensor, S: int) -> Iterator[Segment]:
@@ -52,10 +57,7 @@ def _segments(document_ids_BS: torch.Tensor, S: int) -> Iterator[Segment]:
 
 def _starts(document_ids_BS: torch.Tensor) -> torch.Tensor:
     """Return where the document of each position begins in its row, [B, S]."""
-    place_BS = torch.zeros(document_ids_BS.shape, dtype=torch.int64)
-    new_BS = document_ids_BS[:, 1:] != document_ids_BS[:, :-1]
-    place_BS[:, 1:] = torch.arange(1, document_ids_BS.shape[1]).where(new_BS, 0)
-    return place_BS.cummax(1).values
+    return torch.arange(document_ids_BS.shape[1]).where(_first(document_ids_BS), 0).cummax(1).values
 
 
 def _repeated(x_BKSD: torch.Tensor, heads: int) -> torch.Tensor:
@@ -64,14 +66,19 @@ def _repeated(x_BKSD: torch.Tensor, heads: int) -> torch.Tensor:
     return x_BKSD if shared == 1 else x_BKSD[:, :, None].expand(-1, -1, shared, -1, -1).flatten(1, 2)
 
 
+def _empty_like(x: torch.Tensor) -> torch.Tensor:
+    """Return [B, heads, S, D] as both operators return it, heads beside each other in memory, and the compiler expects it."""
+    return x.new_empty(x.transpose(1, 2).shape).transpose(1, 2)
+
+
 @torch.library.custom_op("xmodel2::cpu_attention", mutates_args=(), device_types="cpu")
 def _attention(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, document_ids: torch.Tensor, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Causal attention within documents; returns out like q [B, N, S, D] and log-sum-exp [B, S, N]."""
-    B, N, S, D = q.shape
+    B, N, S, _ = q.shape
     flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    out = q.new_empty(B, S, N, D).transpose(1, 2)
+    out = _empty_like(q)
     logsumexp = q.new_empty(B, S, N, dtype=torch.float32)
     for rows, positions in _segments(document_ids, S):
         parts = q[rows, :, positions], _repeated(k[rows, :, positions], N), _repeated(v[rows, :, positions], N)
@@ -82,8 +89,8 @@ def _attention(
 
 @_attention.register_fake
 def _(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, document_ids: torch.Tensor, scale: float):  # type: ignore[no-untyped-def]
-    B, N, S, D = q.shape
-    return q.new_empty(B, S, N, D).transpose(1, 2), q.new_empty(B, S, N, dtype=torch.float32)
+    B, N, S, _ = q.shape
+    return _empty_like(q), q.new_empty(B, S, N, dtype=torch.float32)
 
 
 @torch.library.custom_op("xmodel2::cpu_attention_backward", mutates_args=(), device_types="cpu")
@@ -97,14 +104,14 @@ def _attention_backward(
     document_ids: torch.Tensor,
     scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    B, N, S, D = q.shape
-    grads = [x.new_empty(B, S, x.shape[1], D).transpose(1, 2) for x in (q, k, v)]
-    starts, longest = None, torch.full((B,), S)
-    if document_ids.shape[1]:
+    B, N, S, _ = q.shape
+    grads = [_empty_like(x) for x in (q, k, v)]
+    starts, flash = None, [S > _LONGEST] * B
+    if q.dtype.itemsize > 2:  # in fp32 products are what takes time, and flash wastes none
+        flash = [True] * B
+    elif document_ids.shape[1]:
         starts = _starts(document_ids)
-        longest = (torch.arange(S) - starts).amax(1) + 1
-    # In fp32 products are what takes time, and flash wastes none.
-    flash = ((longest > _LONGEST) | (q.dtype.itemsize > 2)).tolist()
+        flash = (torch.arange(S) - starts >= _LONGEST).any(1).tolist()
     for rows, positions in _segments(document_ids, S) if any(flash) else ():
         if any(flash[rows]):
             grad_, q_, k_, v_, out_ = (x[rows, :, positions] for x in (grad, q, k, v, out))
@@ -180,9 +187,7 @@ def _by_blocks(
 
 @_attention_backward.register_fake
 def _(grad, q, k, v, out, logsumexp, document_ids, scale):  # type: ignore[no-untyped-def]
-    B, _, S, D = q.shape
-    grads = [x.new_empty(B, S, x.shape[1], D).transpose(1, 2) for x in (q, k, v)]
-    return grads[0], grads[1], grads[2]
+    return _empty_like(q), _empty_like(k), _empty_like(v)
 
 
 def _keep(ctx, inputs, output):  # type: ignore[no-untyped-def]

@@ -80,8 +80,7 @@ def _together(recipes: list[Recipe], numbers: list[int], watch: Watch | None) ->
     first = recipes[0]
     device = pick_device(first.train.device)
     set_determinism(first.train.deterministic, device)
-    if device.type == "cpu":
-        keep_freed_memory()
+    keep_freed_memory(device)
     shards = open_shards(first.data.dir, first.data.verify_checksums, first.data.cache_dir)
     loaders: list[tuple[Any, Loader]] = []
 

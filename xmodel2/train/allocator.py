@@ -17,12 +17,14 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of malloc.h
 _OWN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_TOP_PAD_")
 
 
-def keep_freed_memory() -> bool:
-    """Have glibc keep what is freed, for tensors in huge pages; returns whether it does.
+def keep_freed_memory(device: torch.device) -> bool:
+    """On a CPU, have glibc keep what is freed, for tensors in huge pages; returns whether it does.
 
     It is not where Linux or PyTorch gives no huge pages (small ones, kept, lie scattered: slower than fresh ones), where another C
     library is used, or where the environment has settings of its own.
     """
+    if device.type != "cpu":
+        return False
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # PyTorch looks once, at its first tensor; the CLI sets it, too
     if any(name in os.environ for name in _OWN) or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
         return False

@@ -80,8 +80,7 @@ def _prepare(
 ) -> tuple[Loop, int]:
     """Return the loop, and the step after which it begins."""
     set_determinism(recipe.train.deterministic, device)  # before the first product: cuBLAS decides once
-    if device.type == "cpu":
-        keep_freed_memory()
+    keep_freed_memory(device)
     shards = _open_data(recipe)
     loader = make_loader(recipe, shards)
     checkpoint, recipe = on_rank_0(partial(open_run, recipe, run_dir, resume, shards.fingerprint, branch_from))
