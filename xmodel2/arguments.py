@@ -51,8 +51,8 @@ def key_values(option: str, pairs: Sequence[str]) -> dict[str, str]:
 Number = TypeVar("Number", int, float)
 
 
-def numbers(option: str, text: str, kind: type[Number]) -> list[Number]:
-    """Return the numbers of a comma-separated option, all above 0. Raises `XmodelError` for anything else."""
+def numbers(option: str, text: str, kind: type[Number], signed: bool = False) -> list[Number]:
+    """Return the numbers of a comma-separated option, all above 0 unless ``signed``. Raises `XmodelError` for anything else."""
     try:
         found = [kind(part) for part in text.split(",") if part.strip()]
     except ValueError:
@@ -60,6 +60,6 @@ def numbers(option: str, text: str, kind: type[Number]) -> list[Number]:
         raise XmodelError(
             f"--{option} {text!r}: {how if kind is int else 'give numbers with commas between them'}"
         ) from None
-    if any(number <= 0 for number in found):
+    if not signed and any(number <= 0 for number in found):
         raise XmodelError(f"--{option} {text!r}: numbers must be above 0")
     return found

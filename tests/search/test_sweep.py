@@ -1,6 +1,7 @@
 """Sweeps: the values that are tried, what is kept, and what goes on after a kill."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,21 @@ def test_values_go_on_until_the_best_is_inside_and_its_neighbours_get_all_seeds(
     assert sorted(cell.octave for cell in cells if cell.size == 64 and cell.seed == 2) == [2, 3, 4]
     assert {recipe.model.hidden_size for recipe in runs.asked} == {64, 128}
     assert cells == read_cells(tmp_path / "cells.jsonl")
+
+
+def test_every_value_with_every_seed_in_one_call_a_size(recipe: Recipe, tmp_path: Path) -> None:
+    sweep = replace(RATE, octaves=(-4, -3, -2), every=True)
+    groups: list[int] = []
+
+    def run(recipes: list[Recipe]) -> list[TrialResult]:
+        groups.append(len(recipes))
+        return Runs(best=0.01)(recipes)
+
+    cells = list(run_sweep(recipe, sweep, [1, 2], tmp_path, run, at_once=6))
+    assert groups == [6, 6]
+    assert [(cell.octave, cell.seed) for cell in cells if cell.size == 128] == [
+        (octave, seed) for octave in (-4, -3, -2) for seed in (1, 2)
+    ]
 
 
 def test_an_optimum_out_of_reach_does_not_go_on_for_ever(recipe: Recipe, tmp_path: Path) -> None:

@@ -59,6 +59,8 @@ def test_the_coordinate_check_from_the_command_line(
         (["--widths", "32,50"], "--widths 50: is not a multiple"),
         (["--widths", "a,b"], "--widths 'a,b': write whole numbers"),
         (["--sweeps", "learning_rate-widht"], "learning_rate-width"),
+        (["--octaves", "-1,0"], "--octaves '-1,0': give at least three"),
+        (["--octaves=-1,0,x"], "--octaves '-1,0,x': give numbers with commas"),
         (["--seeds", "0"], "--seeds 0: must be at least 1"),
         (["--widths", "64", "--depths", "2"], "nothing to do"),
         (["--sweeps", "coordinate", "--widths", "64"], "--widths 64: a slope needs at least two"),

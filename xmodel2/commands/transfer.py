@@ -25,6 +25,7 @@ def transfer(
     batches: str = "",
     lengths: str = "",
     sweeps: str = "",
+    octaves: str = "",
     seeds: int = 3,
     check_seeds: int = 8,
     trials_at_once: int = 1,
@@ -49,6 +50,8 @@ def transfer(
         lengths: tokens of both stages together, for its optimum over the length of training
         sweeps: comma-separated from coordinate (the check of activations), learning_rate-width, learning_rate-depth,
             scale_emb-width, scale_depth-depth, learning_rate-batch, learning_rate-length (default: all with two sizes)
+        octaves: values tried at every size with every seed, as octaves from the recipe's own (-2,-1,0,1,2), for a GPU that trains
+            many at once; without it, the best is looked for, and only it and its neighbours get all seeds
         seeds: seeds of the best values and their neighbours
         check_seeds: seeds of each model of the coordinate check
         trials_at_once: trials of one shape that are trained as one, for a GPU that a small model leaves idle
@@ -79,7 +82,12 @@ def transfer(
     given = {"widths": widths, "depths": depths, "batches": batches, "lengths": lengths}
     sizes = {option: sorted({*numbers(option, text, int)}) for option, text in given.items()}
     wide, deep = sizes["widths"], sizes["depths"]
-    known = sweeps_of(**sizes)
+    tried = numbers("octaves", octaves, float, signed=True)
+    if 0 < len({*tried}) < 3:
+        raise XmodelError(
+            f"--octaves {octaves!r}: give at least three, since a best value has neighbours on both sides"
+        )
+    known = sweeps_of(**sizes, octaves=tried)
     named = [name for name in names if name != COORDINATE]
     everything = not names and not direct_trials
     chosen = pick(known, named) if named or everything else []

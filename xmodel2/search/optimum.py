@@ -1,8 +1,9 @@
 """Where a sweep's best value lies at each size, and how far it drifts, in octaves, with a bootstrap interval.
 
 The optimum is the vertex of a parabola, in the logarithm of the value, through the best value and its two neighbours. What a
-seed adds to all values alike (its data, its first weights) is taken out; what is left between seeds is the noise, pooled over
-all sizes, since each alone has too few, and the source of the intervals.
+seed adds to all values alike (its data, its first weights) is taken out; what is left between seeds at these three is the noise,
+pooled over all sizes, since each alone has too few, and the source of the intervals. (Values far off are noisier: rates that
+nearly diverge by ten times. They have no part in the parabola.)
 """
 
 import math
@@ -43,7 +44,7 @@ class Drift:
     slope: float | None
     """Octaves per doubling of the size."""
     noise: float | None
-    """Standard deviation of a loss between seeds, beside what a seed adds to all values alike."""
+    """Standard deviation between seeds of the losses that make the optima, beside what a seed adds to all alike."""
 
 
 def drift(cells: Sequence[Cell], samples: int = 1000, seed: int = 0) -> Drift:
@@ -136,11 +137,19 @@ def _optimum(size: int, table: Table, drawn: np.ndarray | None) -> Optimum:
 def _noise(cells: Sequence[Cell]) -> float | None:
     squares, freedom = 0.0, 0
     for size in {cell.size for cell in cells}:
-        _, losses = _by_octave([cell for cell in cells if cell.size == size])
+        _, losses = _by_octave(_lowest([cell for cell in cells if cell.size == size]))
         several = [list(one.values()) for one in losses if len(one) > 1 and all(map(math.isfinite, one.values()))]
         squares += sum(len(values) * float(np.var(values)) for values in several)
         freedom += sum(len(values) - 1 for values in several) - (max(map(len, several)) - 1 if several else 0)
     return math.sqrt(squares / freedom) if freedom > 0 else None
+
+
+def _lowest(cells: Sequence[Cell]) -> list[Cell]:
+    """Return the cells of one size that have its best value or one of its neighbours."""
+    octaves, losses, _ = curves(cells)
+    best = int(np.argmin(losses))
+    near = octaves[max(0, best - 1) : best + 2]
+    return [cell for cell in cells if cell.octave in near]
 
 
 def _slope(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -40,6 +40,8 @@ class Sweep:
     """Values tried at first, as powers of two times the recipe's."""
     most: int = 9
     """Values at a size, at most: then the best one may stay at the edge, and the result says so."""
+    every: bool = False
+    """Whether each of these values is tried with each seed at each size, and none beyond, so that all can be trained together."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +119,8 @@ def run_sweep(
     """Yield the cells of a sweep as they are done, those of earlier calls too; ``out/cells.jsonl`` keeps them.
 
     A trial is run for each value with the first seed, until the best is bracketed; then the other seeds, for the best and its
-    neighbours. A size begins where the best of the last one was, and with the recipe's own value. Up to ``at_once`` trials are
-    handed to ``run`` together.
+    neighbours. A size begins where the best of the last one was, and with the recipe's own value; or all is tried, if the sweep
+    says ``every``. Up to ``at_once`` trials are handed to ``run`` together.
     """
     path = Path(out) / CELLS_FILE
     done = {cell.place: cell for cell in read_cells(path)}
@@ -141,6 +143,9 @@ def run_sweep(
 
     begin = sweep.octaves
     for size in sweep.sizes:
+        if sweep.every:
+            yield from made(size, [(octave, seed) for octave in sweep.octaves for seed in seeds])
+            continue
         losses: dict[float, float] = {}
         for octaves in _outwards(sweep, begin, losses):
             for cell in made(size, [(octave, seeds[0]) for octave in octaves]):

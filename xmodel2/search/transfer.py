@@ -37,9 +37,16 @@ HALF_AN_OCTAVE = 0.5
 
 
 def sweeps_of(
-    widths: Sequence[int], depths: Sequence[int], batches: Sequence[int], lengths: Sequence[int]
+    widths: Sequence[int],
+    depths: Sequence[int],
+    batches: Sequence[int],
+    lengths: Sequence[int],
+    octaves: Sequence[float] = (),
 ) -> dict[str, list[Sweep]]:
-    """Return the sweeps by name; each is made under tensor programs, those of the rate under the standard rules too."""
+    """Return the sweeps by name; each is made under tensor programs, those of the rate under the standard rules too.
+
+    With ``octaves`` these values are tried with every seed, and none beyond them.
+    """
     sizes = {"width": widths, "depth": depths, "batch": batches, "length": lengths}
     found = {}
     for name, (key, axis) in KEYS_AND_AXES.items():
@@ -47,6 +54,9 @@ def sweeps_of(
         if key == "train.learning_rate" and axis in ("width", "depth"):
             standard = dataclasses.replace(found[name][0], parametrization="standard", octaves=STANDARD_OCTAVES)
             found[name].append(standard)
+        if octaves:
+            tried = tuple(sorted({*octaves}))
+            found[name] = [dataclasses.replace(sweep, octaves=tried, every=True) for sweep in found[name]]
     return {name: sweeps for name, sweeps in found.items() if len(sweeps[0].sizes) > 1}
 
 

@@ -56,7 +56,8 @@ def _curves(axes: Axes, cells: Sequence[Cell], moved: Drift, colours: dict[int, 
             markeredgecolor="white",
         )
     axes.set_xscale("log", base=2)
-    axes.set_xticks(sorted({cell.value for cell in cells}))
+    values = sorted({cell.value for cell in cells})
+    axes.set_xticks(values[:: 1 + len(values) // 7])  # more do not fit beside each other
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.2g}")
     axes.tick_params(axis="x", labelsize=8)
     axes.minorticks_off()
