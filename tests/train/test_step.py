@@ -81,6 +81,24 @@ def test_chunks_of_the_loss_do_not_change_the_step(batch: Batch, size: int) -> N
     assert all(torch.allclose(whole[1][name], parts[1][name], atol=1e-4) for name in whole[1])
 
 
+def test_chunks_look_alike_to_the_compiler_whether_or_not_all_positions_have_a_target(batch: Batch) -> None:
+    recipe = recipe_of(micro_batch_size=1)
+    step = TrainStep(Xmodel2(recipe.model), recipe, "fp32", torch.device("cpu"))
+    targets = batch.targets.copy()
+    targets[0] = 1
+    assert (targets == -100).any(1).tolist()[:1] == [False]
+    assert (targets == -100).any()
+    seen, loss = set(), step.module.cross_entropy
+
+    def looked_at(*inputs: torch.Tensor) -> object:
+        seen.add(tuple((x.requires_grad, x.shape, x.stride()) for x in inputs if isinstance(x, torch.Tensor)))
+        return loss(*inputs)
+
+    step.module.cross_entropy = looked_at  # type: ignore[assignment]
+    step.gradients(Batch(batch.inputs, targets, batch.document_ids, batch.sources), float((targets != -100).sum()))
+    assert len(seen) == 1
+
+
 @pytest.mark.parametrize("changed", [{"attention": "plain"}, {"activation_memory_budget": 0.3}])
 def test_how_attention_is_computed_and_what_is_kept_do_not_change_the_step(
     batch: Batch, changed: dict[str, object]

@@ -1,0 +1,32 @@
+"""Vector maths: the first call of a process gives the bits of all others."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+FORKED = """
+import os, sys, torch
+{imported}
+values = torch.rand(4096) + 0.1
+wrong = 0
+for _ in range(300):
+    child = os.fork()
+    if not child:
+        first = torch.sqrt(values)
+        os._exit(not torch.equal(first, torch.sqrt(values)))
+    wrong += os.waitpid(child, 0)[1] != 0
+print(wrong)
+"""
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "fork") or not torch.backends.mkl.is_available() or (os.cpu_count() or 1) < 2,
+    reason="needs MKL, two cores and fork",
+)
+def test_the_first_square_roots_of_a_process_are_those_of_later_calls() -> None:
+    script = FORKED.format(imported="import xmodel2.model")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
+    assert int(done.stdout) == 0
