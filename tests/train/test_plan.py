@@ -8,6 +8,7 @@ import pytest
 
 from xmodel2.cli import main
 from xmodel2.recipe import load_recipe
+from xmodel2.train.devices import CPU_MFU
 from xmodel2.train.plan import plan_run
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -81,6 +82,14 @@ def test_on_a_cpu_the_rate_is_measured(capsys: pytest.CaptureFixture[str]) -> No
     found = result(capsys, NANO, "--device", "cpu", "--set", "train.precision=fp32", "train.micro_batch_size=1")
     assert found["speed"]["FLOP/s of a device"] > 1e8
     assert found["precision"] == "fp32"
+
+
+def test_on_a_cpu_the_share_of_the_rate_is_that_of_the_precision(capsys: pytest.CaptureFixture[str]) -> None:
+    found = {
+        precision: result(capsys, NANO, "--device", "cpu", "--set", f"train.precision={precision}")["layout"]["mfu"]
+        for precision in ("fp32", "bf16")
+    }
+    assert found == CPU_MFU
 
 
 def test_mfu_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,7 @@ from xmodel2.errors import XmodelError
 from xmodel2.model.count import block_parameter_count, flops_per_token, parameter_count
 from xmodel2.recipe import Recipe
 from xmodel2.train.device import can_compile, pick_precision
-from xmodel2.train.devices import Device, find_device
+from xmodel2.train.devices import CPU_MFU, Device, find_device
 from xmodel2.train.memory import Layout, memory_plan
 from xmodel2.train.metrics import read_metrics
 from xmodel2.train.out_of_memory import BUDGETS, HEADROOM, changed_settings, lighter, with_settings
@@ -142,10 +142,10 @@ def _target(
     if measured is not None:
         mfu, source = measured_mfu(measured, device), f"median of {measured}"
     elif mfu is None:
-        mfu = device.mfu * _slower(recipe)
-        source = "an assumption: measure some steps, and give --measured RUN"
+        mfu, source = device.mfu, "an assumption: measure some steps, and give --measured RUN"
         if device.flops is None:
-            source = "benchmarks/README.md"
+            mfu, source = CPU_MFU[precision], "benchmarks/README.md"
+        mfu *= _slower(recipe)
     return Target(
         device,
         count,
