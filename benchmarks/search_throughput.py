@@ -54,15 +54,15 @@ def main() -> None:
         files = _write_recipes(Path(folder), options)
         fewer = files[: options.process_trials or None]
         if options.process_trials:
-            _timed([_commands("processes", files[:1])])
+            _timed("processes", [files[:1]])
         work = {
-            "processes": [_commands("processes", fewer)],
-            "in turn": [_commands("in turn", files)],
-            "two workers": [_commands("in turn", files[::2]), _commands("in turn", files[1::2])],
-            "together": [_commands("together", files)],
+            "processes": ("processes", [fewer]),
+            "in turn": ("in turn", [files]),
+            "two workers": ("in turn", [files[::2], files[1::2]]),
+            "together": ("together", [files]),
         }
         runs: dict[str, Callable[[], float]] = {
-            name: partial(_timed, workers) for name, workers in work.items() if name in ("processes", *options.arms)
+            name: partial(_timed, *how) for name, how in work.items() if name in ("processes", *options.arms)
         }
         seconds = interleaved(runs, options.repeats)
         counts = {name: len(fewer if name == "processes" else files) for name in runs}
@@ -151,8 +151,9 @@ def _commands(arm: str, files: list[Path]) -> list[list[str]]:
     return [[*module, *map(str, files)]]
 
 
-def _timed(workers: list[list[list[str]]]) -> float:
-    """Return the seconds that workers take side by side."""
+def _timed(arm: str, shares: list[list[Path]]) -> float:
+    """Return the seconds that workers take side by side, each with its share of the recipes."""
+    workers = [_commands(arm, files) for files in shares]
     threads = max(1, (os.cpu_count() or 1) // len(workers))
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
     begin = time.perf_counter()

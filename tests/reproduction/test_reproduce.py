@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from xmodel2.cli import main
 from xmodel2.errors import XmodelError
@@ -44,7 +45,9 @@ def finish(road: Road, name: str, result: Any = None) -> None:
 def test_the_plan_is_a_table_and_touches_nothing(
     road: Road, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("xmodel2.train.device.matmul_rate", lambda *_: 1e12)
+    rates = {"auto": ("bf16", 7e11), "fp32": ("fp32", 1e11)}
+    monkeypatch.setattr("xmodel2.train.device.pick_device", lambda *_: torch.device("cpu"))
+    monkeypatch.setattr("xmodel2.train.device.pick_precision", lambda name, *_: rates[name])
     assert reproduce(road, "--plan") == 0
     said = capsys.readouterr().out
     assert all(stage.name in said for stage in road.stages)
@@ -53,6 +56,11 @@ def test_the_plan_is_a_table_and_touches_nothing(
     plan = json.loads(capsys.readouterr().out)
     assert plan["bytes"] == disk_bytes(road.scale)
     assert [row["stage"] for row in plan["stages"]] == [stage.name for stage in road.stages]
+    seconds = sum(row["seconds"] for row in plan["stages"])
+    rates["auto"] = rates["fp32"]
+    assert reproduce(road, "--plan", "--json") == 0
+    slower = sum(row["seconds"] for row in json.loads(capsys.readouterr().out)["stages"])
+    assert slower / seconds == pytest.approx(7 * 0.19 / 0.62, rel=0.05)
     assert not road.out.exists()
 
 

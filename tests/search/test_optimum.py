@@ -74,6 +74,52 @@ def test_a_size_that_diverged_at_all_values_has_no_optimum() -> None:
     assert sweep_figure([replace(cell, loss=math.nan) for cell in known], "train.learning_rate", "width")
 
 
+def grid(far_noise: float, seeds: int) -> list[Cell]:
+    """All values with all seeds, the same optimum at each size; losses of the two highest values are noisier."""
+    drawn = random.Random(1)
+    found = []
+    for size in (64, 128, 256, 512):
+        for octave in range(-3, 4):
+            for seed in range(seeds):
+                noise = far_noise if octave > 1 else 0.002
+                loss = 3 + 0.05 * (octave + 0.4) ** 2 + drawn.gauss(0, noise)
+                found.append(Cell("s", "tensor_program", size, octave, 2.0**octave, seed, loss))
+    return found
+
+
+def test_with_enough_seeds_noise_far_from_the_optimum_does_not_widen_the_interval() -> None:
+    quiet, noisy = drift(grid(0.002, 6)), drift(grid(0.08, 6))
+    assert quiet.interval is not None
+    assert noisy.interval is not None
+    assert noisy.interval == pytest.approx(quiet.interval, abs=1e-6)
+    assert noisy.interval[0] <= 0 <= noisy.interval[1]
+    few = drift(grid(0.08, 3)).interval
+    assert few is not None
+    assert few[1] - few[0] > 3 * (noisy.interval[1] - noisy.interval[0])
+
+
+def test_redrawn_seeds_vary_as_a_mean_does() -> None:
+    noise, halves = 0.02, []
+    for trial in range(40):
+        drawn = random.Random(trial)
+        known = [
+            Cell("s", "tensor_program", 64, octave, 2.0**octave, seed, 3 + 0.5 * octave**2 + drawn.gauss(0, noise))
+            for octave in (-1.0, 0.0, 1.0)
+            for seed in range(6)
+        ]
+        low, high = drift(known).optima[0].interval or (0.0, 0.0)
+        halves.append((high - low) / 2)
+    # The vertex is (y[-1] - y[1]) / (4 * 0.5) octaves.
+    assert sum(halves) / len(halves) == pytest.approx(1.96 * noise / math.sqrt(6) * math.sqrt(2) / 2, rel=0.15)
+
+
+def test_a_best_value_beside_one_that_diverged_is_at_an_edge() -> None:
+    known = [replace(cell, loss=math.nan) if cell.octave == 1 else cell for cell in cells(0.0, seeds=1)]
+    moved = drift(known)
+    assert all(optimum.at_edge for optimum in moved.optima)
+    assert verdict(moved).startswith("not told")
+
+
 def test_regret_is_what_the_recipes_own_value_loses() -> None:
     optimum = drift(cells(0.0, seeds=1)).optima[0]
     assert optimum.regret == pytest.approx(0, abs=1e-9)

@@ -47,7 +47,10 @@ def test_values_go_on_until_the_best_is_inside_and_its_neighbours_get_all_seeds(
     assert cells == read_cells(tmp_path / "cells.jsonl")
 
 
-def test_every_value_with_every_seed_in_one_call_a_size(recipe: Recipe, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("at_once", "calls"), [(6, [6, 6]), (4, [4, 2, 4, 2])])
+def test_every_value_with_every_seed_in_few_calls(
+    recipe: Recipe, tmp_path: Path, at_once: int, calls: list[int]
+) -> None:
     sweep = replace(RATE, octaves=(-4, -3, -2), every=True)
     groups: list[int] = []
 
@@ -55,11 +58,24 @@ def test_every_value_with_every_seed_in_one_call_a_size(recipe: Recipe, tmp_path
         groups.append(len(recipes))
         return Runs(best=0.01)(recipes)
 
-    cells = list(run_sweep(recipe, sweep, [1, 2], tmp_path, run, at_once=6))
-    assert groups == [6, 6]
+    cells = list(run_sweep(recipe, sweep, [1, 2], tmp_path, run, at_once))
+    assert groups == calls
     assert [(cell.octave, cell.seed) for cell in cells if cell.size == 128] == [
         (octave, seed) for octave in (-4, -3, -2) for seed in (1, 2)
     ]
+
+
+def test_a_grid_goes_on_in_the_folder_of_a_search_and_a_search_in_that_of_a_grid(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    sweep = replace(RATE, octaves=(-2, -1, 0, 1, 2), every=True)
+    runs = Runs(best=0.01)
+    list(run_sweep(recipe, RATE, [1, 2], tmp_path, runs))
+    before = len(runs.asked)
+    list(run_sweep(recipe, sweep, [1, 2], tmp_path, runs))
+    assert len(runs.asked) == 2 * 5 * 2 > before
+    list(run_sweep(recipe, RATE, [1, 2], tmp_path, runs))
+    assert len(runs.asked) == 2 * 5 * 2  # all that it wants is there
 
 
 def test_an_optimum_out_of_reach_does_not_go_on_for_ever(recipe: Recipe, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from xmodel2.cli import main
 from xmodel2.recipe import Recipe, recipe_to_toml, replace
+from xmodel2.search.sweep import read_cells
 
 ARGUMENTS = ["--widths", "32,64", "--depths", "", "--sweeps", "scale_emb-width", "--seeds", "1", "--json"]
 
@@ -42,6 +43,26 @@ def test_a_sweep_from_the_command_line(file: Path, tmp_path: Path, capsys: pytes
     assert "another recipe (train.weight_decay was 0.1, is 0.5)" in capsys.readouterr().err
 
 
+def test_octaves_are_those_of_both_parametrisations(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["--widths", "32,64", "--sweeps", "learning_rate-width", "--seeds", "2", "--octaves", "1,-1,0,0"]
+    assert run(str(file), "--out", str(out), *arguments, "--set", "stages.stable.tokens=512", "--json") == 0
+    made = [(cell.parametrization, cell.size, cell.octave, cell.seed) for cell in read_cells(out / "cells.jsonl")]
+    assert made == [
+        (rules, size, octave, seed)
+        for rules in ("tensor_program", "standard")
+        for size in (32, 64)
+        for octave in (-1, 0, 1)
+        for seed in (1, 2)
+    ]
+    assert [sweep["parametrization"] for sweep in json.loads(capsys.readouterr().out)["sweeps"]] == [
+        "tensor_program",
+        "standard",
+    ]
+
+
 def test_the_coordinate_check_from_the_command_line(
     file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -60,6 +81,8 @@ def test_the_coordinate_check_from_the_command_line(
         (["--widths", "a,b"], "--widths 'a,b': write whole numbers"),
         (["--sweeps", "learning_rate-widht"], "learning_rate-width"),
         (["--octaves", "-1,0"], "--octaves '-1,0': give at least three"),
+        (["--octaves=-1,0,nan"], "--octaves '-1,0,nan': an octave is a factor of two; give numbers from -30 to 30"),
+        (["--octaves=-1,0,2000"], "give numbers from -30 to 30"),
         (["--octaves=-1,0,x"], "--octaves '-1,0,x': give numbers with commas"),
         (["--seeds", "0"], "--seeds 0: must be at least 1"),
         (["--widths", "64", "--depths", "2"], "nothing to do"),

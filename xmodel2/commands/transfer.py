@@ -52,7 +52,7 @@ def transfer(
             scale_emb-width, scale_depth-depth, learning_rate-batch, learning_rate-length (default: all with two sizes)
         octaves: values tried at every size with every seed, as octaves from the recipe's own (-2,-1,0,1,2), for a GPU that trains
             many at once; without it, the best is looked for, and only it and its neighbours get all seeds
-        seeds: seeds of the best values and their neighbours
+        seeds: seeds of the best values and their neighbours, or of all --octaves
         check_seeds: seeds of each model of the coordinate check
         trials_at_once: trials of one shape that are trained as one, for a GPU that a small model leaves idle
         direct_trials: trials of a search at each of the widths, with whose answer the recipe's own values are compared; without
@@ -87,6 +87,8 @@ def transfer(
         raise XmodelError(
             f"--octaves {octaves!r}: give at least three, since a best value has neighbours on both sides"
         )
+    if not all(abs(octave) <= 30 for octave in tried):
+        raise XmodelError(f"--octaves {octaves!r}: an octave is a factor of two; give numbers from -30 to 30")
     known = sweeps_of(**sizes, octaves=tried)
     named = [name for name in names if name != COORDINATE]
     everything = not names and not direct_trials

@@ -5,4 +5,4 @@ from xmodel2.model.decoder import KVCache, Xmodel2
 
 __all__ = ["KVCache", "Xmodel2"]
 
-vector_maths.settle()
+vector_maths.settle()  # at import: before anything that has threads

@@ -1,9 +1,9 @@
 """Where a sweep's best value lies at each size, and how far it drifts, in octaves, with a bootstrap interval.
 
 The optimum is the vertex of a parabola, in the logarithm of the value, through the best value and its two neighbours. What a
-seed adds to all values alike (its data, its first weights) is taken out; what is left between seeds at these three is the noise,
-pooled over all sizes, since each alone has too few, and the source of the intervals. (Values far off are noisier: rates that
-nearly diverge by ten times. They have no part in the parabola.)
+seed adds to all values alike (its data, its first weights) is taken out; what is left between seeds is the noise, pooled over
+all sizes, since each alone has too few, and the source of the intervals. A size with five seeds or more has enough of them:
+there the seeds themselves are redrawn, since noise differs between sizes, and rates that nearly diverge have the most of it.
 """
 
 import math
@@ -13,6 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from xmodel2.search.sweep import Cell
+
+_ENOUGH = 5
+"""Seeds of a size from which its own are redrawn."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class Optimum:
     interval: tuple[float, float] | None
     """95% interval of ``octave``; None without several seeds."""
     at_edge: bool
-    """Whether the best value tried is the smallest or largest one: the optimum may lie beyond."""
+    """Whether the best value tried is the smallest or largest one, so that the optimum may lie beyond, or beside one that
+    diverged, so that it may lie between."""
     regret: float | None
     """Share by which the loss of the recipe's own value is above the best one tried; None if it was not tried or diverged."""
 
@@ -44,7 +48,7 @@ class Drift:
     slope: float | None
     """Octaves per doubling of the size."""
     noise: float | None
-    """Standard deviation between seeds of the losses that make the optima, beside what a seed adds to all alike."""
+    """Standard deviation of a loss between seeds, beside what a seed adds to all values alike."""
 
 
 def drift(cells: Sequence[Cell], samples: int = 1000, seed: int = 0) -> Drift:
@@ -54,9 +58,14 @@ def drift(cells: Sequence[Cell], samples: int = 1000, seed: int = 0) -> Drift:
     known = [size for size in sizes if np.isfinite(tables[size][1]).any()]
     noise, random = _noise(cells), np.random.default_rng(seed)
     drawn: dict[int, np.ndarray] = {}
-    if noise is not None:
-        for size in known:
-            octaves, losses, count = tables[size]
+    for size in known:
+        octaves, losses, count = tables[size]
+        shared, by_seed = _of_all_seeds([cell for cell in cells if cell.size == size])
+        if len(by_seed) >= _ENOUGH and shared.size > 2:
+            # One less than there are, so that a mean varies as that of all does.
+            chosen = random.integers(len(by_seed), size=(samples, len(by_seed) - 1))
+            drawn[size] = _vertices(shared, by_seed[chosen].mean(1))[0]
+        elif noise is not None:
             redrawn = losses + random.normal(0, noise / np.sqrt(count), (samples, len(losses)))
             drawn[size] = _vertices(octaves, redrawn)[0]
     optima = [_optimum(size, tables[size], drawn.get(size)) for size in sizes]
@@ -66,7 +75,8 @@ def drift(cells: Sequence[Cell], samples: int = 1000, seed: int = 0) -> Drift:
     x = np.log2(known)
     slope = float(_slope(x, np.array([_vertices(*tables[size][:2])[0] for size in known])))
     doublings = float(x[-1] - x[0])
-    interval = _interval(doublings * _slope(x, np.stack(list(drawn.values()), axis=1))) if drawn else None
+    whole = len(drawn) == len(known)
+    interval = _interval(doublings * _slope(x, np.stack([drawn[size] for size in known], axis=1))) if whole else None
     return Drift(optima, slope * doublings, interval, slope, noise)
 
 
@@ -94,6 +104,16 @@ def _by_octave(cells: Sequence[Cell]) -> tuple[list[float], list[dict[int, float
     mean = float(np.mean([list(one.values()) for one in shared]))
     added = {seed: float(np.mean([one[seed] for one in shared])) - mean for seed in seeds}
     return octaves, [{seed: loss - added[seed] for seed, loss in one.items()} for one in losses]
+
+
+def _of_all_seeds(cells: Sequence[Cell]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the octaves of one size that all of its seeds have finite losses at, and these losses [seeds, octaves]."""
+    losses = {(cell.seed, cell.octave): cell.loss for cell in cells if math.isfinite(cell.loss)}
+    seeds = sorted({cell.seed for cell in cells})
+    shared = sorted(
+        octave for octave in {cell.octave for cell in cells} if all((seed, octave) in losses for seed in seeds)
+    )
+    return np.array(shared), np.array([[losses[seed, octave] for octave in shared] for seed in seeds])
 
 
 def _vertices(octaves: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -131,25 +151,18 @@ def _optimum(size: int, table: Table, drawn: np.ndarray | None) -> Optimum:
     own = losses[octaves == 0.0]
     regret = float(own[0] / losses[best] - 1) if len(own) and math.isfinite(own[0]) else None
     interval = None if drawn is None else _interval(drawn)
-    return Optimum(size, float(at), float(loss), interval, best in (0, len(losses) - 1), regret)
+    beyond = best in (0, len(losses) - 1) or not np.isfinite(losses[best - 1 : best + 2]).all()
+    return Optimum(size, float(at), float(loss), interval, beyond, regret)
 
 
 def _noise(cells: Sequence[Cell]) -> float | None:
     squares, freedom = 0.0, 0
     for size in {cell.size for cell in cells}:
-        _, losses = _by_octave(_lowest([cell for cell in cells if cell.size == size]))
+        _, losses = _by_octave([cell for cell in cells if cell.size == size])
         several = [list(one.values()) for one in losses if len(one) > 1 and all(map(math.isfinite, one.values()))]
         squares += sum(len(values) * float(np.var(values)) for values in several)
         freedom += sum(len(values) - 1 for values in several) - (max(map(len, several)) - 1 if several else 0)
     return math.sqrt(squares / freedom) if freedom > 0 else None
-
-
-def _lowest(cells: Sequence[Cell]) -> list[Cell]:
-    """Return the cells of one size that have its best value or one of its neighbours."""
-    octaves, losses, _ = curves(cells)
-    best = int(np.argmin(losses))
-    near = octaves[max(0, best - 1) : best + 2]
-    return [cell for cell in cells if cell.octave in near]
 
 
 def _slope(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -95,6 +95,12 @@ def own_value(recipe: Recipe, key: str) -> float:
     return float(value)
 
 
+def cells_at(recipe: Recipe, sweep: Sweep, size: int, wanted: Sequence[tuple[float, int]]) -> list[Cell]:
+    """Return the cells of a size for (octave, seed), yet to be made."""
+    base = own_value(recipe, sweep.key)
+    return [Cell(sweep.name, sweep.parametrization, size, octave, base * 2.0**octave, seed) for octave, seed in wanted]
+
+
 def cell_recipe(recipe: Recipe, sweep: Sweep, cell: Cell) -> Recipe:
     """Return the recipe of a cell."""
     name = f"{sweep.name}-{cell.parametrization}-{cell.size}-{cell.octave:g}-{cell.seed}"
@@ -124,12 +130,9 @@ def run_sweep(
     """
     path = Path(out) / CELLS_FILE
     done = {cell.place: cell for cell in read_cells(path)}
-    base = own_value(recipe, sweep.key)
 
     def made(size: int, wanted: Sequence[tuple[float, int]]) -> Iterator[Cell]:
-        cells = [
-            Cell(sweep.name, sweep.parametrization, size, octave, base * 2.0**octave, seed) for octave, seed in wanted
-        ]
+        cells = cells_at(recipe, sweep, size, wanted)
         missing = [cell for cell in cells if cell.place not in done]
         for start in range(0, len(missing), at_once):
             group = missing[start : start + at_once]

@@ -32,9 +32,8 @@ class Device:
 
 NOMINAL_MFU = 0.45
 """An assumption for a GPU, not a measurement: full-attention FLOPs over nominal ones."""
-CPU_MFU = {"fp32": 0.62, "bf16": 0.21}
-"""Measured, by precision: causal FLOPs over those of a matrix product, nano on two cores (benchmarks/README.md, `train_step`).
-A CPU whose products are faster in bf16 has units for them alone: what lies between products takes the same time."""
+CPU_MFU = 0.62
+"""Measured in fp32: causal FLOPs over those of a matrix product, nano on two cores (benchmarks/README.md, `train_step`)."""
 
 DEVICES = {
     device.name: device
@@ -46,9 +45,18 @@ DEVICES = {
         Device("a100-40gb", "A100", 39 * GIB, 312e12, 1.20, NOMINAL_MFU),
         Device("l40s", "L40S", 44 * GIB, 362e12, 1.00, NOMINAL_MFU),
         Device("rtx-4090", "4090", 23 * GIB, 165e12, 0.40, NOMINAL_MFU),
-        Device("cpu", "cpu", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), None, 0.10, CPU_MFU["fp32"]),
+        Device("cpu", "cpu", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), None, 0.10, CPU_MFU),
     )
 }
+
+
+def cpu_mfu(rate: float, fp32_rate: float) -> float:
+    """Return the MFU that training reaches on a CPU whose products give ``rate``: faster ones leave what lies between as it is.
+
+    >>> round(cpu_mfu(6.8, 1.0), 2)  # bf16 on a CPU with AMX; 0.21 was measured
+    0.19
+    """
+    return 1 / (1 + (1 / CPU_MFU - 1) * rate / fp32_rate)
 
 
 def find_device(name: str) -> Device:

@@ -111,9 +111,8 @@ def _chunks(
     gradients: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return the summed nats and, filled if asked for, their gradients by gathered hidden states [T, H] and table [V, H]."""
-    hidden_NH = (
-        hidden_NH.detach()
-    )  # a slice of all positions would require a gradient, and be compiled for a second time
+    # A slice of all positions would else require a gradient, and the chunk be compiled for a second time.
+    hidden_NH = hidden_NH.detach()
     hidden_TH = hidden_NH if position_T is None else hidden_NH.index_select(0, position_T)
     T = len(hidden_TH)
     if missing := -T % size:

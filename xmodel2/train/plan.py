@@ -20,7 +20,7 @@ from xmodel2.errors import XmodelError
 from xmodel2.model.count import block_parameter_count, flops_per_token, parameter_count
 from xmodel2.recipe import Recipe
 from xmodel2.train.device import can_compile, pick_precision
-from xmodel2.train.devices import CPU_MFU, Device, find_device
+from xmodel2.train.devices import Device, cpu_mfu, find_device
 from xmodel2.train.memory import Layout, memory_plan
 from xmodel2.train.metrics import read_metrics
 from xmodel2.train.out_of_memory import BUDGETS, HEADROOM, changed_settings, lighter, with_settings
@@ -136,7 +136,8 @@ def _target(
     rate = device.flops
     if rate is None:
         rows = recipe.train.micro_batch_size * recipe.data.sequence_length
-        precision, rate = pick_precision(precision, torch.device("cpu"), min(rows, 4096), recipe.model)
+        shape = torch.device("cpu"), min(rows, 4096), recipe.model
+        precision, rate = pick_precision(precision, *shape)
     compiled = recipe.train.compile and (device.flops is not None or can_compile(torch.device("cpu")))
     source = "--mfu"
     if measured is not None:
@@ -144,7 +145,7 @@ def _target(
     elif mfu is None:
         mfu, source = device.mfu, "an assumption: measure some steps, and give --measured RUN"
         if device.flops is None:
-            mfu, source = CPU_MFU[precision], "benchmarks/README.md"
+            mfu, source = cpu_mfu(rate, pick_precision("fp32", *shape)[1]), "benchmarks/README.md"
         mfu *= _slower(recipe)
     return Target(
         device,
