@@ -1,8 +1,5 @@
 """The decoder, its tensor-program rules, generation, and conversion to native formats."""
 
-from xmodel2.model import vector_maths
 from xmodel2.model.decoder import KVCache, Xmodel2
 
 __all__ = ["KVCache", "Xmodel2"]
-
-vector_maths.settle()  # at import: before anything that has threads

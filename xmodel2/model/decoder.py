@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from xmodel2.model import fused_layout, tensor_program
+from xmodel2.model import fused_layout, tensor_program, vector_maths
 from xmodel2.model.attention import Gather, Mask, attend, mask_for
 from xmodel2.model.mask import Places
 from xmodel2.recipe import ModelSettings
@@ -136,6 +136,7 @@ class Xmodel2(nn.Module):
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
+        vector_maths.settle()
         self.settings = settings
         self.embed_tokens = nn.Embedding(settings.vocab_size, settings.hidden_size)
         self.layers = nn.ModuleList(Block(settings) for _ in range(settings.num_hidden_layers))

@@ -5,28 +5,19 @@ threads do that at once, one may get code of low accuracy for that call (pytorch
 of rotary positions in 0.6% of processes here, of square roots in 8%. A run that was resumed then departed from the undisturbed one.
 """
 
+import functools
+
 import torch
 
-_FUNCTIONS = (
-    "cos",
-    "sin",
-    "tan",
-    "exp",
-    "expm1",
-    "log",
-    "log1p",
-    "log2",
-    "sqrt",
-    "rsqrt",
-    "tanh",
-    "erf",
-    "erfc",
-    "erfinv",
-)
+_FUNCTIONS = ("cos", "sin", "exp", "expm1", "log", "log1p", "log2", "sqrt", "rsqrt", "tanh", "erf", "erfc", "erfinv")
 
 
+@functools.cache
 def settle() -> None:
-    """Call each function once in this thread alone, which a tensor of one element does; takes microseconds."""
+    """Call each function once in this thread alone, which a tensor of one element does; once a process, in microseconds.
+
+    To be called before the first step and not at import: PyTorch reads its allocator's settings at its first tensor.
+    """
     for dtype in (torch.float32, torch.float64):
         one = torch.full((1,), 0.5, dtype=dtype, device="cpu")
         for name in _FUNCTIONS:
