@@ -3,7 +3,7 @@
     python -m benchmarks.optimizer [--quick] [--json] [--data DIR] [--steps 100] [--seeds 2]
 
 Every run is `xmodel2 train` on real text (the starter corpus, unless --data names prepared shards), both stages, fp32, eager.
-All rates are tried with the first seed and the best one with the others too. `ours` is Muon's mean over seeds, in nats a token;
+Rates are tried with the first seed, by factors of 2 until the best lies between two others, and the best one with the others too. `ours` is Muon's mean over seeds, in nats a token;
 its ratio is below 1 where Muon is better. The embedding and the norms learn by AdamW at its default rate in both.
 """
 
@@ -11,7 +11,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def main() -> None:
         data = options.data or _corpus(Path(folder), options.quick)
         losses: dict[str, list[float]] = {}
         for name, tried in rates.items():
-            first = {rate: _loss(data, size, name, rate, 1, steps) for rate in tried}
+            first = _tried(partial(_loss, data, size, name, seed=1, steps=steps), tried, 0 if options.quick else 4)
             best = min(first, key=lambda rate: first[rate])
             rest = [_loss(data, size, name, best, seed, steps) for seed in range(2, seeds + 1)]
             losses[f"{name} at {best}"] = [first[best], *rest]
@@ -117,6 +118,18 @@ def _recipe(data: Path, size: dict[str, Any], optimizer: str, rate: float, seed:
     )
 
 
+def _tried(loss: Callable[..., float], rates: Sequence[float], more: int) -> dict[float, float]:
+    """Return the loss at each rate, and at up to ``more`` others beyond those at whose edge the best is."""
+    losses = {rate: loss(rate=rate) for rate in rates}
+    for _ in range(more):
+        best = min(losses, key=lambda rate: losses[rate])
+        if min(losses) < best < max(losses):
+            break
+        rate = best / 2 if best == min(losses) else best * 2
+        losses[rate] = loss(rate=rate)
+    return losses
+
+
 def _loss(data: Path, size: dict[str, Any], optimizer: str, rate: float, seed: int, steps: int) -> float:
     """Return the held-out loss at the end, the mean over sources."""
     started = time.perf_counter()
@@ -146,7 +159,7 @@ def _best_rate(data: Path, width: int, steps: int) -> dict[str, Any]:
         "num_attention_heads": width // 32,
         "num_key_value_heads": 1,
     }
-    losses = {rate: _loss(data, size, "muon", rate, 1, steps) for rate in RATES["muon"]}
+    losses = _tried(partial(_loss, data, size, "muon", seed=1, steps=steps), RATES["muon"], 4)
     return {"best": min(losses, key=lambda rate: losses[rate]), "losses": losses}
 
 
