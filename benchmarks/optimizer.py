@@ -3,8 +3,9 @@
     python -m benchmarks.optimizer [--quick] [--json] [--data DIR] [--steps 100] [--seeds 2]
 
 Every run is `xmodel2 train` on real text (the starter corpus, unless --data names prepared shards), both stages, fp32, eager.
-Rates are tried with the first seed, by factors of 2 until the best lies between two others, and the best one with the others too. `ours` is Muon's mean over seeds, in nats a token;
-its ratio is below 1 where Muon is better. The embedding and the norms learn by AdamW at its default rate in both.
+Rates are tried with the first seed, by factors of 2 until the best lies between two others, and the best one with the others
+too. `ours` is Muon's mean over seeds, in nats a token; its ratio is below 1 where Muon is better. The embedding and the norms
+learn by AdamW at its default rate in both.
 """
 
 import statistics
