@@ -25,6 +25,7 @@ from xmodel2.data.shards import open_shards
 from xmodel2.data.starter import write_starter_corpus
 from xmodel2.model import Xmodel2, tensor_program
 from xmodel2.recipe import Recipe, recipe_from_dict
+from xmodel2.reproduction.peer_rates import at_edge, best_rate, next_rate
 from xmodel2.train import read_metrics, train
 from xmodel2.train.optimizer import build_optimizer
 
@@ -57,7 +58,7 @@ def main() -> None:
         losses: dict[str, list[float]] = {}
         for name, tried in rates.items():
             first = _tried(partial(_loss, data, size, name, seed=1, steps=steps), tried, 0 if options.quick else 4)
-            best = min(first, key=lambda rate: first[rate])
+            best = best_rate(first)
             rest = [_loss(data, size, name, best, seed, steps) for seed in range(2, seeds + 1)]
             losses[f"{name} at {best}"] = [first[best], *rest]
         widths = {} if options.quick else {width: _best_rate(data, width, steps) for width in WIDTHS}
@@ -123,10 +124,9 @@ def _tried(loss: Callable[..., float], rates: Sequence[float], more: int) -> dic
     """Return the loss at each rate, and at up to ``more`` others beyond those at whose edge the best is."""
     losses = {rate: loss(rate=rate) for rate in rates}
     for _ in range(more):
-        best = min(losses, key=lambda rate: losses[rate])
-        if min(losses) < best < max(losses):
+        if not at_edge(losses):
             break
-        rate = best / 2 if best == min(losses) else best * 2
+        rate = next_rate(losses)
         losses[rate] = loss(rate=rate)
     return losses
 
@@ -161,7 +161,7 @@ def _best_rate(data: Path, width: int, steps: int) -> dict[str, Any]:
         "num_key_value_heads": 1,
     }
     losses = _tried(partial(_loss, data, size, "muon", seed=1, steps=steps), RATES["muon"], 4)
-    return {"best": min(losses, key=lambda rate: losses[rate]), "losses": losses}
+    return {"best": best_rate(losses), "losses": losses}
 
 
 def _update_times(recipe: Recipe) -> dict[str, float]:

@@ -116,16 +116,13 @@ def _show_plan(road: Any, json: bool) -> None:
     from xmodel2.reproduction.cost import disk_bytes
     from xmodel2.reproduction.ledger import plan_rows
     from xmodel2.reproduction.run import Reproduction
-    from xmodel2.train.device import matmul_rate, pick_device, pick_precision
+    from xmodel2.train.device import pick_device, pick_precision
     from xmodel2.train.devices import CPU_MFU, cpu_mfu
 
     device = pick_device("auto")
     model = ModelSettings(hidden_size=256, intermediate_size=640, num_attention_heads=4, num_key_value_heads=1)
-    if device.type == "cuda":
-        rate = matmul_rate(device, "bf16", 2048, model)
-    else:
-        _, rate = pick_precision("auto", device, 2048, model)
-        # The share of it that plan_rows counts on was found in fp32.
+    _, rate = pick_precision("auto", device, 2048, model)
+    if device.type == "cpu":  # the share of it that plan_rows counts on was found in fp32
         rate *= cpu_mfu(rate, pick_precision("fp32", device, 2048, model)[1]) / CPU_MFU
     whole = Reproduction(road)
     states = {stage.name: whole.state(stage)[0] for stage in road.stages}

@@ -97,23 +97,27 @@ def _by_octave(cells: Sequence[Cell]) -> tuple[list[float], list[dict[int, float
     losses: list[dict[int, float]] = [{} for _ in octaves]
     for cell in cells:
         losses[octaves.index(cell.octave)][cell.seed] = cell.loss if math.isfinite(cell.loss) else math.inf
-    seeds = {cell.seed for cell in cells}
-    shared = [one for one in losses if one.keys() == seeds and all(map(math.isfinite, one.values()))]
+    shared = _complete(losses)
     if not shared:
         return octaves, losses
     mean = float(np.mean([list(one.values()) for one in shared]))
-    added = {seed: float(np.mean([one[seed] for one in shared])) - mean for seed in seeds}
+    added = {seed: float(np.mean([one[seed] for one in shared])) - mean for seed in shared[0]}
     return octaves, [{seed: loss - added[seed] for seed, loss in one.items()} for one in losses]
+
+
+def _complete(losses: Sequence[dict[int, float]]) -> list[dict[int, float]]:
+    """Return those octaves' losses by seed that have a finite one of each seed."""
+    seeds = {seed for one in losses for seed in one}
+    return [one for one in losses if one.keys() == seeds and all(map(math.isfinite, one.values()))]
 
 
 def _of_all_seeds(cells: Sequence[Cell]) -> tuple[np.ndarray, np.ndarray]:
     """Return the octaves of one size that all of its seeds have finite losses at, and these losses [seeds, octaves]."""
-    losses = {(cell.seed, cell.octave): cell.loss for cell in cells if math.isfinite(cell.loss)}
-    seeds = sorted({cell.seed for cell in cells})
-    shared = sorted(
-        octave for octave in {cell.octave for cell in cells} if all((seed, octave) in losses for seed in seeds)
-    )
-    return np.array(shared), np.array([[losses[seed, octave] for octave in shared] for seed in seeds])
+    octaves, losses = _by_octave(cells)
+    complete = _complete(losses)
+    seeds = sorted(complete[0]) if complete else []
+    shared = [octave for octave, one in zip(octaves, losses, strict=True) if one in complete]
+    return np.array(shared), np.array([[one[seed] for one in complete] for seed in seeds])
 
 
 def _vertices(octaves: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from xmodel2.files import alone_in, write_json_atomic, write_text_atomic
 from xmodel2.recipe import Recipe
 from xmodel2.search.optimum import Drift, drift
 from xmodel2.search.setting import same_setting
-from xmodel2.search.sweep import CELLS_FILE, TRIALS, Cell, Sweep, cell_recipe, cells_at, read_cells, resized, run_sweep
+from xmodel2.search.sweep import CELLS_FILE, TRIALS, Cell, Sweep, cell_recipe, cells_at, read_cells, run_sweep
 from xmodel2.search.transfer_figure import sweep_figure
 from xmodel2.search.trials import TrialResult, train_trials
 
@@ -87,9 +87,7 @@ def run_transfer(
 
     for sweep in sweeps:  # what does not fit is said before the first trial
         for size in sweep.sizes:
-            resized(recipe, sweep.axis, size)
-        if sweep.every:
-            for cell in cells_at(recipe, sweep, sweep.sizes[0], [(octave, recipe.seed) for octave in sweep.octaves]):
+            for cell in cells_at(recipe, sweep, size, [(octave, recipe.seed) for octave in sweep.octaves]):
                 cell_recipe(recipe, sweep, cell)
     with alone_in(out):
         recipe = same_setting(recipe, out)
