@@ -129,7 +129,7 @@ def verdict(moved: Drift) -> str:
     if moved.octaves is None:
         return "not told: fewer than two sizes have a loss"
     if any(optimum.at_edge for optimum in moved.optima):
-        return "not told: a best value is at the edge of those tried"
+        return "not told: a best value is at the edge of those tried, or beside one that diverged"
     low, high = moved.interval or (moved.octaves, moved.octaves)
     if max(abs(low), abs(high)) <= HALF_AN_OCTAVE:
         return "held"
