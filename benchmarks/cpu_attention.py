@@ -8,7 +8,6 @@ flash called for each document, and flash with a dense mask. Gradients are first
 error stands beside each.
 """
 
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from benchmarks.harness import Result, argument_parser, drawn_documents, machine
 from xmodel2.model.attention import attend, mask_for
 from xmodel2.model.mask import Places
 from xmodel2.recipe import recipe_from_dict
+from xmodel2.train.allocator import keep_freed_memory
 from xmodel2.train.device import DTYPES
 
 POSITIONS = 2048
@@ -28,7 +28,7 @@ Kernel = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 def main() -> None:
     """Measure and print."""
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as the command line does, before the first tensor
+    keep_freed_memory(torch.device("cpu"))  # as `xmodel2 train` does, before the first tensor
     parser = argument_parser(__doc__, "two lengths, bf16")
     parser.add_argument("--preset", default="nano")
     parser.add_argument("--lengths", nargs="*", type=int, default=[64, 128, 256, 512, 1024, 2048])

@@ -2,7 +2,7 @@
 
     rows of a batch                         mask                     kernel
     one document a row                      None                     `sdpa`: cuDNN or flash on a GPU, flash on a CPU
-    the same, CPU, gradients in 16 bits     Documents                `documents`, for its backward pass
+    the same, CPU, with gradients           Documents                `documents`: by blocks, where that is faster
     packed documents                        Documents                `documents`: flash, which sees each document alone; on a GPU
                                                                      in 16 bits, heads a multiple of 8 wide, 256 at most
     other packed documents, some of the     BlockMask                `flex`: blocks of 128 that no document crosses are left out
@@ -42,7 +42,7 @@ def mask_for(kernel: str, places: Places, whole: bool, dtype: torch.dtype = torc
     documents, device = places.query_document_BS, places.query_S.device
     if kernel == "auto":
         if documents is None and whole:
-            own = device.type == "cpu" and dtype.itemsize == 2 and torch.is_grad_enabled()
+            own = device.type == "cpu" and torch.is_grad_enabled()
             kernel = "documents" if own else "sdpa"
         elif whole and can_attend_within(device, dtype, head_dim):
             kernel = "documents"

@@ -1,24 +1,27 @@
-"""Causal attention of rows or packed documents on a CPU, one operator for the compiler: flash forward, blocks of products back.
+"""Causal attention of rows or packed documents on a CPU, one operator for the compiler: by blocks of products, or by flash.
 
-PyTorch's flash kernel is fast forward; its backward leaves a CPU's matrix units idle in bf16, and costs short documents the
-most. By blocks of queries, the heads that share keys stacked into one product, only a block's scores are ever held
-(docs/log.md has the times).
+PyTorch's flash kernel makes small products: its backward pass leaves a CPU's matrix units idle in bf16, where short documents cost
+the most, and in fp32 both passes take longer than products of blocks that fit the cache, unless documents are short. By blocks of
+queries, the heads that share keys stacked into one product, only a block's scores are ever held (docs/log.md has the times).
 
-Letters: B rows, S positions, N query heads, K key/value heads, G = N / K, D head width, X = B K, Q positions of a block.
+Letters: B rows, S positions, N query heads, K key/value heads, G = N / K, D head width, X = B K, Q positions of a block, T keys
+that any of its queries sees.
 """
 
 from collections.abc import Iterator
 
 import torch
 
-_BLOCK = 128
-"""Queries of a block."""
-_LONGEST = 1024
+_BLOCK = {2: 128, 4: 64, 8: 64}
+"""Queries of a block, by bytes of a number."""
+_LONGEST = {2: 1024, 4: 512, 8: 512}
 """Positions beyond which flash is as fast, heads repeated for it: blocks of scores no longer fit the cache."""
 _SCORES = 1 << 23
 """Of a block, held at once."""
 
 Segment = tuple[slice, slice]
+Group = tuple[slice | list[int], torch.Tensor | None]
+"""Rows, and where the document of each of their positions begins, if they hold several."""
 Gradients = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
@@ -44,20 +47,41 @@ def _first(document_ids_BS: torch.Tensor) -> torch.Tensor:
     return first_BS
 
 
-def _segments(document_ids_BS: torch.Tensor, S: int) -> Iterator[Segment]:
-    """Yield (row, positions) of each document, so that short ones cost what they are; all rows, if they are one each."""
-    places = begins(document_ids_BS)
-    if not places:
+def _segments(document_ids_BS: torch.Tensor, S: int, flash: list[bool]) -> Iterator[Segment]:
+    """Yield (row, positions) of each document of rows that are flash's, so that short ones cost what they are."""
+    places = begins(document_ids_BS) if any(flash) else []
+    if any(flash) and not places:  # rows of one document each, all at once
         yield slice(None), slice(0, S)
-        return
-    for begin, end in zip(places, [*places[1:], len(document_ids_BS) * S], strict=True):
+    for begin, end in zip(places, [*places[1:], len(document_ids_BS) * S], strict=bool(places)):
         row, first = divmod(begin, S)
-        yield slice(row, row + 1), slice(first, first + end - begin)
+        if flash[row]:
+            yield slice(row, row + 1), slice(first, first + end - begin)
 
 
 def _starts(document_ids_BS: torch.Tensor) -> torch.Tensor:
     """Return where the document of each position begins in its row, [B, S]."""
     return torch.arange(document_ids_BS.shape[1]).where(_first(document_ids_BS), 0).cummax(1).values
+
+
+def _split(document_ids_BS: torch.Tensor, q_BNSD: torch.Tensor) -> tuple[list[bool], list[Group]]:
+    """Return which rows are flash's, and groups of the others whose blocks fit."""
+    B, N, S, _ = q_BNSD.shape
+    size = q_BNSD.dtype.itemsize
+    starts, longest = None, _LONGEST[size]
+    if not document_ids_BS.shape[1]:
+        flash = [longest < S] * B
+    elif size > 2:  # a block's products with other documents' keys take longer than small products of each
+        flash = [True] * B
+    else:
+        starts = _starts(document_ids_BS)
+        flash = (torch.arange(S) - starts >= longest).any(1).tolist()
+    others = [row for row in range(B) if not flash[row]]
+    together = max(1, _SCORES // (N * S * _BLOCK[size]))
+    groups: list[Group] = []
+    for first in range(0, len(others), together):
+        rows = others[first : first + together] if any(flash) else slice(first, first + together)
+        groups.append((rows, None if starts is None else starts[rows]))
+    return flash, groups
 
 
 def _repeated(x_BKSD: torch.Tensor, heads: int) -> torch.Tensor:
@@ -75,15 +99,21 @@ def _empty_like(x: torch.Tensor) -> torch.Tensor:
 def _attention(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, document_ids: torch.Tensor, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Causal attention within documents; returns out like q [B, N, S, D] and log-sum-exp [B, S, N]."""
+    """Causal attention within documents; returns out like q [B, N, S, D] and, of rows that are flash's, log-sum-exp [B, S, N]."""
     B, N, S, _ = q.shape
-    flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
     out = _empty_like(q)
-    logsumexp = q.new_empty(B, S, N, dtype=torch.float32)
-    for rows, positions in _segments(document_ids, S):
+    logsumexp = q.new_zeros(B, S, N, dtype=torch.float32)
+    # In 16 bits flash's forward pass is the faster one at every length.
+    flash, groups = _split(document_ids, q) if q.dtype.itemsize > 2 else ([True] * B, [])
+    for rows, positions in _segments(document_ids, S, flash):
         parts = q[rows, :, positions], _repeated(k[rows, :, positions], N), _repeated(v[rows, :, positions], N)
-        out[rows, :, positions], lse = flash(*parts, 0.0, True, scale=scale)
+        out[rows, :, positions], lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            *parts, 0.0, True, scale=scale
+        )
         logsumexp[rows, positions] = lse.transpose(1, 2)
+    for some, starts in groups:
+        for queries, part in _forward_by_blocks(q[some], k[some], v[some], starts, scale):
+            out[some, :, queries] = part
     return out, logsumexp
 
 
@@ -104,27 +134,19 @@ def _attention_backward(
     document_ids: torch.Tensor,
     scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    B, N, S, _ = q.shape
     grads = [_empty_like(x) for x in (q, k, v)]
-    starts, flash = None, [S > _LONGEST] * B
-    if q.dtype.itemsize > 2:  # in fp32 products are what takes time, and flash wastes none
-        flash = [True] * B
-    elif document_ids.shape[1]:
-        starts = _starts(document_ids)
-        flash = (torch.arange(S) - starts >= _LONGEST).any(1).tolist()
-    for rows, positions in _segments(document_ids, S) if any(flash) else ():
-        if any(flash[rows]):
-            grad_, q_, k_, v_, out_ = (x[rows, :, positions] for x in (grad, q, k, v, out))
-            parts = _by_flash(grad_, q_, k_, v_, out_, logsumexp[rows, positions].transpose(1, 2), scale)
-            for whole, part in zip(grads, parts, strict=True):
-                whole[rows, :, positions] = part
-    others = [row for row in range(B) if not flash[row]]
-    together = max(1, _SCORES // (N * S * _BLOCK))
-    for first in range(0, len(others), together):
-        some = others[first : first + together] if any(flash) else slice(first, first + together)
-        parts = _by_blocks(grad[some], q[some], k[some], v[some], None if starts is None else starts[some], scale)
+    exact = torch.promote_types(q.dtype, torch.float32)  # for sums that in 16 bits would be rounded at every block
+    flash, groups = _split(document_ids, q)
+    for rows, positions in _segments(document_ids, q.shape[2], flash):
+        grad_, q_, k_, v_, out_ = (x[rows, :, positions] for x in (grad, q, k, v, out))
+        parts = _by_flash(grad_, q_, k_, v_, out_, logsumexp[rows, positions].transpose(1, 2), scale)
         for whole, part in zip(grads, parts, strict=True):
-            whole[some] = part.to(whole.dtype)
+            whole[rows, :, positions] = part
+    for some, starts in groups:
+        by_keys = torch.zeros(2, *k[some].shape, dtype=exact)
+        for queries, part in _backward_by_blocks(grad[some], q[some], k[some], v[some], starts, scale, by_keys):
+            grads[0][some, :, queries] = part
+        grads[1][some], grads[2][some] = by_keys.to(k.dtype)
     return grads[0], grads[1], grads[2]
 
 
@@ -145,44 +167,62 @@ def _by_flash(
     return grad_q, grad_k, grad_v
 
 
-def _by_blocks(
+def _blocks(
+    q_BNSD: torch.Tensor, k_BKSD: torch.Tensor, starts_BS: torch.Tensor | None, scale: float
+) -> Iterator[tuple[slice, slice, torch.Tensor, torch.Tensor]]:
+    """Yield for each block its queries, their keys, the scaled queries [X, G Q, D], head below head, and weights [X, G Q, T]."""
+    B, N, S, D = q_BNSD.shape
+    K, dtype = k_BKSD.shape[1], q_BNSD.dtype
+    size = min(S, _BLOCK[dtype.itemsize])
+    q_XGSD, k_XDS = q_BNSD.reshape(B * K, N // K, S, D), _shared(k_BKSD).transpose(1, 2)
+    hidden_QQ = torch.full((size, size), float("-inf"), dtype=dtype).triu_(1)
+    for first in range(0, S, size):
+        end = min(S, first + size)
+        low = 0 if starts_BS is None else int(starts_BS[:, first].min())
+        q = q_XGSD[:, :, first:end].flatten(1, 2) * scale
+        score = q @ k_XDS[:, :, low:end]
+        score.view(B * K, -1, end - first, end - low)[..., first - low :] += hidden_QQ[: end - first, : end - first]
+        if starts_BS is not None:
+            other_BQT = torch.arange(low, end) < starts_BS[:, first:end, None]
+            score.view(B, N, end - first, end - low).masked_fill_(other_BQT[:, None], float("-inf"))
+        yield slice(first, end), slice(low, end), q, torch.softmax(score, dim=-1, out=score)
+
+
+def _forward_by_blocks(
+    q_BNSD: torch.Tensor, k_BKSD: torch.Tensor, v_BKSD: torch.Tensor, starts_BS: torch.Tensor | None, scale: float
+) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Yield for each block its queries and what attention returns for them, [B, N, Q, D]."""
+    (B, N, _, D), v_XSD = q_BNSD.shape, _shared(v_BKSD)
+    for queries, keys, _, weight in _blocks(q_BNSD, k_BKSD, starts_BS, scale):
+        yield queries, (weight @ v_XSD[:, keys]).view(B, N, -1, D)
+
+
+def _backward_by_blocks(
     grad_BNSD: torch.Tensor,
     q_BNSD: torch.Tensor,
     k_BKSD: torch.Tensor,
     v_BKSD: torch.Tensor,
     starts_BS: torch.Tensor | None,
     scale: float,
-) -> Gradients:
+    by_keys_2BKSD: torch.Tensor,
+) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Yield for each block its queries and their gradient [B, N, Q, D]; add those of keys and values to ``by_keys``."""
     B, N, S, D = q_BNSD.shape
-    K, dtype = k_BKSD.shape[1], q_BNSD.dtype
-    size = min(S, _BLOCK)
-    k_XSD, v_XSD = (x.reshape(B * K, S, D) for x in (k_BKSD, v_BKSD))
-    q_XGSD, grad_XGSD = (x.reshape(B * K, N // K, S, D) for x in (q_BNSD, grad_BNSD))
-    hidden_QQ = torch.full((size, size), float("-inf"), dtype=dtype).triu_(1)
-    grad_q_XGSD = torch.empty_like(q_XGSD)
-    # In fp32: in 16 bits they would be rounded at every block.
-    sums = [torch.zeros(B * K, S, D, dtype=torch.float32) for _ in range(2)]
-    for first in range(0, S, size):
-        end, low = min(S, first + size), 0
-        block = slice(first, end)
-        if starts_BS is not None:
-            low = int(starts_BS[:, first].min())
-        keys = slice(low, end)
-        # Queries of all heads one below the other: [X, G Q, D], scores [X, G Q, T], T = end - low.
-        q, grad = q_XGSD[:, :, block].flatten(1, 2) * scale, grad_XGSD[:, :, block].flatten(1, 2)
-        score = q @ k_XSD[:, keys].transpose(1, 2)
-        score.view(B * K, -1, end - first, end - low)[..., first - low :] += hidden_QQ[: end - first, : end - first]
-        if starts_BS is not None:
-            other_BQT = torch.arange(low, end) < starts_BS[:, block, None]
-            score.view(B, N, end - first, end - low).masked_fill_(other_BQT[:, None], float("-inf"))
-        weight = torch.softmax(score, dim=-1)
-        grad_weight = grad @ v_XSD[:, keys].transpose(1, 2)
-        grad_score = torch._softmax_backward_data(grad_weight, weight, -1, dtype)
-        grad_q_XGSD[:, :, block] = (grad_score @ k_XSD[:, keys]).view(B * K, -1, end - first, D)
-        for total, left, right in zip(sums, (grad_score, weight), (q, grad), strict=True):
-            total[:, keys] += left.transpose(1, 2) @ right
-    grad_k, grad_v = (total.view(B, K, S, D) for total in sums)
-    return grad_q_XGSD.mul_(scale).view(B, N, S, D), grad_k, grad_v
+    k_XSD, v_XSD = _shared(k_BKSD), _shared(v_BKSD)
+    grad_XGSD = grad_BNSD.reshape(len(k_XSD), -1, S, D)
+    by_k_XSD, by_v_XSD = by_keys_2BKSD.flatten(1, 2)
+    for queries, keys, q, weight in _blocks(q_BNSD, k_BKSD, starts_BS, scale):
+        grad = grad_XGSD[:, :, queries].flatten(1, 2)
+        by_weight = grad @ v_XSD[:, keys].transpose(1, 2)
+        by_v_XSD[:, keys] += weight.transpose(1, 2) @ grad
+        by_score = torch._softmax_backward_data(by_weight, weight, -1, weight.dtype, grad_input=by_weight)
+        by_k_XSD[:, keys] += by_score.transpose(1, 2) @ q
+        yield queries, (by_score @ k_XSD[:, keys]).mul_(scale).view(B, N, -1, D)
+
+
+def _shared(x_BKSD: torch.Tensor) -> torch.Tensor:
+    """Return keys or values [X, S, D]."""
+    return x_BKSD.reshape(-1, *x_BKSD.shape[2:])
 
 
 @_attention_backward.register_fake

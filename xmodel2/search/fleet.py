@@ -25,7 +25,7 @@ from xmodel2.model.decoder import Rows, rotary
 from xmodel2.model.mask import Places
 from xmodel2.recipe import Recipe
 from xmodel2.search.trial import TrialResult, Watch, mean_text_loss
-from xmodel2.train.device import DTYPES, can_compile
+from xmodel2.train.device import DTYPES, can_compile, keep_compiled_code_apart
 from xmodel2.train.guard import Guard
 from xmodel2.train.heldout import heldout_losses
 from xmodel2.train.loss import Chunk, chunk_positions, cross_entropy_chunk, linear_cross_entropy
@@ -87,6 +87,7 @@ class Fleet:
         self.forward: Callable[..., torch.Tensor] = self._hidden_of_all
         self.cross_entropy: Callable[..., Chunk] = cross_entropy_chunk
         if self.recipe.train.compile and can_compile(device):
+            keep_compiled_code_apart(device)
             self.forward = torch.compile(self._hidden_of_all, mode=self.recipe.train.compile_mode)
             self.cross_entropy = torch.compile(cross_entropy_chunk)
         self._stack()

@@ -5,7 +5,9 @@ import os
 import resource
 import shutil
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import torch
 
@@ -13,6 +15,7 @@ from xmodel2.errors import XmodelError
 from xmodel2.recipe import ModelSettings
 from xmodel2.train.devices import nominal_flops_of
 
+_CACHE = "TORCHINDUCTOR_CACHE_DIR"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -52,6 +55,20 @@ def can_compile(device: torch.device) -> bool:
     """Tell whether torch.compile can work: on a CPU it needs a C++ compiler, which a bare machine may lack."""
     names = (os.environ.get("CXX", ""), "g++", "clang++", "c++")
     return device.type != "cpu" or any(name and shutil.which(name) for name in names)
+
+
+def keep_compiled_code_apart(device: torch.device) -> None:
+    """On a CPU, give the compiler a cache folder for code of this processor's instructions and this number of threads alone.
+
+    PyTorch keeps such code by what it computes. Taken up where vectors are wider it writes beyond its tensors, as when a folder
+    is shared by machines of different kinds, and where there are more threads it leaves them idle (pytorch/pytorch#167463).
+    """
+    if device.type != "cpu":
+        return
+    folder = Path(os.environ.get(_CACHE, f"{tempfile.gettempdir()}/xmodel2_compiled_{os.getuid()}"))
+    folder = folder.parent if folder.name.startswith("cpu-") else folder
+    name = f"cpu-{torch.backends.cpu.get_cpu_capability()}-{torch.get_num_threads()}"
+    os.environ[_CACHE] = str(folder / name)
 
 
 def matmul_rate(device: torch.device, precision: str, rows: int, model: ModelSettings, seconds: float = 0.3) -> float:

@@ -19,7 +19,7 @@ from xmodel2.model import Xmodel2
 from xmodel2.model.document_attention import can_attend_within
 from xmodel2.recipe import Recipe
 from xmodel2.train.context import ContextShard
-from xmodel2.train.device import DTYPES, can_compile
+from xmodel2.train.device import DTYPES, can_compile, keep_compiled_code_apart
 from xmodel2.train.float8 import apply_float8
 from xmodel2.train.loss import (
     Chunk,
@@ -152,6 +152,7 @@ class TrainStep:
         compiled = recipe.train.compile and can_compile(device)
         keep_activations(model, recipe.train.activation_memory_budget, compiled)
         if compiled:
+            keep_compiled_code_apart(device)
             self.module.compile(recipe.train.compile_mode)
         shard(self.module, model.layers, self.world, DTYPES[precision])
 
