@@ -171,21 +171,30 @@ def _blocks(
     q_BNSD: torch.Tensor, k_BKSD: torch.Tensor, starts_BS: torch.Tensor | None, scale: float
 ) -> Iterator[tuple[slice, slice, torch.Tensor, torch.Tensor]]:
     """Yield for each block its queries, their keys, the scaled queries [X, G Q, D], head below head, and weights [X, G Q, T]."""
-    B, N, S, D = q_BNSD.shape
+    B, N, S, _ = q_BNSD.shape
     K, dtype = k_BKSD.shape[1], q_BNSD.dtype
-    size = min(S, _BLOCK[dtype.itemsize])
-    q_XGSD, k_XDS = q_BNSD.reshape(B * K, N // K, S, D), _shared(k_BKSD).transpose(1, 2)
+    k_XDS, blocks = _shared(k_BKSD).transpose(1, 2), _cut(q_BNSD * scale, K)
+    size = len(blocks[0][0]) * K // N
+    lows = [0] * len(blocks) if starts_BS is None else starts_BS[:, ::size].amin(0).tolist()
     hidden_QQ = torch.full((size, size), float("-inf"), dtype=dtype).triu_(1)
-    for first in range(0, S, size):
+    for low, first, q in zip(lows, range(0, S, size), blocks, strict=True):
         end = min(S, first + size)
-        low = 0 if starts_BS is None else int(starts_BS[:, first].min())
-        q = q_XGSD[:, :, first:end].flatten(1, 2) * scale
-        score = q @ k_XDS[:, :, low:end]
-        score.view(B * K, -1, end - first, end - low)[..., first - low :] += hidden_QQ[: end - first, : end - first]
+        score = torch.bmm(q, k_XDS[:, :, low:end])
+        score_BNQT = score.view(B, N, end - first, end - low)
+        score_BNQT[..., first - low :] += hidden_QQ[: end - first, : end - first]
         if starts_BS is not None:
             other_BQT = torch.arange(low, end) < starts_BS[:, first:end, None]
-            score.view(B, N, end - first, end - low).masked_fill_(other_BQT[:, None], float("-inf"))
+            score_BNQT.masked_fill_(other_BQT[:, None], float("-inf"))
         yield slice(first, end), slice(low, end), q, torch.softmax(score, dim=-1, out=score)
+
+
+def _cut(x_BNSD: torch.Tensor, K: int) -> list[torch.Tensor]:
+    """Return blocks of queries [X, G Q, D], the heads that share keys one below the other; the last block may be smaller."""
+    B, N, S, D = x_BNSD.shape
+    size = min(S, _BLOCK[x_BNSD.dtype.itemsize])
+    whole_BNSD, rest_BNSD = x_BNSD.split([S - S % size, S % size], dim=2)
+    blocks = whole_BNSD.unflatten(2, (-1, size)).movedim(2, 0).reshape(-1, B * K, N // K * size, D)
+    return [*blocks, *([rest_BNSD.reshape(B * K, -1, D)] if S % size else [])]
 
 
 def _forward_by_blocks(
@@ -194,7 +203,7 @@ def _forward_by_blocks(
     """Yield for each block its queries and what attention returns for them, [B, N, Q, D]."""
     (B, N, _, D), v_XSD = q_BNSD.shape, _shared(v_BKSD)
     for queries, keys, _, weight in _blocks(q_BNSD, k_BKSD, starts_BS, scale):
-        yield queries, (weight @ v_XSD[:, keys]).view(B, N, -1, D)
+        yield queries, torch.bmm(weight, v_XSD[:, keys]).view(B, N, -1, D)
 
 
 def _backward_by_blocks(
@@ -207,17 +216,16 @@ def _backward_by_blocks(
     by_keys_2BKSD: torch.Tensor,
 ) -> Iterator[tuple[slice, torch.Tensor]]:
     """Yield for each block its queries and their gradient [B, N, Q, D]; add those of keys and values to ``by_keys``."""
-    B, N, S, D = q_BNSD.shape
+    B, N, _, D = q_BNSD.shape
     k_XSD, v_XSD = _shared(k_BKSD), _shared(v_BKSD)
-    grad_XGSD = grad_BNSD.reshape(len(k_XSD), -1, S, D)
     by_k_XSD, by_v_XSD = by_keys_2BKSD.flatten(1, 2)
-    for queries, keys, q, weight in _blocks(q_BNSD, k_BKSD, starts_BS, scale):
-        grad = grad_XGSD[:, :, queries].flatten(1, 2)
-        by_weight = grad @ v_XSD[:, keys].transpose(1, 2)
-        by_v_XSD[:, keys] += weight.transpose(1, 2) @ grad
+    blocks = _blocks(q_BNSD, k_BKSD, starts_BS, scale)
+    for grad, (queries, keys, q, weight) in zip(_cut(grad_BNSD, k_BKSD.shape[1]), blocks, strict=True):
+        by_weight = torch.bmm(grad, v_XSD[:, keys].transpose(1, 2))
+        by_v_XSD[:, keys].add_(torch.bmm(weight.transpose(1, 2), grad))
         by_score = torch._softmax_backward_data(by_weight, weight, -1, weight.dtype, grad_input=by_weight)
-        by_k_XSD[:, keys] += by_score.transpose(1, 2) @ q
-        yield queries, (by_score @ k_XSD[:, keys]).mul_(scale).view(B, N, -1, D)
+        by_k_XSD[:, keys].add_(torch.bmm(by_score.transpose(1, 2), q))
+        yield queries, torch.bmm(by_score, k_XSD[:, keys]).mul_(scale).view(B, N, -1, D)
 
 
 def _shared(x_BKSD: torch.Tensor) -> torch.Tensor:

@@ -60,26 +60,30 @@ def cross_entropy_chunk(
 
     With ``shard`` each rank of a group has its own pieces, in order of rank.
     """
-    V = len(weight_VH)
+    V, dtype = len(weight_VH), hidden_CH.dtype
     logits_CV = F.linear(hidden_CH, weight_VH).float().mul_(multiplier)
     kept_C = target_C != IGNORED
     local_C = target_C if shard is None else target_C - shard.rank * V
-    here_C = (local_C >= 0) & (local_C < V)
-    chosen_C = torch.where(here_C, logits_CV.gather(1, local_C.clamp(0, V - 1)[:, None])[:, 0], 0.0)
-    if shard is None:
-        lse_C = torch.logsumexp(logits_CV, dim=-1)
-    else:
-        top_C = shard.max(logits_CV.amax(dim=-1))
-        lse_C = top_C + shard.sum(torch.exp(logits_CV - top_C[:, None]).sum(dim=-1)).log()
-        chosen_C = shard.sum(chosen_C)
-    nats = ((lse_C - chosen_C) * kept_C).sum()
+    here_C, place_C = (local_C >= 0) & (local_C < V), local_C.clamp(0, V - 1)
+    index_C = torch.arange(len(place_C), device=place_C.device)
+    found_C = logits_CV[index_C, place_C]
+    chosen_C, top_C = torch.where(here_C, found_C, 0.0), logits_CV.amax(dim=-1)
+    if shard is not None:
+        chosen_C, top_C = shard.sum(chosen_C), shard.max(top_C)
+    exp_CV = logits_CV.sub_(top_C[:, None]).exp_()
+    sum_C = exp_CV.sum(dim=-1) if shard is None else shard.sum(exp_CV.sum(dim=-1))
+    nats = ((top_C + sum_C.log() - chosen_C) * kept_C).sum()
     if not gradients:
         return nats, None, None
-    piece_V = torch.arange(V, device=logits_CV.device)
-    error_CV = torch.exp(logits_CV - lse_C[:, None]) - (piece_V[None] == local_C[:, None]).float()
-    grad_CV = (error_CV * (kept_C * multiplier)[:, None]).to(hidden_CH.dtype)
-    grad_CH = grad_CV @ weight_VH
-    return nats, grad_CH if shard is None else shard.sum(grad_CH), grad_CV.t() @ hidden_CH
+    # Not divided by their sum, which the narrow sides of both products are: that saves a pass over the chunk.
+    found_C = torch.exp(found_C - top_C)
+    error_C = torch.where(here_C, found_C - sum_C, found_C)
+    error_CV = exp_CV.to(dtype)
+    error_CV[index_C, place_C] = error_C.to(dtype)
+    scale_C1 = (kept_C * multiplier / sum_C)[:, None]
+    grad_CH = ((error_CV @ weight_VH) * scale_C1).to(dtype)
+    grad_VH = error_CV.t() @ (hidden_CH * scale_C1).to(dtype)
+    return nats, grad_CH if shard is None else shard.sum(grad_CH), grad_VH
 
 
 class _LinearCrossEntropy(torch.autograd.Function):

@@ -116,7 +116,9 @@ class _Step:
         scores = train.attention == "plain" or (layout.context > 1 and not cuda)
         whole = block_activations(model, self.e, layout, length, compiled, scores)
         first = self.e * model.hidden_size  # a block's input, from which the rest can be computed again
-        budget = train.activation_memory_budget
+        budget, L = train.activation_memory_budget, model.num_hidden_layers
+        if not compiled:  # whole blocks are computed again
+            budget = 1 - round(L * (1 - budget)) / L
         self.kept = first + round((whole - first) * budget)
         self.again = (whole - self.kept if compiled else whole - first if budget < 1 else 0) * self.tokens
 
@@ -195,8 +197,8 @@ class _Step:
         if self.compiled:
             making = e * C * V + e * C * H + product  # the logits become their own gradient
         else:
-            softmax = 16 * C * V  # logits, softmax, one-hot or product, and their difference, in fp32
-            making = max(softmax, (4 + e) * C * V + e * C * H + product)
+            logits = 4 if e == 4 else 4 + e  # they become their own gradient, in fp32, of which 16 bits are a copy
+            making = logits * C * V + e * C * H + product
         # A CPU casts the whole gradient before it adds it to the sum in fp32.
         adding = product + (4 * V * H if e == 2 and not self.cuda else 0)
         cast = product if e == 2 else 0
