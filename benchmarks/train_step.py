@@ -17,6 +17,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from importlib.util import find_spec
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -77,6 +78,8 @@ def main() -> None:
     )
     device = pick_device("auto")
     set_determinism(recipe.train.deterministic, device)
+    if options.breakdown:
+        keep_freed_memory(device)  # before the first tensor
     precision, _ = pick_precision(recipe.train.precision, device, tokens, recipe.model)
     if options.breakdown:
         return print(Ours(recipe, precision, device).breakdown())
@@ -154,9 +157,10 @@ def _taking_turns(recipe: Recipe, precision: str, options: argparse.Namespace) -
 def _serve(end: Connection, name: str, recipe: Recipe, precision: str, options: argparse.Namespace) -> None:
     run = _arms(recipe, precision, torch.device("cpu"), options)[name]()
     end.send(None)
-    while True:
-        end.recv()
-        end.send(run())
+    with suppress(EOFError):  # all is measured
+        while True:
+            end.recv()
+            end.send(run())
 
 
 def _in_turn(arms: Arms, repeats: int) -> tuple[dict[str, list[float]], str]:
