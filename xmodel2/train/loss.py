@@ -60,30 +60,75 @@ def cross_entropy_chunk(
 
     With ``shard`` each rank of a group has its own pieces, in order of rank.
     """
-    V, dtype = len(weight_VH), hidden_CH.dtype
     logits_CV = F.linear(hidden_CH, weight_VH).float().mul_(multiplier)
     kept_C = target_C != IGNORED
-    local_C = target_C if shard is None else target_C - shard.rank * V
-    here_C, place_C = (local_C >= 0) & (local_C < V), local_C.clamp(0, V - 1)
-    index_C = torch.arange(len(place_C), device=place_C.device)
-    found_C = logits_CV[index_C, place_C]
-    chosen_C, top_C = torch.where(here_C, found_C, 0.0), logits_CV.amax(dim=-1)
+    place_C = target_C if shard is None else target_C - shard.rank * len(weight_VH)
+    wanted = hidden_CH.dtype if gradients else None
+    if logits_CV.is_cuda:
+        nats_C, error_CV = _errors(logits_CV, place_C, kept_C * multiplier, wanted, shard)
+        scale_C = None
+    else:
+        nats_C, error_CV, scale_C = _undivided_errors(logits_CV, place_C, kept_C * multiplier, wanted, shard)
+    nats = (nats_C * kept_C).sum()
+    if error_CV is None:
+        return nats, None, None
+    grad_CH = error_CV @ weight_VH
+    if scale_C is not None:
+        grad_CH, hidden_CH = ((x * scale_C[:, None]).to(x.dtype) for x in (grad_CH, hidden_CH))
+    return nats, grad_CH if shard is None else shard.sum(grad_CH), error_CV.t() @ hidden_CH
+
+
+def _errors(
+    logits_CV: torch.Tensor,
+    place_C: torch.Tensor,
+    factor_C: torch.Tensor,
+    dtype: torch.dtype | None,
+    shard: VocabShard | None,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return the nats of each position and, in ``dtype`` if there is one, ``factor`` times softmax less one-hot."""
+    V = logits_CV.shape[1]
+    here_C = (place_C >= 0) & (place_C < V)
+    chosen_C = torch.where(here_C, logits_CV.gather(1, place_C.clamp(0, V - 1)[:, None])[:, 0], 0.0)
+    if shard is None:
+        lse_C = torch.logsumexp(logits_CV, dim=-1)
+    else:
+        top_C = shard.max(logits_CV.amax(dim=-1))
+        lse_C = top_C + shard.sum(torch.exp(logits_CV - top_C[:, None]).sum(dim=-1)).log()
+        chosen_C = shard.sum(chosen_C)
+    if dtype is None:
+        return lse_C - chosen_C, None
+    piece_V = torch.arange(V, device=logits_CV.device)
+    error_CV = torch.exp(logits_CV - lse_C[:, None]) - (piece_V[None] == place_C[:, None]).float()
+    return lse_C - chosen_C, (error_CV * factor_C[:, None]).to(dtype)
+
+
+def _undivided_errors(
+    logits_CV: torch.Tensor,
+    place_C: torch.Tensor,
+    factor_C: torch.Tensor,
+    dtype: torch.dtype | None,
+    shard: VocabShard | None,
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+    """Return the same in place of the logits, not yet multiplied by the last tensor, [C].
+
+    A chunk is passed over once less, and exponentials are taken once: on a CPU, where one pass is 7% of nano's step in bf16.
+    """
+    V = logits_CV.shape[1]
+    here_C, index_C = (place_C >= 0) & (place_C < V), torch.arange(len(place_C), device=place_C.device)
+    place_C = place_C.clamp(0, V - 1)
+    found_C, top_C = logits_CV[index_C, place_C], logits_CV.amax(dim=-1)
+    chosen_C = torch.where(here_C, found_C, 0.0)
     if shard is not None:
         chosen_C, top_C = shard.sum(chosen_C), shard.max(top_C)
     exp_CV = logits_CV.sub_(top_C[:, None]).exp_()
     sum_C = exp_CV.sum(dim=-1) if shard is None else shard.sum(exp_CV.sum(dim=-1))
-    nats = ((top_C + sum_C.log() - chosen_C) * kept_C).sum()
-    if not gradients:
-        return nats, None, None
-    # Not divided by their sum, which the narrow sides of both products are: that saves a pass over the chunk.
-    found_C = torch.exp(found_C - top_C)
-    error_C = torch.where(here_C, found_C - sum_C, found_C)
-    error_CV = exp_CV.to(dtype)
-    error_CV[index_C, place_C] = error_C.to(dtype)
-    scale_C1 = (kept_C * multiplier / sum_C)[:, None]
-    grad_CH = ((error_CV @ weight_VH) * scale_C1).to(dtype)
-    grad_VH = error_CV.t() @ (hidden_CH * scale_C1).to(dtype)
-    return nats, grad_CH if shard is None else shard.sum(grad_CH), grad_VH
+    nats_C, scale_C = top_C + sum_C.log() - chosen_C, factor_C / sum_C
+    if dtype is None:
+        return nats_C, None, scale_C
+    # Less one-hot here and not in the products' results: of a target that is nearly sure 16 bits would leave little.
+    own_C, error_CV = torch.exp(found_C - top_C), exp_CV.to(dtype)
+    error_CV[index_C, place_C] = torch.where(here_C, own_C - sum_C, own_C).to(dtype)
+    return nats_C, error_CV, scale_C
 
 
 class _LinearCrossEntropy(torch.autograd.Function):

@@ -194,11 +194,17 @@ class _Step:
         C = chunk_positions(self.recipe.train.loss_chunk_tokens, self.tokens, V, "cuda" if self.cuda else "cpu")
         # Hidden states of the positions with a target, gathered, and their gradient.
         product, positions = e * V * H, e * -(-self.tokens // C) * C * H
-        if self.compiled:
-            making = e * C * V + e * C * H + product  # the logits become their own gradient
+        results = e * C * H + product
+        if self.compiled and self.cuda:
+            making = e * C * V + results  # the logits become their own gradient
+        elif self.compiled:
+            making = e * C * V + max(e * C * V, results)  # exponentials beside the logits
+        elif self.cuda:
+            softmax = 16 * C * V  # logits, softmax, one-hot or product, and their difference, in fp32
+            making = max(softmax, (4 + e) * C * V + results)
         else:
             logits = 4 if e == 4 else 4 + e  # they become their own gradient, in fp32, of which 16 bits are a copy
-            making = logits * C * V + e * C * H + product
+            making = logits * C * V + results
         # A CPU casts the whole gradient before it adds it to the sum in fp32.
         adding = product + (4 * V * H if e == 2 and not self.cuda else 0)
         cast = product if e == 2 else 0
