@@ -1,0 +1,66 @@
+"""The loss of a chunk and its gradients, as a CPU and as a GPU make them, against softmax in fp64."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from xmodel2.data.batch import IGNORED
+from xmodel2.train.loss import _errors, _undivided_errors, cross_entropy_chunk
+
+C, H, V = 7, 16, 50
+
+
+def drawn(dtype: torch.dtype, sharpness: float = 1.0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    hidden, weight = (torch.randn(n, H, generator=generator) * sharpness**0.5 for n in (C, V))
+    target = torch.randint(V, (C,), generator=generator)
+    target[2] = IGNORED
+    return hidden.to(dtype), weight.to(dtype), target
+
+
+def relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    return float((found.double() - wanted).norm() / wanted.norm())
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-6), (torch.bfloat16, 0.01)])
+@pytest.mark.parametrize("gradients", [True, False])
+def test_a_chunk_is_the_sum_of_cross_entropies(dtype: torch.dtype, bound: float, gradients: bool) -> None:
+    hidden, weight, target = drawn(dtype)
+    exact = [x.double().requires_grad_() for x in (hidden, weight)]
+    wanted = F.cross_entropy(exact[0] @ exact[1].T * 0.7, target, ignore_index=IGNORED, reduction="sum")
+    nats, *found = cross_entropy_chunk(hidden, weight, target, gradients, 0.7)
+    assert float(nats) == pytest.approx(wanted.item(), rel=bound)
+    if not gradients:
+        assert found == [None, None]
+        return
+    for one, other in zip(found, torch.autograd.grad(wanted, exact), strict=True):
+        assert one is not None
+        assert one.dtype == dtype
+        assert relative(one, other) < bound
+
+
+@pytest.mark.parametrize("place", [0, V - 1, -3, V, IGNORED])
+def test_both_ways_agree_on_pieces_that_this_rank_has_and_has_not(place: int) -> None:
+    logits = torch.randn(C, V, generator=torch.Generator().manual_seed(1))
+    place_C, factor_C = torch.full((C,), place), torch.linspace(0.5, 2, C)
+    nats_C, error_CV = _errors(logits.clone(), place_C, factor_C, torch.float32, None)
+    others_C, undivided_CV, scale_C = _undivided_errors(logits.clone(), place_C, factor_C, torch.float32, None)
+    assert error_CV is not None
+    assert undivided_CV is not None
+    torch.testing.assert_close(undivided_CV * scale_C[:, None], error_CV)
+    torch.testing.assert_close(others_C, nats_C)
+    one_hot = (torch.arange(V) == place_C[:, None]).float()
+    torch.testing.assert_close(error_CV, (torch.softmax(logits, -1) - one_hot) * factor_C[:, None])
+
+
+def test_in_16_bits_a_target_that_is_nearly_sure_keeps_its_small_gradient() -> None:
+    _, weight, target = drawn(torch.bfloat16)
+    own = weight[target.clamp(0)].float()
+    hidden = (own * 30 / own.square().sum(-1, keepdim=True)).bfloat16()
+    exact = [x.double().requires_grad_() for x in (hidden, weight)]
+    loss = F.cross_entropy(exact[0] @ exact[1].T, target, ignore_index=IGNORED, reduction="sum")
+    assert 0 < loss.item() / (C - 1) < 0.01
+    _, by_hidden, _ = cross_entropy_chunk(hidden, weight, target, True, 1.0)
+    assert by_hidden is not None
+    # With one-hot taken from the products' results instead this is 0.05.
+    assert relative(by_hidden, torch.autograd.grad(loss, exact)[0]) < 0.01
