@@ -28,7 +28,7 @@ def documents_of(S: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("S", [8, 128, 200, 512, 700, 1024, 1500])
+@pytest.mark.parametrize("S", [8, 128, 256, 300, 512, 1024, 1500])
 @pytest.mark.parametrize("heads", [(4, 1), (4, 4)])
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.bfloat16, 0.01), (torch.float32, 2e-6)])
 def test_results_and_gradients_are_those_of_exact_plain_products(

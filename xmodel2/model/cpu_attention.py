@@ -14,8 +14,8 @@ import torch
 
 _BLOCK = {2: 128, 4: 64, 8: 64}
 """Queries of a block, by bytes of a number."""
-_LONGEST = {2: 1024, 4: 512, 8: 512}
-"""Positions beyond which flash is as fast, heads repeated for it: blocks of scores no longer fit the cache."""
+_LENGTHS = {2: (1, 1024), 4: (256, 512), 8: (256, 512)}
+"""Positions of rows that go by blocks: flash is as fast beyond, heads repeated for it, and in fp32 on short rows."""
 _SCORES = 1 << 23
 """Of a block, held at once."""
 
@@ -67,9 +67,9 @@ def _split(document_ids_BS: torch.Tensor, q_BNSD: torch.Tensor) -> tuple[list[bo
     """Return which rows are flash's, and groups of the others whose blocks fit."""
     B, N, S, _ = q_BNSD.shape
     size = q_BNSD.dtype.itemsize
-    starts, longest = None, _LONGEST[size]
+    starts, (shortest, longest) = None, _LENGTHS[size]
     if not document_ids_BS.shape[1]:
-        flash = [longest < S] * B
+        flash = [not shortest <= S <= longest] * B
     elif size > 2:  # a block's products with other documents' keys take longer than small products of each
         flash = [True] * B
     else:
