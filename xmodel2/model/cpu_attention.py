@@ -1,8 +1,8 @@
 """Causal attention of rows or packed documents on a CPU, one operator for the compiler: by blocks of products, or by flash.
 
-PyTorch's flash kernel makes small products: its backward pass leaves a CPU's matrix units idle in bf16, where short documents cost
-the most, and in fp32 both passes take longer than products of blocks that fit the cache, unless documents are short. By blocks of
-queries, the heads that share keys stacked into one product, only a block's scores are ever held (docs/log.md has the times).
+PyTorch's flash kernel leaves a CPU's matrix units idle in its backward pass in bf16, where short documents cost the most, and in
+fp32 makes small products of rows of some hundred positions. By blocks of queries, the heads that share keys stacked into one
+product, only a block's scores are ever held (docs/log.md has the times).
 
 Letters: B rows, S positions, N query heads, K key/value heads, G = N / K, D head width, X = B K, Q positions of a block, T keys
 that any of its queries sees.
