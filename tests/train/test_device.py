@@ -30,7 +30,8 @@ def test_each_kind_of_processor_and_number_of_threads_has_a_folder(
 
 
 def test_without_a_folder_of_the_users_each_user_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setenv(VARIABLE, "set, so that it is put back")
+    monkeypatch.delenv(VARIABLE)
     assert Path(folder(monkeypatch)).is_absolute()
 
 

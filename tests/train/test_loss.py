@@ -10,9 +10,9 @@ from xmodel2.train.loss import _errors, _undivided_errors, cross_entropy_chunk
 C, H, V = 7, 16, 50
 
 
-def drawn(dtype: torch.dtype, sharpness: float = 1.0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def drawn(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
-    hidden, weight = (torch.randn(n, H, generator=generator) * sharpness**0.5 for n in (C, V))
+    hidden, weight = (torch.randn(n, H, generator=generator) for n in (C, V))
     target = torch.randint(V, (C,), generator=generator)
     target[2] = IGNORED
     return hidden.to(dtype), weight.to(dtype), target
