@@ -43,10 +43,12 @@ def test_a_chunk_is_the_sum_of_cross_entropies(dtype: torch.dtype, bound: float,
 def test_both_ways_agree_on_pieces_that_this_rank_has_and_has_not(place: int) -> None:
     logits = torch.randn(C, V, generator=torch.Generator().manual_seed(1))
     place_C, factor_C = torch.full((C,), place), torch.linspace(0.5, 2, C)
-    nats_C, error_CV = _errors(logits.clone(), place_C, factor_C, torch.float32, None)
+    nats_C, error_CV, done = _errors(logits.clone(), place_C, factor_C, torch.float32, None)
     others_C, undivided_CV, scale_C = _undivided_errors(logits.clone(), place_C, factor_C, torch.float32, None)
     assert error_CV is not None
     assert undivided_CV is not None
+    assert scale_C is not None
+    assert done is None
     torch.testing.assert_close(undivided_CV * scale_C[:, None], error_CV)
     torch.testing.assert_close(others_C, nats_C)
     one_hot = (torch.arange(V) == place_C[:, None]).float()

@@ -22,7 +22,6 @@ _SCORES = 1 << 23
 Segment = tuple[slice, slice]
 Group = tuple[slice | list[int], torch.Tensor | None]
 """Rows, and where the document of each of their positions begins, if they hold several."""
-Gradients = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def attend_on_cpu(
@@ -49,10 +48,13 @@ def _first(document_ids_BS: torch.Tensor) -> torch.Tensor:
 
 def _segments(document_ids_BS: torch.Tensor, S: int, flash: list[bool]) -> Iterator[Segment]:
     """Yield (row, positions) of each document of rows that are flash's, so that short ones cost what they are."""
-    places = begins(document_ids_BS) if any(flash) else []
-    if any(flash) and not places:  # rows of one document each, all at once
+    if not any(flash):
+        return
+    places = begins(document_ids_BS)
+    if not places:  # rows of one document each, all at once
         yield slice(None), slice(0, S)
-    for begin, end in zip(places, [*places[1:], len(document_ids_BS) * S], strict=bool(places)):
+        return
+    for begin, end in zip(places, [*places[1:], len(document_ids_BS) * S], strict=True):
         row, first = divmod(begin, S)
         if flash[row]:
             yield slice(row, row + 1), slice(first, first + end - begin)
@@ -158,7 +160,7 @@ def _by_flash(
     out: torch.Tensor,
     logsumexp: torch.Tensor,
     scale: float,
-) -> Gradients:
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     N, K = q.shape[1], k.shape[1]
     grad_q, *others = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
         grad, q, _repeated(k, N), _repeated(v, N), out, logsumexp, 0.0, True, scale=scale
@@ -173,8 +175,8 @@ def _blocks(
     """Yield for each block its queries, their keys, the scaled queries [X, G Q, D], head below head, and weights [X, G Q, T]."""
     B, N, S, _ = q_BNSD.shape
     K, dtype = k_BKSD.shape[1], q_BNSD.dtype
+    size = _block_size(q_BNSD)
     k_XDS, blocks = _shared(k_BKSD).transpose(1, 2), _cut(q_BNSD * scale, K)
-    size = len(blocks[0][0]) * K // N
     lows = [0] * len(blocks) if starts_BS is None else starts_BS[:, ::size].amin(0).tolist()
     hidden_QQ = torch.full((size, size), float("-inf"), dtype=dtype).triu_(1)
     for low, first, q in zip(lows, range(0, S, size), blocks, strict=True):
@@ -188,10 +190,14 @@ def _blocks(
         yield slice(first, end), slice(low, end), q, torch.softmax(score, dim=-1, out=score)
 
 
+def _block_size(x_BNSD: torch.Tensor) -> int:
+    return min(x_BNSD.shape[2], _BLOCK[x_BNSD.dtype.itemsize])
+
+
 def _cut(x_BNSD: torch.Tensor, K: int) -> list[torch.Tensor]:
     """Return blocks of queries [X, G Q, D], the heads that share keys one below the other; the last block may be smaller."""
     B, N, S, D = x_BNSD.shape
-    size = min(S, _BLOCK[x_BNSD.dtype.itemsize])
+    size = _block_size(x_BNSD)
     whole_BNSD, rest_BNSD = x_BNSD.split([S - S % size, S % size], dim=2)
     blocks = whole_BNSD.unflatten(2, (-1, size)).movedim(2, 0).reshape(-1, B * K, N // K * size, D)
     return [*blocks, *([rest_BNSD.reshape(B * K, -1, D)] if S % size else [])]

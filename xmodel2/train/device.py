@@ -5,7 +5,6 @@ import os
 import resource
 import shutil
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from xmodel2.errors import XmodelError
 from xmodel2.recipe import ModelSettings
 from xmodel2.train.devices import nominal_flops_of
 
-_CACHE = "TORCHINDUCTOR_CACHE_DIR"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -65,10 +63,12 @@ def keep_compiled_code_apart(device: torch.device) -> None:
     """
     if device.type != "cpu":
         return
-    folder = Path(os.environ.get(_CACHE, f"{tempfile.gettempdir()}/xmodel2_compiled_{os.getuid()}"))
+    from torch._inductor.runtime.cache_dir_utils import cache_dir  # with most of the compiler, which is needed now
+
+    folder = Path(cache_dir())
     folder = folder.parent if folder.name.startswith("cpu-") else folder
     name = f"cpu-{torch.backends.cpu.get_cpu_capability()}-{torch.get_num_threads()}"
-    os.environ[_CACHE] = str(folder / name)
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / name)
 
 
 def matmul_rate(device: torch.device, precision: str, rows: int, model: ModelSettings, seconds: float = 0.3) -> float:

@@ -18,6 +18,7 @@ from xmodel2.model.count import block_parameter_count
 from xmodel2.recipe import ModelSettings, Recipe
 from xmodel2.train.loss import chunk_positions
 from xmodel2.train.muon import CHUNK_ELEMENTS
+from xmodel2.train.recompute import blocks_computed_again
 
 Parts = dict[str, int]
 
@@ -116,9 +117,9 @@ class _Step:
         scores = train.attention == "plain" or (layout.context > 1 and not cuda)
         whole = block_activations(model, self.e, layout, length, compiled, scores)
         first = self.e * model.hidden_size  # a block's input, from which the rest can be computed again
-        budget, L = train.activation_memory_budget, model.num_hidden_layers
-        if not compiled:  # whole blocks are computed again
-            budget = 1 - round(L * (1 - budget)) / L
+        budget, blocks = train.activation_memory_budget, model.num_hidden_layers
+        if not compiled:
+            budget = 1 - blocks_computed_again(blocks, budget) / blocks
         self.kept = first + round((whole - first) * budget)
         self.again = (whole - self.kept if compiled else whole - first if budget < 1 else 0) * self.tokens
 

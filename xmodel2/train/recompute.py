@@ -17,8 +17,13 @@ def keep_activations(model: Xmodel2, budget: float, compiled: bool) -> None:
     if compiled:
         torch._functorch.config.activation_memory_budget = budget  # type: ignore[attr-defined]
         return
-    for block in model.layers[: round(len(model.layers) * (1 - budget))]:
+    for block in model.layers[: blocks_computed_again(len(model.layers), budget)]:
         block.forward = _computed_again(block.forward)  # type: ignore[method-assign]
+
+
+def blocks_computed_again(blocks: int, budget: float) -> int:
+    """Return how many of a model's first blocks a budget does not cover, not compiled."""
+    return round(blocks * (1 - budget))
 
 
 def _computed_again(forward: Any) -> Any:
