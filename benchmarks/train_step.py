@@ -8,15 +8,17 @@ On a CPU each is a process of its own, as users start it, and they take turns: o
 litgpt is left out if it is not installed (`pip install --no-deps litgpt lightning lightning-utilities jsonargparse
 pytorch-lightning torchmetrics` is enough here). The ceiling is a matrix product measured in the same rounds.
 On a GPU all take turns, each with its memory to itself, and peers are compiled by block, as ours is; `Trainer` is left out there.
-`--breakdown` says where the time of our step goes. `--quick` shrinks layers, not widths, and leaves out all peers but one.
+`--breakdown` says where the time of our step goes; `--inductor KEY=JSON` tries a setting of the compiler's on ours.
+`--quick` shrinks layers, not widths, and leaves out all peers but one.
 """
 
 import argparse
 import gc
+import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from multiprocessing import get_context
@@ -26,6 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch._inductor import config as inductor_config
 from transformers import GraniteConfig, GraniteForCausalLM
 
 from benchmarks.harness import Result, argument_parser, machine
@@ -53,6 +56,9 @@ def main() -> None:
     parser.add_argument("--sequence-length", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--set", dest="changes", action="append", default=[], help="train.KEY=VALUE of our recipe")
+    parser.add_argument(
+        "--inductor", action="append", default=[], metavar="KEY=JSON", help="of torch._inductor.config, for ours alone"
+    )
     parser.add_argument("--arms", nargs="*", help="peers to measure, by name (default: all)")
     parser.add_argument(
         "--longest", type=int, default=400, help="of the packed documents, which are drawn from 40 positions up"
@@ -82,7 +88,7 @@ def main() -> None:
         keep_freed_memory(device)  # before the first tensor
     precision, _ = pick_precision(recipe.train.precision, device, tokens, recipe.model)
     if options.breakdown:
-        return print(Ours(recipe, precision, device).breakdown())
+        return print(Ours(recipe, precision, device, inductor=options.inductor).breakdown())
     if device.type == "cuda":
         values, notes = _in_turn(_arms(recipe, precision, device, options), options.repeats)
     else:
@@ -118,7 +124,7 @@ def _arms(recipe: Recipe, precision: str, device: torch.device, options: argpars
     dtype, tokens = DTYPES[precision], recipe.train.batch_tokens
 
     def ours(packed: bool) -> Run:
-        step = Ours(recipe, precision, device, options.longest)
+        step = Ours(recipe, precision, device, options.longest, options.inductor)
         return _timed(lambda: step(packed), tokens)
 
     arms: Arms = {
@@ -210,7 +216,16 @@ def _tokens(recipe: Recipe) -> torch.Tensor:
 class Ours:
     """Our step, on rows of one document or of several."""
 
-    def __init__(self, recipe: Recipe, precision: str, device: torch.device, longest: int = 400) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        precision: str,
+        device: torch.device,
+        longest: int = 400,
+        inductor: Sequence[str] = (),
+    ) -> None:
+        pairs = (text.partition("=") for text in inductor)
+        self.inductor = {key: json.loads(value) for key, _, value in pairs}
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         if not keep_freed_memory(device) and device.type == "cpu":  # as `xmodel2 train` does
             print("ours: memory that steps free is not kept here (xmodel2/train/allocator.py)", flush=True)
@@ -233,7 +248,8 @@ class Ours:
         """Make one step."""
         step = self.steps[packed]
         torch.use_deterministic_algorithms(self.deterministic)  # not for the peers
-        _, norm = step.gradients(self.batch, self.batch.targets.size)
+        with inductor_config.patch(self.inductor):
+            _, norm = step.gradients(self.batch, self.batch.targets.size)
         float(norm)
         step.apply(self.optimizer, norm)
         torch.use_deterministic_algorithms(False)
