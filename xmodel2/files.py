@@ -15,6 +15,8 @@ from filelock import FileLock, Timeout
 
 from xmodel2.errors import XmodelError
 
+LOCK_FILE = ".lock"
+"""In a folder: held by the process that works in it."""
 MARKER = ".xmodel2"
 """File that says which command made a folder."""
 
@@ -148,9 +150,12 @@ def having(lock: Path, timeout: float = -1) -> Iterator[bool]:
 @contextmanager
 def alone_in(out: Path) -> Iterator[None]:
     """Hold the folder's lock. Raises `XmodelError` if another process holds it."""
-    with having(out / ".lock", timeout=0) as alone:
+    with having(out / LOCK_FILE, timeout=0) as alone:
         if not alone:
-            raise XmodelError(f"{out}: another `xmodel2` works in it; wait for it, or choose another --out")
+            raise XmodelError(
+                f"{out}: another `xmodel2` works in it; wait for it, or choose another --out (if none does, as can be after a"
+                f" kill on a file system without locks, remove {out / LOCK_FILE})"
+            )
         yield
 
 

@@ -1,6 +1,8 @@
 """Decays that branch from a stable checkpoint: the same run up to there, and a run of its own from there on."""
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -10,10 +12,10 @@ from safetensors.torch import load_file
 
 from xmodel2.data.synthetic import write_random_shards
 from xmodel2.errors import XmodelError
+from xmodel2.files import file_record
 from xmodel2.recipe import Recipe, load_recipe, replace
 from xmodel2.train import read_metrics, train
-from xmodel2.train.branch import origin_checkpoint
-from xmodel2.train.checkpoint import checkpoint_steps
+from xmodel2.train.checkpoint import check_files, checkpoint_steps, read_state
 
 
 @pytest.fixture(scope="module")
@@ -66,13 +68,44 @@ def test_an_earlier_step_decays_from_there(recipe: Recipe, origin: Path, tmp_pat
     assert (note["run"], note["step"]) == (str(origin.resolve()), 8)
 
 
-def test_its_checkpoint_is_kept_in_the_origin(recipe: Recipe, tmp_path: Path) -> None:
-    run_dir = tmp_path / "origin"
-    train(recipe, run_dir, stop_after=6)
-    assert checkpoint_steps(run_dir) == [4, 6]
-    train(recipe, tmp_path / "branch", stop_after=7, branch_from=f"{run_dir}@6")
-    train(recipe, run_dir, resume=True)
-    assert checkpoint_steps(run_dir) == [4, 6, 8, 12, 16, 18]
+def test_its_checkpoint_is_its_own(recipe: Recipe, origin: Path, tmp_path: Path) -> None:
+    branch, branch_from = tmp_path / "branch", f"{origin}@8"
+    train(recipe, branch, stop_after=9, branch_from=branch_from)
+    own, theirs = (run / "checkpoints" / "step-8" for run in (branch, origin))
+    assert (own / "model.safetensors").samefile(theirs / "model.safetensors")
+    assert load_recipe(own / "recipe.toml").stable_steps == 8
+    check_files(own)
+    shutil.rmtree(branch / "checkpoints" / "step-9")  # killed before it
+    origin.rename(tmp_path / "elsewhere")
+    assert train(recipe, branch, resume=True, branch_from=branch_from).finished
+    assert checkpoint_steps(branch)[0] == 8
+
+
+def test_where_there_are_no_links_it_is_a_copy(
+    recipe: Recipe, origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refused)
+    assert train(recipe, tmp_path / "branch", branch_from=f"{origin}@8").finished
+    own, theirs = (run / "checkpoints" / "step-8" / "model.safetensors" for run in (tmp_path / "branch", origin))
+    assert own.read_bytes() == theirs.read_bytes()
+    assert not own.samefile(theirs)
+
+
+def test_what_the_origin_passed_over_is_not_passed_over(recipe: Recipe, origin: Path, tmp_path: Path) -> None:
+    checkpoint = origin / "checkpoints" / "step-8"
+    state = json.loads((checkpoint / "state.json").read_text())
+    state["guard"] |= {"passed_over": [5, *range(7, 13)], "rollbacks": [{"checkpoint": 6, "from": 7, "to": 12}]}
+    (checkpoint / "state.json").write_text(json.dumps(state))
+    manifest = json.loads((checkpoint / "manifest.json").read_text())
+    manifest["files"]["state.json"] = file_record(checkpoint / "state.json")
+    (checkpoint / "manifest.json").write_text(json.dumps(manifest))
+    assert train(recipe, tmp_path / "branch", branch_from=f"{origin}@8").finished
+    assert [step for step, _ in losses(tmp_path / "branch")] == list(range(9, 15))
+    guard = read_state(tmp_path / "branch" / "checkpoints" / "step-8")["guard"]
+    assert (guard["passed_over"], guard["rollbacks"]) == ([5, 7, 8], [])
 
 
 def test_a_branch_that_was_killed_goes_on(recipe: Recipe, origin: Path, tmp_path: Path) -> None:
@@ -115,8 +148,9 @@ def test_steps_that_cannot_be_branched_from(
 def test_what_is_no_run(recipe: Recipe, tmp_path: Path) -> None:
     with pytest.raises(XmodelError, match=r"nowhere is not a run directory"):
         train(recipe, tmp_path / "branch", branch_from=f"{tmp_path}/nowhere@8")
-    with pytest.raises(XmodelError, match=r"write it as RUN@STEP"):
-        train(recipe, tmp_path / "branch", branch_from="runs/nano")
+    for not_one in ("runs/nano", ""):
+        with pytest.raises(XmodelError, match=r"write it as RUN@STEP"):
+            train(recipe, tmp_path / "branch", branch_from=not_one)
 
 
 @pytest.mark.parametrize(
@@ -139,20 +173,12 @@ def test_a_branch_needs_a_decay_and_a_place_of_its_own(recipe: Recipe, origin: P
 
 def test_a_branch_of_another_run_is_refused(recipe: Recipe, origin: Path, finished: Path, tmp_path: Path) -> None:
     train(recipe, tmp_path / "branch", stop_after=9, branch_from=f"{origin}@8")
-    assert origin_checkpoint(tmp_path / "branch") == origin.resolve() / "checkpoints" / "step-8"
-    assert origin_checkpoint(origin) is None
     shutil.rmtree(tmp_path / "branch" / "checkpoints")
     with pytest.raises(XmodelError, match=r"is a branch of .*origin@8; choose another --out"):
         train(recipe, tmp_path / "branch", resume=True, branch_from=f"{finished}@8")
 
 
-def test_a_damaged_or_changed_origin(recipe: Recipe, origin: Path, tmp_path: Path) -> None:
-    train(recipe, tmp_path / "branch", stop_after=9, branch_from=f"{origin}@8")
-    shutil.rmtree(tmp_path / "branch" / "checkpoints")
-    manifest = origin / "checkpoints" / "step-8" / "manifest.json"
-    manifest.write_text(manifest.read_text() + "\n")
-    with pytest.raises(XmodelError, match=r"is not the checkpoint that .* began with"):
-        train(recipe, tmp_path / "branch", resume=True, branch_from=f"{origin}@8")
+def test_a_damaged_origin(recipe: Recipe, origin: Path, tmp_path: Path) -> None:
     (origin / "checkpoints" / "step-4" / "model.safetensors").write_bytes(b"")
     with pytest.raises(XmodelError, match=r"model\.safetensors: 0 bytes"):
         train(recipe, tmp_path / "another", branch_from=f"{origin}@4")

@@ -15,10 +15,9 @@ from xmodel2.errors import XmodelError
 from xmodel2.model import Xmodel2, tensor_program
 from xmodel2.recipe import Recipe, recipe_from_dict, replace
 from xmodel2.train import checkpoint_writer as writing
-from xmodel2.train.checkpoint import check_files, checkpoint_steps, load_training_state
+from xmodel2.train.checkpoint import check_files, checkpoint_steps, load_training_state, newest_valid
 from xmodel2.train.checkpoint_writer import CheckpointWriter
 from xmodel2.train.optimizer import build_optimizer
-from xmodel2.train.retention import note_branch
 
 MODEL = {
     "hidden_size": 32,
@@ -183,15 +182,50 @@ def test_which_are_kept(recipe: Recipe, tmp_path: Path) -> None:
     for step in range(2, 23, 2):
         writer.save(step, {})
         writer.wait()
-        if step == 4:
-            note_branch(tmp_path, 4, tmp_path / "branch")
-            note_branch(tmp_path, 2, tmp_path / "other")
-        if step == 6:
-            (next(path for path in (tmp_path / "branches").iterdir() if "other" in path.name)).unlink()
     writer.close()
-    assert checkpoint_steps(tmp_path) == [4, 8, 12, 16, 20, 22]
+    assert checkpoint_steps(tmp_path) == [8, 12, 16, 20, 22]
     for step in checkpoint_steps(tmp_path):
         check_files(tmp_path / "checkpoints" / f"step-{step}")
+
+
+def test_one_to_which_the_guard_may_go_back_is_kept(recipe: Recipe, tmp_path: Path) -> None:
+    recipe = replace(recipe, {"train.keep_checkpoints": 1, "guard.rollback_after": 3})
+    model, optimizer = build(recipe)
+    writer = CheckpointWriter(tmp_path, recipe, model, optimizer)
+    for step in (2, 5, 10, 14, 15):  # 14 and 15 bad, 16 may be: then 11 to 16 are passed over
+        writer.save(step, {})
+    writer.close()
+    assert checkpoint_steps(tmp_path) == [5, 15]
+
+
+def test_what_cannot_be_deleted_stops_nothing(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(writing, "prune_checkpoints", refused)
+    recipe = replace(recipe, {"train.keep_checkpoints": 1, "train.async_checkpoint": False})
+    model, optimizer = build(recipe)
+    writer = CheckpointWriter(tmp_path, recipe, model, optimizer)
+    writer.save(1, {})
+    writer.save(9, {})
+    writer.close()
+    assert checkpoint_steps(tmp_path)[-1] == 9
+    assert "older checkpoints could not be deleted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("manifest", ["[]", "null", '{"format": 2, "files": []}', '{"format": 2, "files": {"a": {}}}'])
+def test_a_manifest_that_is_none(recipe: Recipe, tmp_path: Path, manifest: str) -> None:
+    model, optimizer = build(recipe)
+    writer = CheckpointWriter(tmp_path, recipe, model, optimizer)
+    writer.save(1, {})
+    writer.save(2, {})
+    writer.close()
+    (tmp_path / "checkpoints" / "step-2" / "manifest.json").write_text(manifest)
+    found, complaints = newest_valid(tmp_path)
+    assert found == tmp_path / "checkpoints" / "step-1"
+    assert "manifest.json: cannot be read" in complaints[0]
 
 
 def test_what_a_kill_left_is_removed(recipe: Recipe, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What the loop does with what evaluates: when it is called, with which weights, and that its troubles stay its own."""
 
+import json
 import os
 import random
 import signal
@@ -12,7 +13,7 @@ import torch
 
 from xmodel2.recipe import Recipe, replace
 from xmodel2.train import load_model, read_metrics, train
-from xmodel2.train.evaluation import Alive, Snapshot, outcome
+from xmodel2.train.evaluation import Alive, Snapshot, has_scores, outcome
 
 
 @pytest.fixture
@@ -75,6 +76,21 @@ def test_a_signal_stops_it_and_resuming_comes_back_to_it(recipe: Recipe, tmp_pat
     assert steps == [5, 5, 10, 12, 15, 20]
     train(recipe, tmp_path / "run", resume=True, evaluate=evaluate)
     assert steps == [5, 5, 10, 12, 15, 20]
+
+
+def test_scores_of_a_step_that_was_made_again_are_not_its_own(tmp_path: Path) -> None:
+    def write(*lines: dict[str, Any]) -> None:
+        (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    made, scored = {"step": 12, "loss": 4.0}, {"step": 12, "kind": "evaluation", "scores": {"piqa": 0.5}}
+    write(made, scored, {"step": 12, "kind": "heldout"}, {"step": 13, "loss": 4.0})
+    assert has_scores(tmp_path, 12)
+    write(made, scored, made)
+    assert not has_scores(tmp_path, 12)
+    write(made, scored, {"step": 12, "kind": "skipped"})
+    assert not has_scores(tmp_path, 12)
+    write(made, {"step": 12, "kind": "evaluation", "error": "the disk is on fire"})
+    assert not has_scores(tmp_path, 12)
 
 
 def test_random_states_are_left_as_they_were(recipe: Recipe, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from xmodel2.errors import XmodelError
 from xmodel2.files import read_json
 from xmodel2.recipe import Recipe, replace
 from xmodel2.train import load_model, read_metrics, train
+from xmodel2.train.checkpoint import checkpoint_steps
 from xmodel2.train.guard import GUARD_FILE, batch_documents
 from xmodel2.train.run import make_loader
 from xmodel2.train.step import LossModule, MicroBatch
@@ -78,6 +79,50 @@ def test_several_in_a_row_roll_back_and_a_stop_anywhere_changes_nothing(
         train(recipe, parts, stop_after=stop)
         assert train(recipe, parts, resume=True).finished
         assert same_weights(tmp_path / "whole", parts)
+
+
+@pytest.mark.parametrize("stops", [(11,), (15,), (11, 13, 15)])
+def test_what_it_goes_back_to_is_there_however_few_checkpoints_are_kept(
+    recipe: Recipe, poison: Poison, tmp_path: Path, stops: tuple[int, ...]
+) -> None:
+    recipe = replace(recipe, {"train.keep_checkpoints": 1, "train.checkpoint_every": 5})
+    poison({14, 15, 16})
+    assert train(recipe, tmp_path / "whole").finished
+    assert read_json(tmp_path / "whole" / GUARD_FILE)["passed_over"] == [11, 12, 13, 14, 15, 16]
+    for number, stop in enumerate(stops):
+        train(recipe, tmp_path / "parts", stop_after=stop, resume=number > 0)
+    assert train(recipe, tmp_path / "parts", resume=True).finished
+    assert same_weights(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_stop_before_the_first_checkpoint_changes_nothing(recipe: Recipe, poison: Poison, tmp_path: Path) -> None:
+    recipe = replace(recipe, {"train.checkpoint_every": 100})
+    poison({5, 6, 7})
+    assert train(recipe, tmp_path / "whole").finished
+    train(recipe, tmp_path / "parts", stop_after=6)
+    assert train(recipe, tmp_path / "parts", resume=True).finished
+    assert same_weights(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_no_way_back(recipe: Recipe, poison: Poison, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    poison({14, 15, 16})
+    watched = replace(recipe, {"train.heldout_every": 13})
+
+    def damage(run_dir: Path, steps: set[int]) -> Callable[..., bool]:
+        def watch(step: int, _: object) -> bool:
+            for other in checkpoint_steps(run_dir) if step == 13 else []:
+                if other in steps:
+                    (run_dir / "checkpoints" / f"step-{other}" / "model.safetensors").write_bytes(b"")
+            return False
+
+        return watch
+
+    some, none = tmp_path / "some", tmp_path / "none"
+    few = replace(watched, {"train.async_checkpoint": False})
+    assert train(few, some, watch=damage(some, {8})).finished
+    assert "step-8/model.safetensors: 0 bytes" in capsys.readouterr().err
+    with pytest.raises(XmodelError, match="no checkpoint to go back to is usable"):
+        train(few, none, watch=damage(none, set(range(20))))
 
 
 def test_trouble_that_comes_back_ends_the_run_with_the_documents(

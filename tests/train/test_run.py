@@ -127,6 +127,18 @@ def test_existing_directory_and_changed_recipe_are_refused(recipe: Recipe, tmp_p
         train(wider, tmp_path / "run", resume=True)
 
 
+def test_two_at_once_are_refused(recipe: Recipe, tmp_path: Path) -> None:
+    def second(step: int, _: object) -> bool:
+        with pytest.raises(XmodelError, match=r"run: another `xmodel2` works in it"):
+            train(recipe, tmp_path / "run", resume=True)
+        return False
+
+    recipe = replace(recipe, {"train.heldout_every": 5})
+    assert train(recipe, tmp_path / "run", watch=second).finished
+    assert [line["step"] for line in read_metrics(tmp_path / "run") if "learning_rate" in line] == list(range(1, 21))
+    assert train(recipe, tmp_path / "run", resume=True).finished
+
+
 def test_damaged_checkpoint_falls_back_to_the_one_before(recipe: Recipe, tmp_path: Path) -> None:
     train(recipe, tmp_path / "run", stop_after=9)
     path = tmp_path / "run" / "checkpoints" / "step-9" / "model.safetensors"

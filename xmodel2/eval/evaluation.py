@@ -33,7 +33,7 @@ from xmodel2.eval.mirror import DataSource, Kept
 from xmodel2.eval.result_files import ITEMS_FOLDER, RESULTS_FILE
 from xmodel2.eval.result_page import write_result_page
 from xmodel2.eval.tasks import AGENTS, SUITES, TASKS
-from xmodel2.files import alone_in, is_marked, mark_folder, read_json, write_json_atomic, write_text_atomic
+from xmodel2.files import LOCK_FILE, alone_in, is_marked, mark_folder, read_json, write_json_atomic, write_text_atomic
 
 _MARK = "eval"
 
@@ -142,7 +142,7 @@ def write_pages(out: Path) -> None:
 
 
 def _others(out: Path) -> list[str]:
-    return [path.name for path in out.iterdir() if path.name != ".lock"]
+    return [path.name for path in out.iterdir() if path.name != LOCK_FILE]
 
 
 def _begin(out: Path, model: dict[str, Any], settings: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ OUT/reproduction.json   {"scale": "nano", "out": "reproduction"}
 """
 
 from xmodel2.errors import XmodelError
-from xmodel2.files import read_json, write_json_atomic
+from xmodel2.files import LOCK_FILE, read_json, write_json_atomic
 from xmodel2.reproduction.road import Road
 
 BEGUN_FILE = "reproduction.json"
@@ -17,7 +17,7 @@ def check_out(road: Road) -> None:
         raise XmodelError(f"{out}: is a file; give --out another name")
     if not out.is_dir():
         return
-    if {path.name for path in out.iterdir()} - {".lock", BEGUN_FILE} and not (out / "stages").is_dir():
+    if {path.name for path in out.iterdir()} - {LOCK_FILE, BEGUN_FILE} and not (out / "stages").is_dir():
         raise XmodelError(f"{out}: holds something that `xmodel2 reproduce` did not make; choose another --out")
     begun = read_json(out / BEGUN_FILE) or {}
     if begun.get("scale", road.scale.name) != road.scale.name:

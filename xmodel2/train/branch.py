@@ -2,21 +2,25 @@
 
     train decay.toml --branch-from runs/a@5000   ->   stable ends at step 5000, with that run's state; then decay.toml's decay
 
-Up to that step the two runs are one, so everything that shaped it must be the same: only the decay may differ.
+Up to that step the two runs are one, so everything that shaped it must be the same: only the decay may differ. The checkpoint
+becomes the branch's own first one, its tensors as links to the same files: neither run needs the other from there on.
 """
 
+import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from xmodel2.errors import XmodelError
-from xmodel2.files import read_json, sha256_file, write_json_atomic
+from xmodel2.files import read_json, write_json_atomic
 from xmodel2.recipe import Recipe, load_recipe, replace
 from xmodel2.train.checkpoint import MANIFEST_FILE, check_files, checkpoint_steps, read_state
-from xmodel2.train.retention import note_branch
+from xmodel2.train.checkpoint_writer import publish
+from xmodel2.train.guard import state_of_branch
 from xmodel2.train.run_dir import FREE, RECIPE_FILE, differences, open_run_dir
 
 BRANCH_FILE = "branch.json"
-"""Where a branch comes from: run, step, SHA-256 of the checkpoint's manifest."""
+"""Where a branch comes from: run and step."""
 
 _DECAY = {
     "stages.stable.tokens",
@@ -39,11 +43,15 @@ class Origin:
         return self.run_dir / "checkpoints" / f"step-{self.step}"
 
 
-def branched(recipe: Recipe, branch_from: str) -> Recipe:
+def branched(recipe: Recipe, branch_from: str, run_dir: Path | None = None) -> Recipe:
     """Return the recipe with a stable stage that ends at the step of ``branch_from`` ("RUN@STEP", "RUN@stable").
 
-    Raises `XmodelError` if there is no such checkpoint, it is not of the stable stage, or more than the decay differs.
+    The run branched from may be gone once the branch (in ``run_dir``) has begun. Raises `XmodelError` if there is no such
+    checkpoint, it is not of the stable stage, or more than the decay differs.
     """
+    note = read_json(run_dir / BRANCH_FILE) if run_dir else None
+    if note and not (Path(note["run"]) / RECIPE_FILE).exists():
+        return replace(recipe, {"stages.stable.tokens": note["step"] * recipe.train.batch_tokens})
     origin, before = _find(branch_from)
     if not recipe.decay_steps:
         raise XmodelError("recipe: stages.decay.tokens is 0; a branch is a decay, so give it a length")
@@ -67,7 +75,7 @@ def branched(recipe: Recipe, branch_from: str) -> Recipe:
 def open_run(
     recipe: Recipe, run_dir: Path, resume: bool, data: str, branch_from: str | None = None
 ) -> tuple[Path | None, Recipe]:
-    """Open a run directory as `open_run_dir` does; a branch without a checkpoint of its own starts from its origin's.
+    """Open a run directory as `open_run_dir` does; a branch without a checkpoint of its own takes over its origin's.
 
     ``recipe`` is `branched` already, and ``data`` the fingerprint of the data at hand.
     """
@@ -82,36 +90,45 @@ def open_run(
         raise XmodelError(f"{run_dir}: was begun as a branch; give --branch-from {origin.run_dir}@{origin.step} again")
     if note and (note["run"], note["step"]) != (str(origin.run_dir.resolve()), origin.step):
         raise XmodelError(f"{run_dir}: is a branch of {note['run']}@{note['step']}; choose another --out")
-    checkpoint = origin_checkpoint(run_dir)
-    if checkpoint is None:
-        checkpoint = origin.checkpoint
-        check_files(checkpoint)
-    if read_state(checkpoint)["data"] != data:
+    check_files(origin.checkpoint)
+    if read_state(origin.checkpoint)["data"] != data:
         raise XmodelError(
             f"{recipe.data.dir}: is not the data that {origin.run_dir} was trained on (its index differs); point data.dir"
             " at that data"
         )
-    if not note:
-        note_branch(origin.run_dir, origin.step, run_dir)
-        where = {"run": str(origin.run_dir.resolve()), "step": origin.step, "manifest": _fingerprint(checkpoint)}
-        write_json_atomic(run_dir / BRANCH_FILE, where)
-    return checkpoint, recipe
+    if not note:  # before the checkpoint: a run that has one and no note is a run of its own
+        write_json_atomic(run_dir / BRANCH_FILE, {"run": str(origin.run_dir.resolve()), "step": origin.step})
+    return _taken_over(origin, run_dir, recipe), recipe
 
 
-def origin_checkpoint(run_dir: Path) -> Path | None:
-    """Return the checkpoint that a run branched from, checked; None if it is no branch. Raises `XmodelError`."""
-    note = read_json(run_dir / BRANCH_FILE)
-    if note is None:
-        return None
-    checkpoint = Origin(Path(note["run"]), note["step"]).checkpoint
-    check_files(checkpoint)
-    if _fingerprint(checkpoint) != note["manifest"]:
-        raise XmodelError(f"{checkpoint}: is not the checkpoint that {run_dir} began with; choose another --out")
-    return checkpoint
+def _taken_over(origin: Origin, run_dir: Path, recipe: Recipe) -> Path:
+    """Return the origin's checkpoint as one of the branch's own."""
+    final = run_dir / "checkpoints" / origin.checkpoint.name
+    beside = final.with_name(f".{final.name}.tmp")
+    state = read_state(origin.checkpoint)
+    state["guard"] = state_of_branch(state.get("guard"), origin.step)
+    tensors = {
+        name: record
+        for name, record in read_json(origin.checkpoint / MANIFEST_FILE)["files"].items()
+        if name.endswith(".safetensors")
+    }
+    try:
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+        for name in tensors:
+            _link(origin.checkpoint / name, beside / name)
+        publish(beside, final, state, recipe, [tensors])
+    except OSError as error:
+        raise XmodelError(f"{final}: cannot be taken over from {origin.run_dir} ({error})") from None
+    return final
 
 
-def _fingerprint(checkpoint: Path) -> str:
-    return sha256_file(checkpoint / MANIFEST_FILE)
+def _link(source: Path, target: Path) -> None:
+    """Let both names be one file, which nobody ever changes; a copy where that cannot be."""
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or a file system without links
+        shutil.copyfile(source, target)
 
 
 def _find(branch_from: str) -> tuple[Origin, Recipe]:

@@ -55,8 +55,9 @@ def check_files(checkpoint: Path) -> None:
     """Raise `XmodelError` naming the first file that is missing, truncated or changed."""
     try:
         manifest = json.loads((checkpoint / MANIFEST_FILE).read_text())
-        files, written = manifest["files"], manifest["format"]
-    except (OSError, ValueError, KeyError) as error:
+        written = manifest["format"]
+        files = {name: (record["bytes"], record["sha256"]) for name, record in manifest["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise XmodelError(
             f"{checkpoint / MANIFEST_FILE}: cannot be read ({error}); the checkpoint is not usable"
         ) from None
@@ -71,13 +72,13 @@ def check_files(checkpoint: Path) -> None:
                 raise XmodelError(f"{problem}; the checkpoint is damaged")
 
 
-def _problem(checkpoint: Path, entry: tuple[str, dict[str, Any]]) -> str | None:
-    name, want = entry
+def _problem(checkpoint: Path, entry: tuple[str, tuple[int, str]]) -> str | None:
+    name, (wanted, digest) = entry
     path = checkpoint / name
     size = path.stat().st_size if path.exists() else None
-    if size != want["bytes"]:
-        return f"{path}: {'missing' if size is None else f'{size} bytes'}, {want['bytes']} bytes expected"
-    return None if sha256_file(path) == want["sha256"] else f"{path}: its SHA-256 is not the manifest's"
+    if size != wanted:
+        return f"{path}: {'missing' if size is None else f'{size} bytes'}, {wanted} bytes expected"
+    return None if sha256_file(path) == digest else f"{path}: its SHA-256 is not the manifest's"
 
 
 def newest_valid(run_dir: Path, below: int | None = None) -> tuple[Path | None, list[str]]:

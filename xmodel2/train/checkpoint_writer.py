@@ -7,7 +7,8 @@ A kill, a full disk or a lost rank at any moment leaves the checkpoints before t
 """
 
 import shutil
-from collections.abc import Collection
+import sys
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -24,6 +25,7 @@ from xmodel2.files import file_record, publish_folder, write_json_atomic, write_
 from xmodel2.recipe import Recipe, recipe_to_toml
 from xmodel2.train.agreement import on_rank_0, rank, together, world_size
 from xmodel2.train.checkpoint import FORMAT, MANIFEST_FILE, MODEL, OPTIMIZER, RECIPE_FILE, STATE_FILE
+from xmodel2.train.guard import rollback_reach
 from xmodel2.train.retention import prune_checkpoints, remove_unfinished
 from xmodel2.train.tensor_files import Piece, file_name, piece_of, write_tensors
 
@@ -127,7 +129,7 @@ class CheckpointWriter:
         try:
             self._on_rank_0(lambda: _fresh(beside))
             records = together(partial(_write_files, beside, pieces, copied), self._group)
-            self._on_rank_0(lambda: self._publish(beside, final, state, records))
+            self._on_rank_0(lambda: publish(beside, final, state, self.recipe, records))
         except Exception as error:
             if rank() == 0:
                 shutil.rmtree(beside, ignore_errors=True)
@@ -135,19 +137,33 @@ class CheckpointWriter:
                 f"{final}: the checkpoint could not be written ({error}); the previous one is untouched."
                 " Free some space and run again with --resume."
             ) from error
+        if rank() == 0:
+            self._prune()
+
+    def _prune(self) -> None:
+        train = self.recipe.train
+        keep, every, reach = train.keep_checkpoints, train.keep_checkpoint_every, rollback_reach(self.recipe.guard)
+        try:
+            prune_checkpoints(self.run_dir, keep, every, self.always, reach)
+        except OSError as error:
+            print(
+                f"{self.run_dir}: older checkpoints could not be deleted ({error}); training goes on", file=sys.stderr
+            )
 
     def _on_rank_0(self, work: Any) -> None:
         together(lambda: work() if rank() == 0 else None, self._group)
 
-    def _publish(self, beside: Path, final: Path, state: dict[str, Any], records: list[dict[str, Any]]) -> None:
-        write_json_atomic(beside / STATE_FILE, state)
-        write_text_atomic(beside / RECIPE_FILE, recipe_to_toml(self.recipe))
-        files = {name: record for own in records for name, record in own.items()}
-        files |= {name: file_record(beside / name) for name in (STATE_FILE, RECIPE_FILE)}
-        write_json_atomic(beside / MANIFEST_FILE, {"format": FORMAT, "files": files})
-        publish_folder(beside, final)
-        train = self.recipe.train
-        prune_checkpoints(self.run_dir, train.keep_checkpoints, train.keep_checkpoint_every, self.always)
+
+def publish(
+    beside: Path, final: Path, state: dict[str, Any], recipe: Recipe, records: Sequence[dict[str, Any]]
+) -> None:
+    """Put a folder with all tensors, of which ``records`` tell size and SHA-256, in its place as a checkpoint."""
+    write_json_atomic(beside / STATE_FILE, state)
+    write_text_atomic(beside / RECIPE_FILE, recipe_to_toml(recipe))
+    files = {name: record for own in records for name, record in own.items()}
+    files |= {name: file_record(beside / name) for name in (STATE_FILE, RECIPE_FILE)}
+    write_json_atomic(beside / MANIFEST_FILE, {"format": FORMAT, "files": files})
+    publish_folder(beside, final)
 
 
 def chunk_of(piece: Piece) -> Chunk:

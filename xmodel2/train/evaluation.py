@@ -22,7 +22,7 @@ from torch.distributed.tensor import DTensor
 from xmodel2.errors import XmodelError
 from xmodel2.recipe import Recipe
 from xmodel2.train.agreement import rank
-from xmodel2.train.metrics import read_metrics
+from xmodel2.train.metrics import written_lines
 from xmodel2.train.step import Stopped
 
 
@@ -79,9 +79,13 @@ def outcome(
 
 
 def has_scores(run_dir: Path, step: int) -> bool:
-    """Tell whether a step's evaluation is in the metrics."""
-    lines = (line for line in read_metrics(run_dir) if line["step"] == step and line.get("kind") == "evaluation")
-    return any("scores" in line for line in lines)
+    """Tell whether a step's evaluation is in the metrics, and the step was not made again since."""
+    found = False
+    for line in written_lines(run_dir):
+        if line["step"] == step:
+            kind = line.get("kind", "train")
+            found = "scores" in line if kind == "evaluation" else found and kind not in ("train", "skipped")
+    return found
 
 
 @contextmanager

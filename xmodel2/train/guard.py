@@ -38,6 +38,15 @@ Document = tuple[str, int, int]
 """Source, epoch, document."""
 
 
+def rollback_reach(settings: GuardSettings) -> int:
+    """Return how many steps before the newest checkpoint, at least, one lies to which a rollback can always go.
+
+    Bad steps that are one short of a rollback may end at the newest one, and as many as they will be before them are passed
+    over.
+    """
+    return 2 * settings.rollback_after - 1
+
+
 class DivergedError(XmodelError):
     """A run that went back and came to no better end: of this recipe and these data nothing more is to be expected."""
 
@@ -122,7 +131,15 @@ class Guard:
             raise DivergedError(_no_progress(last, self._bad, documents_of))
         rollback = {"checkpoint": checkpoint, "from": steps[0], "to": steps[-1]}
         memory = {"passed_over": [*self.passed_over, *steps], "rollbacks": [*self._rollbacks, rollback]}
-        return Guard(self.settings, state, memory)
+        kept = [step for step in (state or {}).get("bad", []) if step not in steps]
+        return Guard(self.settings, {**(state or {}), "bad": kept}, memory)
+
+
+def state_of_branch(state: dict[str, Any] | None, step: int) -> dict[str, Any] | None:
+    """Return the state in a checkpoint as a run has it that branches there, whose batches after ``step`` are others."""
+    if state is None:
+        return None
+    return {**state, "passed_over": [passed for passed in state["passed_over"] if passed <= step], "rollbacks": []}
 
 
 def _spike(name: str, value: float, window: deque[float], least_deviation: float, settings: GuardSettings) -> str:

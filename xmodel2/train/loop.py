@@ -26,8 +26,7 @@ from xmodel2.model import tensor_program
 from xmodel2.model.count import flops_per_token
 from xmodel2.recipe import Recipe
 from xmodel2.train.agreement import on_each_rank, on_rank_0
-from xmodel2.train.branch import origin_checkpoint
-from xmodel2.train.checkpoint import load_training_state, newest_valid, set_aside
+from xmodel2.train.checkpoint import load_training_state, newest_valid, report_passed_over, set_aside
 from xmodel2.train.checkpoint_writer import CheckpointWriter
 from xmodel2.train.device import memory_in_use, nominal_flops
 from xmodel2.train.evaluation import Alive, Evaluate, Snapshot, has_scores, outcome, whole_tensors
@@ -100,7 +99,7 @@ class Loop:
         self._norms = LayerNorms(parts.step.model)
         self._stop = threading.Event()
         self._loss: float | None = None
-        self._ended, self._failure_told = False, False
+        self._ended, self._failure_told, self._unscored = False, False, False
         self._problem: Exception | None = None
 
     def run(self, start: int, stop_after: int | None = None) -> RunResult:
@@ -124,7 +123,8 @@ class Loop:
             while step < recipe.total_steps and not stopped:
                 step, stopped = self._steps(step, stop_after)
             self._together(0.0)
-        return RunResult(parts.run_dir, step, step >= recipe.total_steps, self._loss, self._ended)
+        finished = step >= recipe.total_steps and not self._unscored
+        return RunResult(parts.run_dir, step, finished, self._loss, self._ended)
 
     def _steps(self, start: int, stop_after: int | None) -> tuple[int, bool]:
         """Make steps from ``start`` on; return where it is now, and whether it was told to stop."""
@@ -265,7 +265,7 @@ class Loop:
         first = self.guard.to_pass_over()[0]
         self.dog.beat(first, "rolling back")
         self.writer.wait()
-        checkpoint = on_rank_0(lambda: _checkpoint_before(parts.run_dir, first))
+        checkpoint = on_rank_0(lambda: _checkpoint_before(parts.run_dir, first, recipe.train.checkpoint_every))
         if checkpoint is None:
             state: dict[str, Any] = {"step": 0}
             tensor_program.initialise(parts.step.model, recipe.seed, write)  # in place: FSDP holds on to the storage
@@ -309,6 +309,7 @@ class Loop:
         started = time.perf_counter()
         found = self._aside(step, "scores", evaluate)
         if found is None:
+            self._unscored = True
             self.progress.say(f"step {step}: its evaluation was stopped; --resume goes on with it")
             return
         line = {"step": step, "kind": "evaluation", "tokens": step * recipe.train.batch_tokens}
@@ -373,7 +374,16 @@ class Loop:
                 signal.signal(number, handler)
 
 
-def _checkpoint_before(run_dir: Path, step: int) -> Path | None:
-    """Return what to go back to for trouble that began at ``step``; None is the very beginning."""
-    before = newest_valid(run_dir, below=step)[0] or origin_checkpoint(run_dir)
-    return before or newest_valid(run_dir)[0]  # better amid the trouble than from the beginning
+def _checkpoint_before(run_dir: Path, step: int, every: int) -> Path | None:
+    """Return what to go back to for trouble that began at ``step``; None is the very beginning.
+
+    Raises `XmodelError` if all that is there is damaged.
+    """
+    before, complaints = newest_valid(run_dir, below=step)
+    if before is None and (complaints or step > every):  # some there were, which are damaged or were deleted by hand
+        before, complaints = newest_valid(run_dir)  # better amid the trouble than from the beginning
+    if before is None and complaints:
+        raise XmodelError(f"{run_dir}: went wrong, and no checkpoint to go back to is usable: {'; '.join(complaints)}")
+    if before is not None:
+        report_passed_over(complaints, before)
+    return before

@@ -82,14 +82,20 @@ def _numbers(prefix: str, value: Any) -> Iterator[tuple[str, float]]:
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     """Return the lines of a run in step order; of a step written twice, or once skipped and once made, the last."""
-    path = Path(run_dir) / METRICS_FILE
     lines: dict[tuple[int, str], dict[str, Any]] = {}
-    if path.exists():
-        for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
-            try:
-                line = json.loads(text)
-                kind = line.get("kind", "train")
-                lines[line["step"], "train" if kind == "skipped" else kind] = line
-            except (json.JSONDecodeError, TypeError, KeyError, AttributeError):
-                continue
+    for line in written_lines(run_dir):
+        kind = line.get("kind", "train")
+        lines[line["step"], "train" if kind == "skipped" else kind] = line
     return [lines[key] for key in sorted(lines)]
+
+
+def written_lines(run_dir: Path) -> Iterator[dict[str, Any]]:
+    """Yield the lines of a run as they were written, without torn ones."""
+    path = Path(run_dir) / METRICS_FILE
+    if not path.exists():
+        return
+    for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        with suppress(json.JSONDecodeError):
+            line = json.loads(text)
+            if isinstance(line, dict) and isinstance(line.get("step"), int):
+                yield line

@@ -8,6 +8,7 @@ rate are pure functions of it. So a run that was killed and resumed repeats the 
 
 import shutil
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 
 from xmodel2.data.loader import Loader
 from xmodel2.data.shards import ShardSet, open_shards
-from xmodel2.files import read_json, write_json_atomic, write_text_atomic
+from xmodel2.files import alone_in, read_json, write_json_atomic, write_text_atomic
 from xmodel2.model import Xmodel2
 from xmodel2.recipe import Recipe, recipe_to_toml, replace
 from xmodel2.train.agreement import on_each_rank, on_rank_0, rank
@@ -58,13 +59,13 @@ def train(
     passed over without it. Raises `XmodelError` if the run directory exists (without resume), the data or the layout does not
     fit, memory runs out, or a checkpoint cannot be written.
     """
-    device = pick_device(recipe.train.device)
+    device, run_dir = pick_device(recipe.train.device), Path(run_dir)
     loop_of = partial(Loop, profile=profile, watch=watch, progress=progress, rollback=rollback, evaluate=evaluate)
-    with open_world(recipe, device) as world:
-        if branch_from:
-            recipe = on_rank_0(partial(branched, recipe, branch_from))
+    with open_world(recipe, device) as world, ExitStack() as alone:
+        if branch_from is not None:
+            recipe = on_rank_0(partial(branched, recipe, branch_from, run_dir))
         with explained(recipe, world.size):
-            loop, start = _prepare(recipe, Path(run_dir), resume, branch_from, world, device, loop_of)
+            loop, start = _prepare(recipe, run_dir, resume, branch_from, world, device, loop_of, alone)
         with explained(loop.recipe, world.size):  # its precision and device are known now
             return loop.run(start, stop_after)
 
@@ -77,12 +78,14 @@ def _prepare(
     world: World,
     device: torch.device,
     loop: Callable[[Parts, Guard], Loop],
+    alone: ExitStack,
 ) -> tuple[Loop, int]:
-    """Return the loop, and the step after which it begins."""
+    """Return the loop, and the step after which it begins; until ``alone`` ends, no other process trains this run."""
     set_determinism(recipe.train.deterministic, device)  # before the first product: cuBLAS decides once
     keep_freed_memory(device)
     shards = _open_data(recipe)
     loader = make_loader(recipe, shards)
+    on_rank_0(lambda: alone.enter_context(alone_in(run_dir)))
     checkpoint, recipe = on_rank_0(partial(open_run, recipe, run_dir, resume, shards.fingerprint, branch_from))
     rows = recipe.train.micro_batch_size * recipe.data.sequence_length
     precision, peak = on_rank_0(partial(pick_precision, recipe.train.precision, device, rows, recipe.model))

@@ -5,6 +5,7 @@ from typing import Any
 
 from xmodel2.data.shards import ShardSet
 from xmodel2.errors import XmodelError
+from xmodel2.files import LOCK_FILE
 from xmodel2.recipe import Recipe, load_recipe, replace
 from xmodel2.recipe.evaluation import EvaluationSettings
 from xmodel2.recipe.search import SearchSettings
@@ -66,7 +67,7 @@ def check_data(recipe: Recipe, shards: ShardSet) -> None:
 def open_run_dir(recipe: Recipe, run_dir: Path, resume: bool, data: str) -> tuple[Path | None, Recipe]:
     """Return the checkpoint to go on from, if any, and the recipe with the run's own precision."""
     if not resume:
-        if run_dir.exists() and any(run_dir.iterdir()):
+        if run_dir.exists() and any(path.name != LOCK_FILE for path in run_dir.iterdir()):
             raise XmodelError(f"{run_dir}: already exists; go on with --resume, or choose another --out")
         run_dir.mkdir(parents=True, exist_ok=True)
         return None, recipe

@@ -1,10 +1,11 @@
 """The model laid over a mesh from outside: tensor parallel, compiled, then sharded (FSDP2), and its weights drawn in place.
 
 qkv_proj, gate_up_proj    rows, whole groups of heads a rank        embed_tokens, lm_head   rows, their pieces a rank
-o_proj, down_proj         columns; their outputs are summed        norms                   whole on every rank
+o_proj, down_proj         columns; their outputs are summed        norms                   whole on every rank, fp32
 """
 
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Replicate
@@ -44,8 +45,8 @@ def shard(root: nn.Module, blocks: nn.ModuleList, world: World, dtype: torch.dty
     if world.axis("replicate")[1] > 1:
         over = mesh["replicate", name]
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
-    for block in blocks:
-        fully_shard(block, mesh=over, mp_policy=policy)
+    for block in blocks:  # gains, near 1, stay whole and fp32: 16 bits know 1 and 1.008 and nothing between
+        fully_shard(block, mesh=over, mp_policy=policy, ignored_params=set(_gains(block)))
     # Embedding, head and last norm stay fp32, as in one process: the first is scaled up before it is cast, the last is near 1.
     policy = MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False)
     fully_shard(root, mesh=over, mp_policy=policy)
@@ -59,6 +60,22 @@ def sync_gradients(root: nn.Module, on: bool) -> None:
     """Say whether the next backward pass is a step's last: only then do gradients go over the ranks."""
     if isinstance(root, FSDPModule):
         root.set_requires_gradient_sync(on)
+
+
+def _gains(block: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in block.parameters() if parameter.dim() == 1]
+
+
+@torch.no_grad()
+def sum_gains(model: Xmodel2, world: World) -> None:
+    """Add up the gradients of the blocks' gains over the ranks that read different tokens, in one all-reduce."""
+    if world.mesh is None or world.size == world.axis("tensor")[1]:
+        return
+    gradients = [gain.grad for block in model.layers for gain in _gains(block) if gain.grad is not None]
+    flat = torch.cat(gradients)
+    dist.all_reduce(flat)
+    flat /= world.axis("tensor")[1]  # those of a tensor-parallel group are the same
+    torch._foreach_copy_(gradients, list(flat.split([gradient.numel() for gradient in gradients])))
 
 
 def reshard(root: nn.Module) -> None:

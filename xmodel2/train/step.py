@@ -29,7 +29,7 @@ from xmodel2.train.loss import (
     linear_cross_entropy,
 )
 from xmodel2.train.recompute import keep_activations
-from xmodel2.train.sharding import cut_tensors, shard, sync_gradients
+from xmodel2.train.sharding import cut_tensors, shard, sum_gains, sync_gradients
 from xmodel2.train.sums import clip_, global_square_sum
 from xmodel2.train.world import World
 
@@ -106,6 +106,8 @@ def _check_attention(recipe: Recipe, device: torch.device, dtype: torch.dtype) -
             f"has no kernel for {dtype} and heads {recipe.model.head_dim} wide on this GPU: it takes 16 bits, a multiple"
             " of 8 up to 256, and Ampere or later"
         )
+    elif kernel == "documents" and masked and device.type == "cuda" and recipe.train.compile_mode == "reduce-overhead":
+        why = "is launched by where documents end, which no CUDA graph (train.compile_mode) can follow"
     elif kernel == "sdpa" and masked:
         why = "can't keep packed documents apart (data.mask_documents)"
     if why:
@@ -175,6 +177,7 @@ class TrainStep:
             loss = self.module(part)
             loss.backward()
             total += loss.detach()
+        sum_gains(self.model, self.world)
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         norm = global_square_sum(gradients).sqrt() / self._count
         copies = self.world.size // (self.world.data[1] * self.world.axis("context")[1])
