@@ -185,11 +185,11 @@ def test_a_signal_stops_all_ranks_saved_and_a_killed_rank_ends_the_run(small_rec
 @pytest.mark.parametrize(
     ("ranks", "changed", "message"),
     [
-        (3, {}, "a batch of 8 rows .* can't be shared by 3 data-parallel ranks"),
+        (3, {}, "a batch of 8 rows .* can't be shared by 3 data-parallel ranks .*; use another number of processes"),
         (
             4,
             {"train.micro_batch_size": 4},
-            "lower train.micro_batch_size, or make train.batch_tokens a multiple of 512",
+            "set train.micro_batch_size = 2, or make train.batch_tokens a multiple of 512",
         ),
         (4, {"parallel.tensor_parallel": 4}, "2 key/value heads and feed-forward of 96 can be cut into 1, 2 parts"),
         (4, {"parallel.data_parallel_replicate": 3}, "is 3, but there are 4 processes"),

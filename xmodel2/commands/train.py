@@ -36,11 +36,16 @@ def train(
         branch_from: RUN@STEP or RUN@stable: begin with the decay, at that checkpoint of another run
         profile: trace a few steps into RUN/profile and print the ten costliest operations
     """
+    from xmodel2.errors import XmodelError
     from xmodel2.recipe import load_recipe
     from xmodel2.train import train as run
     from xmodel2.train.world import rank_of_process
 
     settings = load_recipe(recipe, set)
+    if out is None and (settings.name == ".." or Path(settings.name).parts != (settings.name,)):
+        raise XmodelError(
+            f"recipe: name = {settings.name!r} is no name of a folder in runs/; choose one, or give --out"
+        )
     run_dir = out or Path("runs") / settings.name
     result = run(settings, run_dir, resume, branch_from=branch_from, profile=profile, evaluate=_evaluator(settings))
     if rank_of_process():

@@ -143,9 +143,11 @@ def _mark(tree: dict[str, Any], at: tuple[str, ...], where: str, origin: Origin)
 
 def _override(tree: dict[str, Any], override: str, origin: Origin) -> None:
     key, separator, text = override.partition("=")
-    if not separator or not key.strip():
-        raise XmodelError(f"--set {override!r}: write it as key=value, such as train.learning_rate=0.02")
     path = tuple(part.strip() for part in key.split("."))
+    if not separator or not all(path):
+        raise XmodelError(f"--set {override!r}: write it as key=value, such as train.learning_rate=0.02")
+    if path[0] == "base":
+        raise XmodelError(f"--set {override!r}: `base` stands in a recipe file; name another file, or set its keys")
     try:
         value = tomllib.loads(f"x = {text}")["x"]
     except tomllib.TOMLDecodeError:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from xmodel2.recipe.bounds import CONFIG, NotNegative, Positive, PositiveFloat, Share
+from xmodel2.recipe.bounds import CONFIG, BelowOne, NotNegative, NotNegativeFloat, Positive, PositiveFloat, Share
 from xmodel2.recipe.evaluation import EvaluationSettings
 from xmodel2.recipe.search import SearchSettings
 
@@ -174,13 +174,13 @@ class TrainSettings:
     """Tokens an optimizer step, over all ranks and accumulation; a multiple of sequence_length."""
     micro_batch_size: Positive = 4
     """Rows a forward pass."""
-    adam_beta1: Share = 0.9
+    adam_beta1: BelowOne = 0.9
     """AdamW first-moment decay."""
-    adam_beta2: Share = 0.95
+    adam_beta2: BelowOne = 0.95
     """AdamW second-moment decay."""
     adam_eps: PositiveFloat = 1e-8
     """AdamW denominator term."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    weight_decay: NotNegativeFloat = 0.1
     """On matrix-like tensors only."""
     weight_decay_scaling: Literal["coupled", "constant"] = "coupled"
     """`coupled`: decay per step is rate x weight_decay, so it shrinks as 1/m; `constant`: multiplied by m, so it does not."""
@@ -188,7 +188,7 @@ class TrainSettings:
     """`muon` orthogonalises the updates of matrix-like tensors (as the authors' next model does); the others stay with AdamW."""
     muon_learning_rate: PositiveFloat = 0.02
     """Peak rate of the matrix-like tensors under `muon`, at every width."""
-    muon_momentum: Share = 0.95
+    muon_momentum: BelowOne = 0.95
     """Momentum of `muon`."""
     max_grad_norm: PositiveFloat = 1.0
     """Global gradient norm is clipped to this."""
@@ -252,7 +252,7 @@ class GuardSettings:
     """Standard deviations above the window's mean at which a step counts as a spike and is skipped."""
     rollback_after: Positive = 3
     """Skipped steps in a row after which the run goes back to the last checkpoint, and passes over their batches."""
-    hang_seconds: NotNegative = 1800
+    hang_seconds: Annotated[int, Field(ge=0, le=10**8)] = 1800
     """Seconds without a step after which the run is stopped, naming the rank that hangs; 0 waits for ever."""
 
 

@@ -146,7 +146,9 @@ def _find(branch_from: str) -> tuple[Origin, Recipe]:
     ]
     if step not in there:
         why = "has no checkpoint"
-        if step > recipe.stable_steps:
+        if step > recipe.total_steps:
+            why = "is beyond the end"
+        elif step > recipe.stable_steps:
             why = "is of the decay stage"
         elif step < recipe.train.warmup_steps:
             why = "is of the warm-up"

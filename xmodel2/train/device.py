@@ -42,11 +42,11 @@ def memory_in_use(device: torch.device) -> int:
     return most if sys.platform == "darwin" else most * 1024
 
 
-def nominal_flops(device: torch.device) -> float | None:
-    """Return the data sheet's FLOP/s, which others state MFU against; None if we know none."""
+def nominal_flops(device: torch.device, precision: str) -> float | None:
+    """Return the data sheet's FLOP/s in a precision, which others state MFU against; None if we know none."""
     if device.type != "cuda":
         return None
-    return nominal_flops_of(torch.cuda.get_device_name(device))
+    return nominal_flops_of(torch.cuda.get_device_name(device), precision)
 
 
 def can_compile(device: torch.device) -> bool:

@@ -1,6 +1,6 @@
 """What a device is said to have and to cost: memory, nominal FLOP/s, a price, and the share of its FLOP/s that training reaches.
 
-FLOP/s are dense bf16 of the makers' data sheets (NVIDIA H100, H200, B200, A100, L40S; Ada whitepaper for the RTX 4090, with
+FLOP/s are dense ones of the makers' data sheets (NVIDIA H100, H200, B200, A100, L40S; Ada whitepaper for the RTX 4090, with
 fp32 accumulation). Memory is what PyTorch finds on the device, a little below the sheet's. Prices are assumptions of
 the right order, not offers: give your own with --price-per-hour.
 """
@@ -24,6 +24,8 @@ class Device:
     """Bytes."""
     flops: float | None
     """Nominal dense bf16 FLOP/s; None if there is no data sheet, and a matrix product must be measured."""
+    fp32_flops: float | None
+    """The same in fp32, which PyTorch computes without matrix units unless told otherwise."""
     price: float
     """US dollars an hour: an assumption."""
     mfu: float
@@ -38,14 +40,14 @@ CPU_MFU = 0.62
 DEVICES = {
     device.name: device
     for device in (
-        Device("h100", "H100", 79 * GIB, 989e12, 2.50, NOMINAL_MFU),
-        Device("h200", "H200", 139 * GIB, 989e12, 3.50, NOMINAL_MFU),
-        Device("b200", "B200", 178 * GIB, 2250e12, 5.00, NOMINAL_MFU),
-        Device("a100-80gb", "A100", 79 * GIB, 312e12, 1.60, NOMINAL_MFU),
-        Device("a100-40gb", "A100", 39 * GIB, 312e12, 1.20, NOMINAL_MFU),
-        Device("l40s", "L40S", 44 * GIB, 362e12, 1.00, NOMINAL_MFU),
-        Device("rtx-4090", "4090", 23 * GIB, 165e12, 0.40, NOMINAL_MFU),
-        Device("cpu", "cpu", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), None, 0.10, CPU_MFU),
+        Device("h100", "H100", 79 * GIB, 989e12, 67e12, 2.50, NOMINAL_MFU),
+        Device("h200", "H200", 139 * GIB, 989e12, 67e12, 3.50, NOMINAL_MFU),
+        Device("b200", "B200", 178 * GIB, 2250e12, 75e12, 5.00, NOMINAL_MFU),
+        Device("a100-80gb", "A100", 79 * GIB, 312e12, 19.5e12, 1.60, NOMINAL_MFU),
+        Device("a100-40gb", "A100", 39 * GIB, 312e12, 19.5e12, 1.20, NOMINAL_MFU),
+        Device("l40s", "L40S", 44 * GIB, 362e12, 91.6e12, 1.00, NOMINAL_MFU),
+        Device("rtx-4090", "4090", 23 * GIB, 165e12, 82.6e12, 0.40, NOMINAL_MFU),
+        Device("cpu", "cpu", os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), None, None, 0.10, CPU_MFU),
     )
 }
 
@@ -70,10 +72,26 @@ def find_device(name: str) -> Device:
     return found
 
 
-def nominal_flops_of(name: str) -> float | None:
+_VARIANTS: dict[str, tuple[float, float] | None] = {
+    "H100 PCIe": (756e12, 51e12),
+    "H100 NVL": (835e12, 60e12),
+    "H200 NVL": (835e12, 60e12),
+    "GB200": None,
+    "4090 D": None,
+    "Laptop": None,
+}
+"""Devices with a word of the table in their name and other FLOP/s (bf16, fp32), of which None stand in it."""
+
+
+def nominal_flops_of(name: str, precision: str = "bf16") -> float | None:
     """Return the data sheet's FLOP/s of a device by its name in PyTorch; None if it is not in the table.
 
-    >>> nominal_flops_of("NVIDIA H200")
-    989000000000000.0
+    >>> nominal_flops_of("NVIDIA H200"), nominal_flops_of("NVIDIA H100 PCIe", "fp32")
+    (989000000000000.0, 51000000000000.0)
     """
-    return next((device.flops for device in DEVICES.values() if device.word in name), None)
+    found: tuple[float | None, float | None] = (None, None)
+    if variant := next((word for word in _VARIANTS if word in name), None):
+        found = _VARIANTS[variant] or found
+    elif device := next((device for device in DEVICES.values() if device.word in name), None):
+        found = device.flops, device.fp32_flops
+    return found[precision == "fp32"]

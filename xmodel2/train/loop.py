@@ -6,6 +6,7 @@
 Every rank goes through the same calls with the same figures, so that all decide alike; rank 0 writes.
 """
 
+import math
 import signal
 import threading
 import time
@@ -42,6 +43,7 @@ from xmodel2.train.samples import take_samples
 from xmodel2.train.schedule import rate_at, stage_of
 from xmodel2.train.sharding import write
 from xmodel2.train.step import Stopped, TrainStep
+from xmodel2.train.sums import global_square_sum
 from xmodel2.train.watchdog import Watchdog
 from xmodel2.train.world import World
 
@@ -147,6 +149,7 @@ class Loop:
                     return self._roll_back(), False
                 if verdict == "stopped":
                     return self._stopped(step - 1, saved)
+                self.profiler.step()
                 if self._due(step, recipe.train.heldout_every):
                     self._heldout(step)
                     if self._ended and step < recipe.total_steps:
@@ -212,7 +215,6 @@ class Loop:
         line = self._line(step, stage, loss, rate, grad_norm, seconds)
         self._write(line)
         self.progress.update(step, stage, loss, rate, line["tokens_per_second"], line["mfu"])
-        self.profiler.step()
         self._loss = loss
         return verdict.action
 
@@ -220,9 +222,8 @@ class Loop:
         return self.parts.world.sum([float(self._stop.is_set())])[0] > 0
 
     def _stopped(self, step: int, saved: int) -> tuple[int, bool]:
-        if step > saved:
-            self._save(step)
-        self.progress.say(f"stopped at step {step}, saved; go on with --resume")
+        done = ", saved" if step == saved or self._save(step) else ""
+        self.progress.say(f"stopped at step {step}{done}; go on with --resume")
         return step, True
 
     def _metrics(self, start: int) -> MetricsWriter:
@@ -240,7 +241,7 @@ class Loop:
     def _line(self, step: int, stage: str, loss: float, rate: float, norm: float, seconds: float) -> dict[str, Any]:
         recipe, world = self.recipe, self.parts.world
         speed, length = recipe.train.batch_tokens / seconds, recipe.data.sequence_length
-        nominal = nominal_flops(self.parts.device)
+        nominal = nominal_flops(self.parts.device, recipe.train.precision)
         line = {
             "step": step,
             "tokens": step * recipe.train.batch_tokens,
@@ -341,9 +342,17 @@ class Loop:
         if self._stop.is_set():
             raise Stopped
 
-    def _save(self, step: int) -> None:
+    def _save(self, step: int) -> bool:
         parts, recipe = self.parts, self.recipe
         self.dog.beat(step, "saving")
+        if not math.isfinite(global_square_sum(list(parts.step.model.parameters()))):
+            if step < recipe.total_steps:
+                self.progress.say(f"step {step}: its weights are not finite, so they are not saved")
+                return False
+            raise DivergedError(
+                f"{parts.run_dir}: its weights at the end, step {step}, are not finite, so they are not saved; begin again with"
+                " a lower train.learning_rate or train.weight_decay, or look at the skipped steps in metrics.jsonl"
+            )
         rows = step * recipe.batch_rows
         state = {
             "tokens": step * recipe.train.batch_tokens,
@@ -354,6 +363,7 @@ class Loop:
         }
         on_rank_0(lambda: write_json_atomic(parts.run_dir / MIXTURE_FILE, parts.loader.report(rows)))
         self.writer.save(step, state)
+        return True
 
     @contextmanager
     def _signals(self) -> Iterator[None]:

@@ -6,6 +6,7 @@ over a torn one.
 """
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -46,7 +47,7 @@ class MetricsWriter:
         if self._file is None:
             return
         try:
-            self._file.write(json.dumps(line) + "\n")
+            self._file.write(json.dumps(_strict(line), allow_nan=False) + "\n")
             self._file.flush()
         except OSError as error:
             raise XmodelError(
@@ -63,6 +64,15 @@ class MetricsWriter:
                 self._file.close()
         for tracker in self._trackers:
             tracker.close()
+
+
+def _strict(value: Any) -> Any:
+    """Return a value as JSON has it, which knows no number that is not finite: such a one is text."""
+    if isinstance(value, dict):
+        return {key: _strict(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_strict(inner) for inner in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _tracked(line: dict[str, Any]) -> dict[str, Any]:
@@ -98,4 +108,9 @@ def written_lines(run_dir: Path) -> Iterator[dict[str, Any]]:
         with suppress(json.JSONDecodeError):
             line = json.loads(text)
             if isinstance(line, dict) and isinstance(line.get("step"), int):
+                if isinstance(losses := line.get("heldout"), dict):  # numbers, whatever JSON had them as
+                    line["heldout"] = {
+                        source: {key: float(value) if isinstance(value, str) else value for key, value in found.items()}
+                        for source, found in losses.items()
+                    }
                 yield line

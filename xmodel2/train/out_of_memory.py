@@ -9,6 +9,7 @@ import torch
 
 from xmodel2.errors import XmodelError
 from xmodel2.recipe import Recipe
+from xmodel2.recipe.settings import ParallelSettings
 from xmodel2.train.device import can_compile, pick_device
 from xmodel2.train.memory import Layout, memory_plan
 from xmodel2.train.world import mesh_shape
@@ -18,9 +19,16 @@ HEADROOM = 0.10
 BUDGETS = (1.0, 0.75, 0.5, 0.25, 0.0)
 
 
-def with_settings(recipe: Recipe, rows: int, budget: float) -> Recipe:
-    """Return the recipe with another ``train.micro_batch_size`` and ``train.activation_memory_budget``."""
-    return replace(recipe, train=replace(recipe.train, micro_batch_size=rows, activation_memory_budget=budget))
+def with_settings(recipe: Recipe, rows: int, budget: float, parallel: ParallelSettings | None = None) -> Recipe | None:
+    """Return the recipe with another ``train.micro_batch_size``, ``train.activation_memory_budget`` and layout.
+
+    None if its other settings do not allow that.
+    """
+    train = replace(recipe.train, micro_batch_size=rows, activation_memory_budget=budget)
+    try:
+        return replace(recipe, train=train, parallel=parallel or recipe.parallel)
+    except ValueError:
+        return None
 
 
 def lighter(recipe: Recipe, layout: Layout, precision: str, compiled: bool, device: str, limit: float) -> Recipe | None:
@@ -33,7 +41,7 @@ def lighter(recipe: Recipe, layout: Layout, precision: str, compiled: bool, devi
     for budget in (budget for budget in BUDGETS if budget <= train.activation_memory_budget):
         for size in sizes:
             tried = with_settings(recipe, size, budget)
-            if memory_plan(tried, precision, layout, compiled, device).peak <= limit:
+            if tried and memory_plan(tried, precision, layout, compiled, device).peak <= limit:
                 return tried
     return None
 
@@ -41,7 +49,7 @@ def lighter(recipe: Recipe, layout: Layout, precision: str, compiled: bool, devi
 def changed_settings(before: Recipe, after: Recipe) -> str:
     """Return the --set arguments that make one recipe of the other, as far as memory and layout go.
 
-    >>> changed_settings(Recipe(), with_settings(Recipe(), 2, 1.0))
+    >>> changed_settings(Recipe(), with_settings(Recipe(), 2, 1.0) or Recipe())
     '--set train.micro_batch_size=2'
     """
     pairs = [

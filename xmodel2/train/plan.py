@@ -18,12 +18,13 @@ import torch
 
 from xmodel2.errors import XmodelError
 from xmodel2.model.count import block_parameter_count, flops_per_token, parameter_count
-from xmodel2.recipe import Recipe
+from xmodel2.recipe import Recipe, load_recipe
 from xmodel2.train.device import can_compile, pick_precision
 from xmodel2.train.devices import Device, cpu_mfu, find_device
 from xmodel2.train.memory import Layout, memory_plan
 from xmodel2.train.metrics import read_metrics
-from xmodel2.train.out_of_memory import BUDGETS, HEADROOM, changed_settings, lighter, with_settings
+from xmodel2.train.out_of_memory import BUDGETS, HEADROOM, changed_settings, is_out_of_memory, lighter, with_settings
+from xmodel2.train.run_dir import RECIPE_FILE
 from xmodel2.train.world import mesh_shape
 
 MICRO_TOKENS = 1 << 16
@@ -133,11 +134,19 @@ def _target(
     if price is not None and not (math.isfinite(price) and price >= 0):
         raise XmodelError(f"--price-per-hour {price:g}: US dollars an hour of one device, 0 or more")
     precision: str = recipe.train.precision
-    rate = device.flops
+    rate = device.fp32_flops if precision == "fp32" else device.flops
     if rate is None:
         rows = recipe.train.micro_batch_size * recipe.data.sequence_length
         shape = torch.device("cpu"), min(rows, 4096), recipe.model
-        precision, rate = pick_precision(precision, *shape)
+        try:
+            precision, rate = pick_precision(precision, *shape)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise XmodelError(
+                f"this machine has no memory for the model's widest product, {recipe.model.hidden_size} x"
+                f" {2 * recipe.model.intermediate_size}, which is measured to plan for a CPU; plan for a GPU with --device"
+            ) from None
     compiled = recipe.train.compile and (device.flops is not None or can_compile(torch.device("cpu")))
     source = "--mfu"
     if measured is not None:
@@ -168,8 +177,12 @@ def measured_mfu(run_dir: Path, device: Device) -> float:
     key = "mfu" if device.flops is None else "mfu_nominal"
     found = [line[key] for line in steps[min(10, len(steps) // 2) :] if key in line]
     on_cpu = not any("mfu_nominal" in line for line in steps)
+    if on_cpu and (run_dir / RECIPE_FILE).exists():
+        on_cpu = load_recipe(run_dir / RECIPE_FILE).train.device == "cpu"
     if not found or on_cpu != (device.flops is None):
         where = "a CPU" if on_cpu else "a GPU"
+        if not (on_cpu or found or device.flops is None):
+            raise XmodelError(f"--measured {run_dir}: was made on a GPU whose FLOP/s are not known here; give --mfu")
         raise XmodelError(f"--measured {run_dir}: was made on {where}, which says nothing about {device.name}")
     return statistics.median(found)
 
@@ -202,21 +215,20 @@ def _alternatives(recipe: Recipe, target: Target) -> list[tuple[Layout, Recipe]]
     found = []
     for layout in _layouts(target.count):
         cut = replace(
-            recipe,
-            parallel=replace(
-                recipe.parallel,
-                data_parallel_replicate=layout.replicate,
-                data_parallel_shard=layout.shard if recipe.parallel.data_parallel_shard else 0,
-                context_parallel=layout.context,
-                tensor_parallel=layout.tensor,
-            ),
+            recipe.parallel,
+            data_parallel_replicate=layout.replicate,
+            data_parallel_shard=layout.shard if recipe.parallel.data_parallel_shard else 0,
+            context_parallel=layout.context,
+            tensor_parallel=layout.tensor,
         )
         rows, rest = divmod(recipe.batch_rows, layout.data)
         largest = max(1, MICRO_TOKENS * layout.context // recipe.data.sequence_length)
-        if rest or not _can_be_cut(with_settings(cut, 1, 1.0), target.count):
+        if rest:
             continue
         size = max(size for size in range(1, min(rows, largest) + 1) if rows % size == 0)
-        start = with_settings(cut, size, BUDGETS[0])
+        start = with_settings(recipe, size, BUDGETS[0], cut)
+        if start is None or not _can_be_cut(start, target.count):
+            continue
         tried = lighter(start, layout, target.precision, target.compiled, target.kind, target.limit)
         if tried is not None:
             found.append((layout, tried))

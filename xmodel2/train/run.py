@@ -31,10 +31,11 @@ from xmodel2.train.guard import GUARD_FILE, Guard
 from xmodel2.train.loop import Loop, Parts, RunResult, Watch
 from xmodel2.train.optimizer import build_optimizer
 from xmodel2.train.out_of_memory import explained
-from xmodel2.train.run_dir import MIXTURE_FILE, RECIPE_FILE, check_data
+from xmodel2.train.run_dir import MIXTURE_FILE, RECIPE_FILE, check_data, check_run_dir
 from xmodel2.train.samples import check_prompts
 from xmodel2.train.sharding import draw_weights
 from xmodel2.train.step import TrainStep
+from xmodel2.train.trackers import check_trackers
 from xmodel2.train.world import World, open_world
 
 
@@ -62,6 +63,7 @@ def train(
     device, run_dir = pick_device(recipe.train.device), Path(run_dir)
     loop_of = partial(Loop, profile=profile, watch=watch, progress=progress, rollback=rollback, evaluate=evaluate)
     with open_world(recipe, device) as world, ExitStack() as alone:
+        on_rank_0(partial(check_run_dir, run_dir, resume))
         if branch_from is not None:
             recipe = on_rank_0(partial(branched, recipe, branch_from, run_dir))
         with explained(recipe, world.size):
@@ -85,6 +87,7 @@ def _prepare(
     keep_freed_memory(device)
     shards = _open_data(recipe)
     loader = make_loader(recipe, shards)
+    on_rank_0(partial(check_trackers, recipe.train.trackers))
     on_rank_0(lambda: alone.enter_context(alone_in(run_dir)))
     checkpoint, recipe = on_rank_0(partial(open_run, recipe, run_dir, resume, shards.fingerprint, branch_from))
     rows = recipe.train.micro_batch_size * recipe.data.sequence_length
@@ -123,8 +126,8 @@ def _open_data(recipe: Recipe) -> ShardSet:
 
 def _fill_run_dir(run_dir: Path, recipe: Recipe, shards: ShardSet, loader: Loader, start: int) -> None:
     set_aside(run_dir, above=start)
+    write_json_atomic(run_dir / MIXTURE_FILE, loader.report(start * recipe.batch_rows))  # first: a mark of a run
     write_text_atomic(run_dir / RECIPE_FILE, recipe_to_toml(recipe))
-    write_json_atomic(run_dir / MIXTURE_FILE, loader.report(start * recipe.batch_rows))
     if (shards.directory / "tokenizer").is_dir() and not (run_dir / "tokenizer").exists():
         shutil.copytree(shards.directory / "tokenizer", run_dir / ".tokenizer.tmp", dirs_exist_ok=True)
         (run_dir / ".tokenizer.tmp").rename(run_dir / "tokenizer")

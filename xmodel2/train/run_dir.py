@@ -16,6 +16,9 @@ RECIPE_FILE = "recipe.toml"
 MIXTURE_FILE = "mixture.json"
 """What each stage has taken from each source, as of the newest checkpoint."""
 
+_OF_A_RUN = {MIXTURE_FILE, "branch.json", "checkpoints", "metrics.jsonl"}
+"""One of these a run directory has, from its first moments on."""
+
 FREE = {
     "name",
     "data.dir",
@@ -64,15 +67,23 @@ def check_data(recipe: Recipe, shards: ShardSet) -> None:
         )
 
 
+def check_run_dir(run_dir: Path, resume: bool) -> None:
+    """Raise `XmodelError` if a folder is not one in which a run can begin or, with ``resume``, go on."""
+    if run_dir.exists() and not run_dir.is_dir():
+        raise XmodelError(f"{run_dir}: is a file; give --out a folder")
+    held = {path.name for path in run_dir.iterdir()} if run_dir.exists() else set()
+    if not resume and held - {LOCK_FILE}:
+        raise XmodelError(f"{run_dir}: already exists; go on with --resume, or choose another --out")
+    if not held.isdisjoint(_OF_A_RUN) or all(name.startswith(".") for name in held):
+        return
+    raise XmodelError(f"{run_dir}: holds files and is not a run directory; choose another --out")
+
+
 def open_run_dir(recipe: Recipe, run_dir: Path, resume: bool, data: str) -> tuple[Path | None, Recipe]:
     """Return the checkpoint to go on from, if any, and the recipe with the run's own precision."""
-    if not resume:
-        if run_dir.exists() and any(path.name != LOCK_FILE for path in run_dir.iterdir()):
-            raise XmodelError(f"{run_dir}: already exists; go on with --resume, or choose another --out")
-        run_dir.mkdir(parents=True, exist_ok=True)
-        return None, recipe
+    check_run_dir(run_dir, resume)
     run_dir.mkdir(parents=True, exist_ok=True)
-    if not (run_dir / RECIPE_FILE).exists():
+    if not resume or not (run_dir / RECIPE_FILE).exists():
         if checkpoint_steps(run_dir):
             raise XmodelError(
                 f"{run_dir}: has checkpoints but no {RECIPE_FILE}; copy it back from one of them to resume"

@@ -151,6 +151,13 @@ def open_trackers(names: Sequence[str], run_dir: Path, recipe: Recipe, start_ste
     return [_TRACKERS[name](run_dir, recipe, start_step) for name in dict.fromkeys(names)]
 
 
+def check_trackers(names: Sequence[str]) -> None:
+    """Raise `XmodelError` if the package of one is not installed; TensorBoard's may be missing."""
+    for name in names:
+        if name != TensorBoard.name:
+            _import(name)
+
+
 def _import(package: str) -> ModuleType:
     try:
         return import_module(package)

@@ -130,10 +130,14 @@ def mesh_shape(recipe: Recipe, size: int) -> tuple[int, int, int, int]:
         )
     data = layout.data_parallel_replicate * shard
     if recipe.batch_rows % (data * recipe.train.micro_batch_size):
+        rows, rest = divmod(recipe.batch_rows, data)
+        fewer = max(
+            (size for size in range(1, min(rows, recipe.train.micro_batch_size) + 1) if rows % size == 0), default=0
+        )
+        advice = f"set train.micro_batch_size = {fewer}" if fewer and not rest else "use another number of processes"
         raise XmodelError(
             f"{size} processes: a batch of {recipe.batch_rows} rows (train.batch_tokens / data.sequence_length) can't be"
-            f" shared by {data} data-parallel ranks in micro-batches of {recipe.train.micro_batch_size}; lower"
-            f" train.micro_batch_size, or make train.batch_tokens a multiple of"
-            f" {data * recipe.train.micro_batch_size * recipe.data.sequence_length}"
+            f" shared by {data} data-parallel ranks in micro-batches of {recipe.train.micro_batch_size}; {advice}, or make"
+            f" train.batch_tokens a multiple of {data * recipe.train.micro_batch_size * recipe.data.sequence_length}"
         )
     return layout.data_parallel_replicate, shard, layout.context_parallel, layout.tensor_parallel
