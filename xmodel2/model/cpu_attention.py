@@ -104,7 +104,7 @@ def _attention(
     """Causal attention within documents; returns out like q [B, N, S, D] and, of rows that are flash's, log-sum-exp [B, S, N]."""
     B, N, S, _ = q.shape
     out = _empty_like(q)
-    logsumexp = q.new_zeros(B, S, N, dtype=torch.float32)
+    logsumexp = q.new_zeros(B, S, N, dtype=torch.promote_types(q.dtype, torch.float32))
     # In 16 bits flash's forward pass is the faster one at every length.
     flash, groups = _split(document_ids, q) if q.dtype.itemsize > 2 else ([True] * B, [])
     for rows, positions in _segments(document_ids, S, flash):
@@ -122,7 +122,7 @@ def _attention(
 @_attention.register_fake
 def _(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, document_ids: torch.Tensor, scale: float):  # type: ignore[no-untyped-def]
     B, N, S, _ = q.shape
-    return _empty_like(q), q.new_empty(B, S, N, dtype=torch.float32)
+    return _empty_like(q), q.new_empty(B, S, N, dtype=torch.promote_types(q.dtype, torch.float32))
 
 
 @torch.library.custom_op("xmodel2::cpu_attention_backward", mutates_args=(), device_types="cpu")
@@ -146,7 +146,8 @@ def _attention_backward(
             whole[rows, :, positions] = part
     for some, starts in groups:
         by_keys = torch.zeros(2, *k[some].shape, dtype=exact)
-        for queries, part in _backward_by_blocks(grad[some], q[some], k[some], v[some], starts, scale, by_keys):
+        top = _tops(logsumexp[some], q.dtype) if q.dtype.itemsize == 2 else None
+        for queries, part in _backward_by_blocks(grad[some], q[some], k[some], v[some], starts, scale, by_keys, top):
             grads[0][some, :, queries] = part
         grads[1][some], grads[2][some] = by_keys.to(k.dtype)
     return grads[0], grads[1], grads[2]
@@ -170,24 +171,47 @@ def _by_flash(
 
 
 def _blocks(
-    q_BNSD: torch.Tensor, k_BKSD: torch.Tensor, starts_BS: torch.Tensor | None, scale: float
+    q_BNSD: torch.Tensor,
+    k_BKSD: torch.Tensor,
+    starts_BS: torch.Tensor | None,
+    scale: float,
+    top_BNS: torch.Tensor | None = None,
 ) -> Iterator[tuple[slice, slice, torch.Tensor, torch.Tensor]]:
-    """Yield for each block its queries, their keys, the scaled queries [X, G Q, D], head below head, and weights [X, G Q, T]."""
+    """Yield for each block its queries, their keys, themselves [X, G Q, D], head below head, and their weights [X, G Q, T].
+
+    In 16 bits ``top`` is taken from a query's scores before they are rounded: then those that weigh are near 0, and their
+    error is small. What it is by itself the softmax does not see.
+    """
     B, N, S, _ = q_BNSD.shape
     K, dtype = k_BKSD.shape[1], q_BNSD.dtype
     size = _block_size(q_BNSD)
-    k_XDS, blocks = _shared(k_BKSD).transpose(1, 2), _cut(q_BNSD * scale, K)
+    k_XDS, blocks = _shared(k_BKSD).transpose(1, 2), _cut(q_BNSD, K)
     lows = [0] * len(blocks) if starts_BS is None else starts_BS[:, ::size].amin(0).tolist()
     hidden_QQ = torch.full((size, size), float("-inf"), dtype=dtype).triu_(1)
     for low, first, q in zip(lows, range(0, S, size), blocks, strict=True):
         end = min(S, first + size)
-        score = torch.bmm(q, k_XDS[:, :, low:end])
+        if top_BNS is None:
+            score = _scaled_product(q, k_XDS[:, :, low:end], scale)
+        else:
+            top = top_BNS[:, :, first:end].reshape(len(q), -1, 1)
+            score = torch.baddbmm(top.expand(-1, -1, end - low), q, k_XDS[:, :, low:end], beta=-1, alpha=scale)
         score_BNQT = score.view(B, N, end - first, end - low)
         score_BNQT[..., first - low :] += hidden_QQ[: end - first, : end - first]
         if starts_BS is not None:
             other_BQT = torch.arange(low, end) < starts_BS[:, first:end, None]
             score_BNQT.masked_fill_(other_BQT[:, None], float("-inf"))
         yield slice(first, end), slice(low, end), q, torch.softmax(score, dim=-1, out=score)
+
+
+def _scaled_product(a: torch.Tensor, b: torch.Tensor, scale: float) -> torch.Tensor:
+    """Return the batched product times ``scale``, which is not rounded by itself."""
+    return torch.baddbmm(a.new_zeros(1, 1, 1), a, b, beta=0, alpha=scale)
+
+
+def _tops(logsumexp_BSN: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return what lies near all scores that weigh, [B, N, S]: halfway from the greatest, if it alone does, to that of equals."""
+    keys_S = torch.arange(1, logsumexp_BSN.shape[1] + 1)
+    return (logsumexp_BSN - keys_S.log()[:, None] / 2).to(dtype).transpose(1, 2)
 
 
 def _block_size(x_BNSD: torch.Tensor) -> int:
@@ -220,18 +244,20 @@ def _backward_by_blocks(
     starts_BS: torch.Tensor | None,
     scale: float,
     by_keys_2BKSD: torch.Tensor,
+    top_BNS: torch.Tensor | None,
 ) -> Iterator[tuple[slice, torch.Tensor]]:
     """Yield for each block its queries and their gradient [B, N, Q, D]; add those of keys and values to ``by_keys``."""
     B, N, _, D = q_BNSD.shape
     k_XSD, v_XSD = _shared(k_BKSD), _shared(v_BKSD)
     by_k_XSD, by_v_XSD = by_keys_2BKSD.flatten(1, 2)
-    blocks = _blocks(q_BNSD, k_BKSD, starts_BS, scale)
+    blocks = _blocks(q_BNSD, k_BKSD, starts_BS, scale, top_BNS)
     for grad, (queries, keys, q, weight) in zip(_cut(grad_BNSD, k_BKSD.shape[1]), blocks, strict=True):
         by_weight = torch.bmm(grad, v_XSD[:, keys].transpose(1, 2))
         by_v_XSD[:, keys].add_(torch.bmm(weight.transpose(1, 2), grad))
         by_score = torch._softmax_backward_data(by_weight, weight, -1, weight.dtype, grad_input=by_weight)
         by_k_XSD[:, keys].add_(torch.bmm(by_score.transpose(1, 2), q))
-        yield queries, torch.bmm(by_score, k_XSD[:, keys]).mul_(scale).view(B, N, -1, D)
+        yield queries, _scaled_product(by_score, k_XSD[:, keys], scale).view(B, N, -1, D)
+    by_k_XSD.mul_(scale)
 
 
 def _shared(x_BKSD: torch.Tensor) -> torch.Tensor:
