@@ -51,6 +51,11 @@ def test_round_trip_through_toml(recipe_file: Path, tmp_path: Path) -> None:
         ("evaluation.tasks=[]", ["evaluation.tasks", "at least 1 item"]),
         ("evaluation.evry=5", ["unknown key evaluation.evry", "Did you mean 'every'?"]),
         ("nonsense", ["--set", "key=value"]),
+        ("train..x=1", ["--set", "key=value"]),
+        ('base="x"', ["`base` stands in a recipe file"]),
+        ("train.adam_beta2=1.0", ["train.adam_beta2", "less than 1"]),
+        ("train.weight_decay=inf", ["train.weight_decay", "finite"]),
+        ("seed=18446744073709551616", ["seed", "less than or equal to"]),
     ],
 )
 def test_errors_name_key_and_cure(recipe_file: Path, override: str, words: list[str]) -> None:

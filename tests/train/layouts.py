@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
 
+from xmodel2.model.decoder import RMSNorm
 from xmodel2.recipe import load_recipe, replace
 from xmodel2.train import train
 from xmodel2.train.evaluation import Alive, Snapshot
@@ -49,8 +50,10 @@ def train_layouts(root: Path, layouts: list[str], rank: int, ranks: int) -> None
             recipe = replace(recipe, {"train.precision": "bf16"})
         if layout.startswith("compiled"):
             recipe = replace(recipe, {"train.compile": True})
-        with poisoned() if layout.startswith("poisoned") else nullcontext():
+        with poisoned() if layout.startswith("poisoned") else nullcontext(), gains_seen() as seen:
             train(recipe, root / layout, stop_after=stop, evaluate=keep_weights)
+        if rank == 0:
+            (root / layout / "gains.json").write_text(json.dumps(sorted(map(str, seen))))
     dist.destroy_process_group()
 
 
@@ -59,6 +62,23 @@ def keep_weights(snapshot: Snapshot, alive: Alive) -> dict[str, float]:
     alive("nothing")
     save_file(snapshot.tensors, snapshot.run_dir / f"whole-{snapshot.step}.safetensors")
     return {"ranks": dist.get_world_size()}
+
+
+@contextmanager
+def gains_seen() -> Iterator[set[torch.dtype]]:
+    """Yield the precisions in which norms get their gains."""
+    forward, seen = RMSNorm.forward, set[torch.dtype]()
+
+    def watched(self: RMSNorm, x: torch.Tensor) -> torch.Tensor:
+        if not torch.compiler.is_compiling():
+            seen.add(self.weight.dtype)
+        return forward(self, x)
+
+    RMSNorm.forward = watched  # type: ignore[method-assign]
+    try:
+        yield seen
+    finally:
+        RMSNorm.forward = forward  # type: ignore[method-assign]
 
 
 @contextmanager

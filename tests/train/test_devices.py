@@ -20,6 +20,9 @@ def test_an_unknown_device_is_told_the_nearest() -> None:
     ("name", "flops"),
     [
         ("NVIDIA H100 80GB HBM3", 989e12),
+        ("NVIDIA H100 PCIe", 756e12),
+        ("NVIDIA H100 NVL", 835e12),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
         ("NVIDIA A100-SXM4-40GB", 312e12),
         ("NVIDIA GeForce RTX 4090", 165e12),
         ("NVIDIA T4", None),
@@ -27,6 +30,9 @@ def test_an_unknown_device_is_told_the_nearest() -> None:
 )
 def test_nominal_flops_by_the_name_that_pytorch_gives(name: str, flops: float | None) -> None:
     assert nominal_flops_of(name) == flops
+    in_fp32 = nominal_flops_of(name, "fp32")
+    assert (in_fp32 is None) == (flops is None)
+    assert in_fp32 is None or in_fp32 < 0.6 * (flops or 0)
 
 
 def test_every_device_has_what_a_plan_needs() -> None:

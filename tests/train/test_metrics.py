@@ -1,6 +1,7 @@
 """What a run writes and shows while it goes on."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,24 @@ def test_of_a_step_skipped_and_made_the_last_counts(tmp_path: Path) -> None:
         writer.write(line)
     writer.close()
     assert read_metrics(tmp_path) == [{"step": 1, "loss": 3.0}, norms, {**skipped, "step": 2}]
+
+
+def test_what_is_not_finite_is_text_there_and_a_number_again_when_read(tmp_path: Path) -> None:
+    writer = MetricsWriter(tmp_path, 0)
+    writer.write(
+        {"step": 1, "kind": "heldout", "heldout": {"text": {"loss": math.nan, "perplexity": math.inf, "tokens": 8}}}
+    )
+    writer.close()
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    [text] = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(text, parse_constant=refuse)["heldout"]["text"]["loss"] == "nan"
+    [line] = read_metrics(tmp_path)
+    found = line["heldout"]["text"]
+    assert math.isnan(found["loss"])
+    assert (found["perplexity"], found["tokens"]) == (math.inf, 8)
 
 
 def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

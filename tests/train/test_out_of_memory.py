@@ -4,6 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from xmodel2.recipe import Recipe, replace
+from xmodel2.train.out_of_memory import out_of_memory_message
+
 CODE = """
 import resource, sys
 import xmodel2.train.run
@@ -12,6 +15,20 @@ pages = int(open("/proc/self/statm").read().split()[0])
 resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (256 << 20),) * 2)
 main(sys.argv[1:])
 """
+
+
+def test_settings_that_rule_others_out_leave_a_message(small_recipe: Recipe) -> None:
+    recipe = replace(
+        small_recipe,
+        {
+            "train.compile": True,
+            "train.compile_mode": "reduce-overhead",
+            "train.micro_batch_size": 4,
+            "train.device": "cpu",
+        },
+    )
+    assert recipe.batch_rows == 4
+    assert "run it on more processes" in out_of_memory_message(recipe, 1, MemoryError("no more"))
 
 
 def test_a_run_without_room_says_which_setting_to_change(road: Path, tmp_path: Path) -> None:

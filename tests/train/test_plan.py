@@ -107,6 +107,48 @@ def test_mfu_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "was made on a GPU, which says nothing about cpu" in capsys.readouterr().err
 
 
+def test_a_run_on_a_gpu_that_is_not_in_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "tokens_per_second": 9.0, "mfu": 0.5}')
+    (tmp_path / "recipe.toml").write_text('train.device = "cuda"')
+    assert plan(XL, "--devices", "8", "--measured", tmp_path) == 1
+    assert "a GPU whose FLOP/s are not known here; give --mfu" in capsys.readouterr().err
+    assert plan(NANO, "--device", "cpu", "--set", "train.precision=fp32", "--measured", tmp_path) == 1
+    assert "was made on a GPU, which says nothing about cpu" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("recipe", "devices", "changed"),
+    [
+        (XL, 8, ["train.float8=true"]),
+        (NANO, 1, ["train.compile_mode=reduce-overhead", "train.micro_batch_size=32"]),
+    ],
+)
+def test_layouts_that_other_settings_rule_out_are_not_proposed(recipe: Path, devices: int, changed: list[str]) -> None:
+    tried = load_recipe(recipe, changed)
+    found = plan_run(tried, devices, "rtx-4090")
+    for option in found["alternatives"]:
+        assert load_recipe(recipe, [*changed, *option["settings"].split()[1:]])
+
+
+def test_in_fp32_the_rate_is_that_of_fp32(capsys: pytest.CaptureFixture[str]) -> None:
+    rates = [
+        result(capsys, XL, "--devices", "8", "--set", f"train.precision={name}")["speed"] for name in ("bf16", "fp32")
+    ]
+    assert [speed["FLOP/s of a device"] for speed in rates] == [989e12, 67e12]
+    assert rates[0]["days"] == pytest.approx(rates[1]["days"] * 67 / 989)
+
+
+def test_a_product_that_this_machine_has_no_room_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr("xmodel2.train.plan.pick_precision", full)
+    assert plan(NANO, "--device", "cpu", "--set", "model.hidden_size=4000000") == 1
+    assert "has no memory for the model's widest product, 4000000 x 1280" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

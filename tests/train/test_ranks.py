@@ -116,6 +116,10 @@ def test_an_evaluation_gets_the_whole_weights_on_rank_0(runs: Path, layout: str)
     assert "scores" in lines[1]
 
 
+def test_in_16_bits_gains_are_not_rounded(runs: Path) -> None:
+    assert read_json(runs / "bf16" / "gains.json") == ["torch.float32"]
+
+
 def test_a_checkpoint_after_a_held_out_loss_is_whole(runs: Path) -> None:
     for step in (6, 10):
         tensors = {

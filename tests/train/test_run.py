@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ from xmodel2.errors import XmodelError
 from xmodel2.recipe import Recipe, replace
 from xmodel2.train import load_model, read_metrics, train
 from xmodel2.train.checkpoint import checkpoint_steps
+from xmodel2.train.step import TrainStep
 
 
 @pytest.fixture
@@ -179,6 +181,36 @@ def test_full_disk_leaves_the_previous_checkpoint(recipe: Recipe, tmp_path: Path
     assert train(recipe, tmp_path / "run", resume=True).finished
 
 
+def test_a_folder_of_other_files_is_no_run(recipe: Recipe, tmp_path: Path) -> None:
+    mine = tmp_path / "recipe.toml"
+    mine.write_text("# my own\n")
+    with pytest.raises(XmodelError, match="holds files and is not a run directory"):
+        train(recipe, tmp_path, resume=True)
+    with pytest.raises(XmodelError, match=r"recipe\.toml: is a file; give --out a folder"):
+        train(recipe, mine)
+    assert {path.name for path in tmp_path.iterdir()} == {"data", "recipe.toml"}
+    assert mine.read_text() == "# my own\n"
+
+
+def test_weights_that_are_not_finite_are_no_end(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update, made = TrainStep.apply, 0
+
+    def broken(self: TrainStep, optimizer: torch.optim.Optimizer, norm: torch.Tensor) -> None:
+        nonlocal made
+        made += 1
+        update(self, optimizer, norm)
+        if made == 20:
+            with torch.no_grad():
+                next(self.model.parameters()).mul_(float("nan"))
+
+    monkeypatch.setattr(TrainStep, "apply", broken)
+    with pytest.raises(XmodelError, match="its weights at the end, step 20, are not finite, so they are not saved"):
+        train(recipe, tmp_path / "run")
+    assert checkpoint_steps(tmp_path / "run") == [8, 12, 16]
+
+
 def test_data_that_does_not_fit(recipe: Recipe, tmp_path: Path) -> None:
     with pytest.raises(XmodelError, match=r"model\.vocab_size is 50"):
         train(replace(recipe, {"model.vocab_size": 50}), tmp_path / "run")
@@ -186,11 +218,16 @@ def test_data_that_does_not_fit(recipe: Recipe, tmp_path: Path) -> None:
         train(replace(recipe, {"stages.stable.mixture": {"txt": 1.0}}), tmp_path / "run2")
 
 
-def test_a_failed_start_leaves_nothing_that_blocks_the_next(recipe: Recipe, tmp_path: Path) -> None:
+def test_a_failed_start_leaves_nothing_that_blocks_the_next(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(XmodelError, match="sft_mixture is empty"):
         train(replace(recipe, {"stages.decay.sft_mixture": {}}), tmp_path / "run")
     with pytest.raises(XmodelError, match="Did you mean 'text'"):
         train(replace(recipe, {"stages.stable.mixture": {"txt": 1.0}}), tmp_path / "run")
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(XmodelError, match="drop 'wandb' from train"):
+        train(replace(recipe, {"train.trackers": ["wandb"]}), tmp_path / "run")
     assert train(recipe, tmp_path / "run").finished
 
 
