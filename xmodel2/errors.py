@@ -8,6 +8,10 @@ class XmodelError(Exception):
     """A mistake in what the user gave: the message names the file or field and what to do."""
 
 
+class BusyError(XmodelError):
+    """Another process works in a folder."""
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM: ends a command as Ctrl-C does, also one in which Ctrl-C only stops an answer."""
 

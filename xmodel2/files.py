@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
-from xmodel2.errors import XmodelError
+from xmodel2.errors import BusyError, XmodelError
 
 LOCK_FILE = ".lock"
 """In a folder: held by the process that works in it."""
@@ -149,10 +149,10 @@ def having(lock: Path, timeout: float = -1) -> Iterator[bool]:
 
 @contextmanager
 def alone_in(out: Path) -> Iterator[None]:
-    """Hold the folder's lock. Raises `XmodelError` if another process holds it."""
+    """Hold the folder's lock. Raises `BusyError` if another process holds it."""
     with having(out / LOCK_FILE, timeout=0) as alone:
         if not alone:
-            raise XmodelError(
+            raise BusyError(
                 f"{out}: another `xmodel2` works in it; wait for it, or choose another --out (if none does, as can be after a"
                 f" kill on a file system without locks, remove {out / LOCK_FILE})"
             )

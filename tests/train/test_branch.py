@@ -16,11 +16,13 @@ from xmodel2.files import file_record
 from xmodel2.recipe import Recipe, load_recipe, replace
 from xmodel2.train import read_metrics, train
 from xmodel2.train.checkpoint import check_files, checkpoint_steps, read_state
+from xmodel2.train.step import LossModule, MicroBatch
 
 
 @pytest.fixture(scope="module")
 def recipe(small_recipe: Recipe) -> Recipe:
     kept = {"train.checkpoint_every": 2, "train.keep_checkpoints": 2, "train.keep_checkpoint_every": 4}
+    kept |= {"guard.rollback_after": 1}
     return replace(small_recipe, {"stages.decay.tokens": 6 * 64, **kept})
 
 
@@ -79,6 +81,52 @@ def test_its_checkpoint_is_its_own(recipe: Recipe, origin: Path, tmp_path: Path)
     origin.rename(tmp_path / "elsewhere")
     assert train(recipe, branch, resume=True, branch_from=branch_from).finished
     assert checkpoint_steps(branch)[0] == 8
+
+
+def test_it_goes_on_when_the_origin_has_deleted_that_checkpoint(recipe: Recipe, tmp_path: Path) -> None:
+    run_dir, branch, branch_from = tmp_path / "run", tmp_path / "branch", f"{tmp_path}/run@6"
+    train(recipe, run_dir, stop_after=6)
+    train(recipe, branch, stop_after=8, branch_from=branch_from)
+    train(recipe, run_dir, resume=True)
+    assert 6 not in checkpoint_steps(run_dir)
+    with pytest.raises(XmodelError, match=r"is a branch of .*run@6; choose another --out"):
+        train(recipe, branch, resume=True, branch_from=f"{run_dir}@4")
+    assert train(recipe, branch, resume=True, branch_from=branch_from).finished
+
+
+def test_a_start_that_fails_after_the_checkpoint_was_taken_over(recipe: Recipe, origin: Path, tmp_path: Path) -> None:
+    branch, branch_from = tmp_path / "branch", f"{origin}@8"
+    with pytest.raises(XmodelError, match="has no backward pass on a CPU"):
+        train(replace(recipe, {"train.attention": "flex"}), branch, branch_from=branch_from)
+    assert train(recipe, branch, resume=True, branch_from=branch_from).finished
+
+
+def test_a_link_is_followed(recipe: Recipe, origin: Path, tmp_path: Path) -> None:
+    for path in (origin / "checkpoints" / "step-8").glob("*.safetensors"):
+        path.rename(tmp_path / path.name)
+        path.symlink_to(f"../../../{path.name}")
+    assert train(recipe, tmp_path / "branch", branch_from=f"{origin}@8").finished
+    assert not (tmp_path / "branch" / "checkpoints" / "step-8" / "model.safetensors").is_symlink()
+
+
+def test_trouble_at_once_goes_back_to_where_the_branch_began(
+    recipe: Recipe, origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(
+        recipe, {"guard.rollback_after": 3, "train.checkpoint_every": 100, "train.keep_checkpoint_every": 0}
+    )
+    forward, calls = LossModule.forward, 0
+
+    def bad(self: LossModule, batch: MicroBatch) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        return forward(self, batch) * (float("nan") if calls <= 6 else 1.0)
+
+    monkeypatch.setattr(LossModule, "forward", bad)
+    assert train(recipe, tmp_path / "branch", branch_from=f"{origin}@12").finished
+    assert [step for step, _ in losses(tmp_path / "branch")] == [16, 17, 18]
+    guard = json.loads((tmp_path / "branch" / "guard.json").read_text())
+    assert guard["rollbacks"] == [{"checkpoint": 12, "from": 10, "to": 15}]
 
 
 def test_where_there_are_no_links_it_is_a_copy(

@@ -78,6 +78,20 @@ def test_a_signal_stops_it_and_resuming_comes_back_to_it(recipe: Recipe, tmp_pat
     assert steps == [5, 5, 10, 12, 15, 20]
 
 
+def test_a_run_whose_last_evaluation_was_stopped_is_not_finished(recipe: Recipe, tmp_path: Path) -> None:
+    def evaluate(snapshot: Snapshot, alive: Alive) -> dict[str, float]:
+        if snapshot.step == 20:
+            os.kill(os.getpid(), signal.SIGTERM)
+            for _ in range(1000):
+                alive("piqa 1/2")
+        return {"piqa": 0.5}
+
+    result = train(recipe, tmp_path / "run", evaluate=evaluate)
+    assert (result.finished, result.step) == (False, 20)
+    assert train(recipe, tmp_path / "run", resume=True, evaluate=lambda *_: {"piqa": 0.5}).finished
+    assert [line["step"] for line in evaluations(tmp_path / "run")] == [5, 10, 12, 15, 20]
+
+
 def test_scores_of_a_step_that_was_made_again_are_not_its_own(tmp_path: Path) -> None:
     def write(*lines: dict[str, Any]) -> None:
         (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

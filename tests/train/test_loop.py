@@ -1,5 +1,6 @@
 """The loop under fire: a poisoned batch is skipped with its documents named, several in a row roll the run back, exactly."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,17 +82,20 @@ def test_several_in_a_row_roll_back_and_a_stop_anywhere_changes_nothing(
         assert same_weights(tmp_path / "whole", parts)
 
 
-@pytest.mark.parametrize("stops", [(11,), (15,), (11, 13, 15)])
+@pytest.mark.parametrize(
+    ("every", "stops"), [(5, (11,)), (5, (15,)), (5, (11, 13, 15)), (2, ()), (2, (15,)), (1, (13,))]
+)
 def test_what_it_goes_back_to_is_there_however_few_checkpoints_are_kept(
-    recipe: Recipe, poison: Poison, tmp_path: Path, stops: tuple[int, ...]
+    recipe: Recipe, poison: Poison, tmp_path: Path, every: int, stops: tuple[int, ...]
 ) -> None:
-    recipe = replace(recipe, {"train.keep_checkpoints": 1, "train.checkpoint_every": 5})
+    recipe = replace(recipe, {"train.keep_checkpoints": 1, "train.checkpoint_every": every})
     poison({14, 15, 16})
     assert train(recipe, tmp_path / "whole").finished
     assert read_json(tmp_path / "whole" / GUARD_FILE)["passed_over"] == [11, 12, 13, 14, 15, 16]
+    assert read_json(tmp_path / "whole" / GUARD_FILE)["rollbacks"][0]["checkpoint"] == 10
     for number, stop in enumerate(stops):
         train(recipe, tmp_path / "parts", stop_after=stop, resume=number > 0)
-    assert train(recipe, tmp_path / "parts", resume=True).finished
+    assert train(recipe, tmp_path / "parts", resume=bool(stops)).finished
     assert same_weights(tmp_path / "whole", tmp_path / "parts")
 
 
@@ -102,6 +106,18 @@ def test_a_stop_before_the_first_checkpoint_changes_nothing(recipe: Recipe, pois
     train(recipe, tmp_path / "parts", stop_after=6)
     assert train(recipe, tmp_path / "parts", resume=True).finished
     assert same_weights(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_checkpoints_that_were_deleted_by_hand_are_no_beginning(recipe: Recipe, poison: Poison, tmp_path: Path) -> None:
+    poison({14, 15, 16})
+    train(replace(recipe, {"train.checkpoint_every": 5}), tmp_path / "run", stop_after=15)
+    for step in (5, 10, 12):
+        shutil.rmtree(tmp_path / "run" / "checkpoints" / f"step-{step}", ignore_errors=True)
+    assert train(replace(recipe, {"train.checkpoint_every": 5}), tmp_path / "run", resume=True).finished
+    memory = read_json(tmp_path / "run" / GUARD_FILE)
+    assert [rollback["checkpoint"] for rollback in memory["rollbacks"]] == [
+        15
+    ]  # once: the steps passed over are bad no more
 
 
 def test_no_way_back(recipe: Recipe, poison: Poison, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

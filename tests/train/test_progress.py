@@ -6,22 +6,22 @@ import sys
 from pathlib import Path
 
 from xmodel2.recipe import Recipe, recipe_to_toml
+from xmodel2.train import train
+from xmodel2.train.checkpoint import checkpoint_steps
 
 
 def test_a_reader_that_is_gone_ends_nothing(small_recipe: Recipe, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
     (tmp_path / "recipe.toml").write_text(recipe_to_toml(small_recipe))
+    train(small_recipe, run_dir, stop_after=10)
+    (run_dir / "checkpoints" / "step-10" / "model.safetensors").write_bytes(b"")  # which is told
     reader, writer = os.pipe()
     os.close(reader)
-    command = [
-        sys.executable,
-        "-m",
-        "xmodel2.cli",
-        "train",
-        str(tmp_path / "recipe.toml"),
-        "--out",
-        str(tmp_path / "run"),
-    ]
-    done = subprocess.run(command, stderr=writer, stdout=subprocess.PIPE, text=True, timeout=120)
+    command = ["train", str(tmp_path / "recipe.toml"), "--out", str(run_dir), "--resume"]
+    done = subprocess.run(
+        [sys.executable, "-m", "xmodel2.cli", *command], stderr=writer, stdout=subprocess.PIPE, text=True, timeout=120
+    )
     os.close(writer)
     assert done.returncode == 0
     assert "finished at step 20" in done.stdout
+    assert checkpoint_steps(run_dir)[-1] == 20

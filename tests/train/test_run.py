@@ -19,6 +19,7 @@ from xmodel2.errors import XmodelError
 from xmodel2.recipe import Recipe, replace
 from xmodel2.train import load_model, read_metrics, train
 from xmodel2.train.checkpoint import checkpoint_steps
+from xmodel2.train.guard import DivergedError
 from xmodel2.train.step import TrainStep
 
 
@@ -184,31 +185,43 @@ def test_full_disk_leaves_the_previous_checkpoint(recipe: Recipe, tmp_path: Path
 def test_a_folder_of_other_files_is_no_run(recipe: Recipe, tmp_path: Path) -> None:
     mine = tmp_path / "recipe.toml"
     mine.write_text("# my own\n")
-    with pytest.raises(XmodelError, match="holds files and is not a run directory"):
+    with pytest.raises(XmodelError, match="holds other files and is not a run directory"):
         train(recipe, tmp_path, resume=True)
     with pytest.raises(XmodelError, match=r"recipe\.toml: is a file; give --out a folder"):
         train(recipe, mine)
     assert {path.name for path in tmp_path.iterdir()} == {"data", "recipe.toml"}
     assert mine.read_text() == "# my own\n"
+    (tmp_path / "job").mkdir()
+    (tmp_path / "job" / "slurm-12.out").write_text("")
+    assert train(recipe, tmp_path / "job", resume=True).finished
 
 
 def test_weights_that_are_not_finite_are_no_end(
-    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    update, made = TrainStep.apply, 0
+    update, made, bad = TrainStep.apply, 0, {20}
 
     def broken(self: TrainStep, optimizer: torch.optim.Optimizer, norm: torch.Tensor) -> None:
         nonlocal made
         made += 1
         update(self, optimizer, norm)
-        if made == 20:
+        if made in bad:
             with torch.no_grad():
                 next(self.model.parameters()).mul_(float("nan"))
 
     monkeypatch.setattr(TrainStep, "apply", broken)
-    with pytest.raises(XmodelError, match="its weights at the end, step 20, are not finite, so they are not saved"):
+    with pytest.raises(XmodelError, match="its weights at step 20 are not finite, so they are not saved"):
         train(recipe, tmp_path / "run")
     assert checkpoint_steps(tmp_path / "run") == [8, 12, 16]
+    made, bad = 0, {12}  # the end of the stable stage: the run goes back
+    assert train(recipe, tmp_path / "back").finished
+    assert "step 12: its weights are not finite" in capsys.readouterr().err
+    made = 0
+    with pytest.raises(DivergedError, match="its weights at step 12 are not finite"):
+        train(recipe, tmp_path / "trial", rollback=False)
+    made = 0
+    with pytest.raises(DivergedError, match="its weights at step 12 are not finite"):
+        train(recipe, tmp_path / "stopped", stop_after=12)
 
 
 def test_data_that_does_not_fit(recipe: Recipe, tmp_path: Path) -> None:
@@ -241,7 +254,7 @@ def test_other_data_of_the_same_name_is_refused_on_resume(recipe: Recipe, tmp_pa
 
 
 def test_new_checkpoints_are_kept_after_falling_back_past_several(recipe: Recipe, tmp_path: Path) -> None:
-    recipe = replace(recipe, {"train.keep_checkpoints": 2, "train.checkpoint_every": 2})
+    recipe = replace(recipe, {"train.keep_checkpoints": 2, "train.checkpoint_every": 2, "guard.rollback_after": 1})
     train(recipe, tmp_path / "run", stop_after=18)
     assert checkpoint_steps(tmp_path / "run") == [12, 16, 18]
     for step in (16, 18):

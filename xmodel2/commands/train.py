@@ -1,7 +1,9 @@
 """Commands on a recipe: train it, or say what training it would cost."""
 
+import sys
+from contextlib import redirect_stderr
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 import tyro
 
@@ -37,6 +39,7 @@ def train(
         profile: trace a few steps into RUN/profile and print the ten costliest operations
     """
     from xmodel2.errors import XmodelError
+    from xmodel2.output import Unfailing
     from xmodel2.recipe import load_recipe
     from xmodel2.train import train as run
     from xmodel2.train.world import rank_of_process
@@ -47,7 +50,9 @@ def train(
             f"recipe: name = {settings.name!r} is no name of a folder in runs/; choose one, or give --out"
         )
     run_dir = out or Path("runs") / settings.name
-    result = run(settings, run_dir, resume, branch_from=branch_from, profile=profile, evaluate=_evaluator(settings))
+    evaluate = _evaluator(settings)
+    with redirect_stderr(cast(IO[str], Unfailing(sys.stderr))):
+        result = run(settings, run_dir, resume, branch_from=branch_from, profile=profile, evaluate=evaluate)
     if rank_of_process():
         return 0 if result.finished else INTERRUPTED
     if result.finished and result.loss is None:

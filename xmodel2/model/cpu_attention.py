@@ -146,7 +146,7 @@ def _attention_backward(
             whole[rows, :, positions] = part
     for some, starts in groups:
         by_keys = torch.zeros(2, *k[some].shape, dtype=exact)
-        top = _tops(logsumexp[some], q.dtype) if q.dtype.itemsize == 2 else None
+        top = _tops(logsumexp[some], starts).to(q.dtype) if q.dtype.itemsize == 2 else None
         for queries, part in _backward_by_blocks(grad[some], q[some], k[some], v[some], starts, scale, by_keys, top):
             grads[0][some, :, queries] = part
         grads[1][some], grads[2][some] = by_keys.to(k.dtype)
@@ -208,10 +208,11 @@ def _scaled_product(a: torch.Tensor, b: torch.Tensor, scale: float) -> torch.Ten
     return torch.baddbmm(a.new_zeros(1, 1, 1), a, b, beta=0, alpha=scale)
 
 
-def _tops(logsumexp_BSN: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def _tops(logsumexp_BSN: torch.Tensor, starts_BS: torch.Tensor | None) -> torch.Tensor:
     """Return what lies near all scores that weigh, [B, N, S]: halfway from the greatest, if it alone does, to that of equals."""
     keys_S = torch.arange(1, logsumexp_BSN.shape[1] + 1)
-    return (logsumexp_BSN - keys_S.log()[:, None] / 2).to(dtype).transpose(1, 2)
+    keys_BS = keys_S[None] if starts_BS is None else keys_S - starts_BS
+    return (logsumexp_BSN - keys_BS.log()[..., None] / 2).transpose(1, 2)
 
 
 def _block_size(x_BNSD: torch.Tensor) -> int:

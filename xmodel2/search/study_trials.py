@@ -19,7 +19,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from xmodel2.errors import XmodelError
+from xmodel2.errors import BusyError, XmodelError
 from xmodel2.recipe import Recipe, replace
 from xmodel2.search.claims import STOPPED, SURPLUS, Worker, end, first_attempt, is_needed, make_again, queued_values
 from xmodel2.search.identity import Identity, compare
@@ -27,6 +27,7 @@ from xmodel2.search.space import comparable_tokens, distributions, drawn
 from xmodel2.search.trials import TrialResult, Watch
 
 POLL_SECONDS = 1.0
+BUSY_SECONDS = 30.0
 """Between looks at what the other workers do, once there is nothing left to begin."""
 LOG = "training.log"
 """In the study's directory: what training says of its progress, which would run through the table of trials."""
@@ -99,6 +100,11 @@ class Search:
         try:
             with open(self.out / LOG, "a") as log, contextlib.redirect_stderr(log), self.worker.beating(trials):
                 results = self.train(recipes, self.out / "trials", watch)
+        except BusyError:  # a worker that was taken for dead is alive; it ends the trial at its next report
+            for trial in trials:
+                end(trial, TrialState.FAIL, ended=STOPPED)
+            time.sleep(BUSY_SECONDS)
+            return
         except BaseException as error:
             stopped = isinstance(error, KeyboardInterrupt | SystemExit)
             for trial in trials:

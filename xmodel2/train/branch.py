@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xmodel2.errors import XmodelError
-from xmodel2.files import read_json, write_json_atomic
-from xmodel2.recipe import Recipe, load_recipe, replace
+from xmodel2.files import read_json, write_json_atomic, write_text_atomic
+from xmodel2.recipe import Recipe, load_recipe, recipe_to_toml, replace
 from xmodel2.train.checkpoint import MANIFEST_FILE, check_files, checkpoint_steps, read_state
 from xmodel2.train.checkpoint_writer import publish
 from xmodel2.train.guard import state_of_branch
@@ -46,11 +46,14 @@ class Origin:
 def branched(recipe: Recipe, branch_from: str, run_dir: Path | None = None) -> Recipe:
     """Return the recipe with a stable stage that ends at the step of ``branch_from`` ("RUN@STEP", "RUN@stable").
 
-    The run branched from may be gone once the branch (in ``run_dir``) has begun. Raises `XmodelError` if there is no such
+    A branch in ``run_dir`` that has a checkpoint needs the run no more. Raises `XmodelError` if there is no such
     checkpoint, it is not of the stable stage, or more than the decay differs.
     """
     note = read_json(run_dir / BRANCH_FILE) if run_dir else None
-    if note and not (Path(note["run"]) / RECIPE_FILE).exists():
+    if run_dir and note and checkpoint_steps(run_dir):
+        run, _, step = branch_from.rpartition("@")
+        if (str(Path(run).resolve()), step) not in ((note["run"], name) for name in ("stable", str(note["step"]))):
+            raise XmodelError(f"{run_dir}: is a branch of {note['run']}@{note['step']}; choose another --out")
         return replace(recipe, {"stages.stable.tokens": note["step"] * recipe.train.batch_tokens})
     origin, before = _find(branch_from)
     if not recipe.decay_steps:
@@ -117,6 +120,7 @@ def _taken_over(origin: Origin, run_dir: Path, recipe: Recipe) -> Path:
         beside.mkdir(parents=True)
         for name in tensors:
             _link(origin.checkpoint / name, beside / name)
+        write_text_atomic(run_dir / RECIPE_FILE, recipe_to_toml(recipe))  # whoever has a checkpoint has a recipe
         publish(beside, final, state, recipe, [tensors])
     except OSError as error:
         raise XmodelError(f"{final}: cannot be taken over from {origin.run_dir} ({error})") from None
@@ -126,7 +130,7 @@ def _taken_over(origin: Origin, run_dir: Path, recipe: Recipe) -> Path:
 def _link(source: Path, target: Path) -> None:
     """Let both names be one file, which nobody ever changes; a copy where that cannot be."""
     try:
-        os.link(source, target)
+        os.link(source.resolve(), target)
     except OSError:  # another disk, or a file system without links
         shutil.copyfile(source, target)
 

@@ -1,8 +1,10 @@
 """On what a run was made: a line of `environment.jsonl` each time that it starts or goes on."""
 
+import json
 import os
 import platform
 import time
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,13 @@ _PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "torchao")
 def write_environment(run_dir: Path, step: int, device: torch.device, ranks: int) -> None:
     """Add what the run goes on with after ``step``."""
     append_json_line(run_dir / ENVIRONMENT_FILE, {"step": step, **environment(device), "ranks": ranks})
+
+
+def first_step(run_dir: Path) -> int | None:
+    """Return the step after which a run began: 0, or that of a checkpoint it was given; None if that is not written down."""
+    with suppress(OSError, ValueError, KeyError, TypeError), open(run_dir / ENVIRONMENT_FILE, encoding="utf-8") as file:
+        return int(json.loads(file.readline())["step"])
+    return None
 
 
 def environment(device: torch.device) -> dict[str, Any]:

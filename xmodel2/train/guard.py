@@ -39,7 +39,7 @@ Document = tuple[str, int, int]
 
 
 def rollback_reach(settings: GuardSettings) -> int:
-    """Return how many steps before the newest checkpoint, at least, one lies to which a rollback can always go.
+    """Return how many steps before the newest checkpoint a rollback may at most go back beyond.
 
     Bad steps that are one short of a rollback may end at the newest one, and as many as they will be before them are passed
     over.

@@ -27,7 +27,7 @@ from xmodel2.model import tensor_program
 from xmodel2.model.count import flops_per_token
 from xmodel2.recipe import Recipe
 from xmodel2.train.agreement import on_each_rank, on_rank_0
-from xmodel2.train.checkpoint import load_training_state, newest_valid, report_passed_over, set_aside
+from xmodel2.train.checkpoint import load_training_state, set_aside
 from xmodel2.train.checkpoint_writer import CheckpointWriter
 from xmodel2.train.device import memory_in_use, nominal_flops
 from xmodel2.train.evaluation import Alive, Evaluate, Snapshot, has_scores, outcome, whole_tensors
@@ -38,6 +38,7 @@ from xmodel2.train.norms import LayerNorms, norms_record
 from xmodel2.train.optimizer import set_rate
 from xmodel2.train.profile import StepProfiler
 from xmodel2.train.progress import TrainProgress
+from xmodel2.train.retention import checkpoint_before
 from xmodel2.train.run_dir import MIXTURE_FILE
 from xmodel2.train.samples import take_samples
 from xmodel2.train.schedule import rate_at, stage_of
@@ -107,7 +108,7 @@ class Loop:
     def run(self, start: int, stop_after: int | None = None) -> RunResult:
         """Make the steps after ``start``; returns early, saved, on SIGINT or SIGTERM."""
         parts, recipe, world = self.parts, self.recipe, self.parts.world
-        step, stopped = start, False
+        step, stopped, self._stop_after = start, False, stop_after
         with ExitStack() as stack:
             stack.enter_context(self._signals())
             self.progress = stack.enter_context(TrainProgress(recipe, start, self._shown))
@@ -156,8 +157,7 @@ class Loop:
                         return step, True
                 due = step % recipe.train.checkpoint_every == 0 and not self.guard.in_trouble
                 if due or step in self._ends:
-                    self._save(step)
-                    saved = step
+                    saved = step if self._save(step) else saved
                 if self._scores_due(step):
                     self._benchmarks(step)
                 if step == stop_after and step < recipe.total_steps:
@@ -266,7 +266,7 @@ class Loop:
         first = self.guard.to_pass_over()[0]
         self.dog.beat(first, "rolling back")
         self.writer.wait()
-        checkpoint = on_rank_0(lambda: _checkpoint_before(parts.run_dir, first, recipe.train.checkpoint_every))
+        checkpoint = on_rank_0(lambda: checkpoint_before(parts.run_dir, first, recipe.train.checkpoint_every))
         if checkpoint is None:
             state: dict[str, Any] = {"step": 0}
             tensor_program.initialise(parts.step.model, recipe.seed, write)  # in place: FSDP holds on to the storage
@@ -346,11 +346,11 @@ class Loop:
         parts, recipe = self.parts, self.recipe
         self.dog.beat(step, "saving")
         if not math.isfinite(global_square_sum(list(parts.step.model.parameters()))):
-            if step < recipe.total_steps:
+            if step not in (recipe.total_steps, self._stop_after) and self._rollback:
                 self.progress.say(f"step {step}: its weights are not finite, so they are not saved")
                 return False
             raise DivergedError(
-                f"{parts.run_dir}: its weights at the end, step {step}, are not finite, so they are not saved; begin again with"
+                f"{parts.run_dir}: its weights at step {step} are not finite, so they are not saved; begin again with"
                 " a lower train.learning_rate or train.weight_decay, or look at the skipped steps in metrics.jsonl"
             )
         rows = step * recipe.batch_rows
@@ -382,18 +382,3 @@ class Loop:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
-
-
-def _checkpoint_before(run_dir: Path, step: int, every: int) -> Path | None:
-    """Return what to go back to for trouble that began at ``step``; None is the very beginning.
-
-    Raises `XmodelError` if all that is there is damaged.
-    """
-    before, complaints = newest_valid(run_dir, below=step)
-    if before is None and (complaints or step > every):  # some there were, which are damaged or were deleted by hand
-        before, complaints = newest_valid(run_dir)  # better amid the trouble than from the beginning
-    if before is None and complaints:
-        raise XmodelError(f"{run_dir}: went wrong, and no checkpoint to go back to is usable: {'; '.join(complaints)}")
-    if before is not None:
-        report_passed_over(complaints, before)
-    return before

@@ -75,6 +75,13 @@ def _strict(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def _numeric(value: Any) -> Any:
+    """Return a value that `_strict` made text as it was."""
+    if isinstance(value, dict):
+        return {key: _numeric(inner) for key, inner in value.items()}
+    return float(value) if isinstance(value, str) and value in ("nan", "inf", "-inf") else value
+
+
 def _tracked(line: dict[str, Any]) -> dict[str, Any]:
     """Return what trackers get of a line: an evaluation's seconds are no step's."""
     if line.get("kind") == "evaluation":
@@ -107,10 +114,7 @@ def written_lines(run_dir: Path) -> Iterator[dict[str, Any]]:
     for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         with suppress(json.JSONDecodeError):
             line = json.loads(text)
-            if isinstance(line, dict) and isinstance(line.get("step"), int):
-                if isinstance(losses := line.get("heldout"), dict):  # numbers, whatever JSON had them as
-                    line["heldout"] = {
-                        source: {key: float(value) if isinstance(value, str) else value for key, value in found.items()}
-                        for source, found in losses.items()
-                    }
+            if isinstance(line, dict) and isinstance(line.get("step"), int) and isinstance(line.get("kind", ""), str):
+                if "heldout" in line:
+                    line["heldout"] = _numeric(line["heldout"])
                 yield line

@@ -21,6 +21,7 @@ from xmodel2.model.count import block_parameter_count, flops_per_token, paramete
 from xmodel2.recipe import Recipe, load_recipe
 from xmodel2.train.device import can_compile, pick_precision
 from xmodel2.train.devices import Device, cpu_mfu, find_device
+from xmodel2.train.guard import rollback_reach
 from xmodel2.train.memory import Layout, memory_plan
 from xmodel2.train.metrics import read_metrics
 from xmodel2.train.out_of_memory import BUDGETS, HEADROOM, changed_settings, is_out_of_memory, lighter, with_settings
@@ -279,7 +280,8 @@ def _checkpoints(recipe: Recipe, layout: Layout, target: Target) -> dict[str, An
     size = whole["weights"] + whole["optimizer moments"]
     written = -(-recipe.total_steps // train.checkpoint_every)
     for_good = recipe.total_steps // train.keep_checkpoint_every if train.keep_checkpoint_every else 0
-    kept = min(train.keep_checkpoints + 1 + for_good, written + 1)
+    newest = max(train.keep_checkpoints, 1 + -(-rollback_reach(recipe.guard) // train.checkpoint_every))
+    kept = min(newest + 1 + for_good, written + 1)
     return {
         "bytes": size,
         "kept": kept,

@@ -2,33 +2,12 @@
 
 import sys
 import time
-from contextlib import suppress
 from types import TracebackType
-from typing import IO, Any, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from xmodel2.recipe import Recipe
-
-
-class _Unfailing:
-    """A file; what it does not take, since its reader is gone or the disk full, is lost, and nothing else."""
-
-    def __init__(self, file: IO[str]) -> None:
-        self._file = file
-
-    def write(self, text: str) -> int:
-        with suppress(OSError):
-            self._file.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with suppress(OSError):
-            self._file.flush()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
 
 
 class TrainProgress:
@@ -39,7 +18,7 @@ class TrainProgress:
         self._total = recipe.total_steps
         self._started, self._start_step = time.perf_counter(), start_step
         self._plain_every, self._last_plain = plain_every_seconds, 0.0
-        self._console = Console(file=cast(IO[str], _Unfailing(sys.stderr)), quiet=not shown)
+        self._console = Console(stderr=True, quiet=not shown)
         self._live = shown and sys.stderr.isatty()
         self._bar = Progress(
             TextColumn("[bold]{task.fields[stage]:<6}"),

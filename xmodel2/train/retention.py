@@ -1,20 +1,23 @@
-"""Which checkpoints a run keeps: the latest, what it may have to go back to, every so many steps, the stable stage's end."""
+"""Which checkpoints a run keeps: the latest, every so many steps, the stable stage's end, and what it may have to go back to."""
 
 import os
 import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-from xmodel2.train.checkpoint import checkpoint_steps
+from xmodel2.errors import XmodelError
+from xmodel2.train.checkpoint import checkpoint_steps, newest_valid, report_passed_over
+from xmodel2.train.environment import first_step
 
 
 def prune_checkpoints(run_dir: Path, keep: int, every: int, always: Collection[int], reach: int = 0) -> None:
-    """Delete all but the newest ``keep``, those at multiples of ``every`` (0: none), ``always``, and the newest of those
-    ``reach`` steps or more before the newest of all, to which the guard may go back; and those that were set aside when it
-    did, once the run has come past them.
+    """Delete all but the newest ``keep``, those at multiples of ``every`` (0: none), ``always``, and what the guard may go back
+    to: those of the last ``reach`` steps and the one before them; and those that were set aside when it did, once the run has
+    come past them.
     """
     steps = checkpoint_steps(run_dir)
-    kept = {*always, *[step for step in steps if step <= steps[-1] - reach][-1:]}
+    recent = [step for step in steps if step > steps[-1] - reach]
+    kept = {*always, *recent, *steps[: len(steps) - len(recent)][-1:]}
     for step in steps[:-keep]:
         if step not in kept and not (every and step % every == 0):
             remove_folder(run_dir / "checkpoints" / f"step-{step}")
@@ -34,3 +37,21 @@ def remove_unfinished(run_dir: Path) -> None:
     """Delete what a kill left of a checkpoint that was being written or deleted."""
     for folder in (run_dir / "checkpoints").glob(".*step-*"):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def checkpoint_before(run_dir: Path, step: int, every: int) -> Path | None:
+    """Return what to go back to for trouble that began at ``step``; None is the very beginning, of a run that has had none yet.
+
+    Raises `XmodelError` if all that is there is damaged.
+    """
+    before, complaints = newest_valid(run_dir, below=step)
+    young = step <= every and first_step(run_dir) == 0
+    if before is None and (
+        complaints or not young
+    ):  # a branch's beginning; or others are damaged, or were deleted by hand
+        before, complaints = newest_valid(run_dir)
+    if before is None and complaints:
+        raise XmodelError(f"{run_dir}: went wrong, and no checkpoint to go back to is usable: {'; '.join(complaints)}")
+    if before is not None:
+        report_passed_over(complaints, before)
+    return before

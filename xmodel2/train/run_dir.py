@@ -18,6 +18,8 @@ MIXTURE_FILE = "mixture.json"
 
 _OF_A_RUN = {MIXTURE_FILE, "branch.json", "checkpoints", "metrics.jsonl"}
 """One of these a run directory has, from its first moments on."""
+_OF_OTHERS = {RECIPE_FILE, "index.json", "sources.toml", "tokenizer"}
+"""What is a user's own where none of those is: recipes, data, a corpus. A batch system's log may lie there."""
 
 FREE = {
     "name",
@@ -74,9 +76,8 @@ def check_run_dir(run_dir: Path, resume: bool) -> None:
     held = {path.name for path in run_dir.iterdir()} if run_dir.exists() else set()
     if not resume and held - {LOCK_FILE}:
         raise XmodelError(f"{run_dir}: already exists; go on with --resume, or choose another --out")
-    if not held.isdisjoint(_OF_A_RUN) or all(name.startswith(".") for name in held):
-        return
-    raise XmodelError(f"{run_dir}: holds files and is not a run directory; choose another --out")
+    if held.isdisjoint(_OF_A_RUN) and not held.isdisjoint(_OF_OTHERS):
+        raise XmodelError(f"{run_dir}: holds other files and is not a run directory; choose another --out")
 
 
 def open_run_dir(recipe: Recipe, run_dir: Path, resume: bool, data: str) -> tuple[Path | None, Recipe]:

@@ -116,8 +116,9 @@ class Watchdog:
                 first = self._beats(own)
             elif late == _LATE_REPORT:
                 report = hang_report(self._hang_seconds, self._ranks, first, self._beats(own))
-                os.write(_STDERR, f"[rank {self._rank}] {report}\n".encode())
-                faulthandler.dump_traceback(file=_STDERR)
+                with suppress(OSError):  # nobody may be left to read it; the process ends all the same
+                    os.write(_STDERR, f"[rank {self._rank}] {report}\n".encode())
+                    faulthandler.dump_traceback(file=_STDERR)
             elif late == _LATE_EXIT:
                 os._exit(1)
 
