@@ -2,8 +2,8 @@
 
     python -m benchmarks.loop [--quick] [--json] [--preset nano] [--rows 8] [--steps 60] [--set KEY=VALUE]
 
-`ours` is the command, in a process of its own, timed from outside by the lines of its metrics.jsonl: data, guard, norms, progress
-and metrics are in it; checkpoints and held-out measurements are not, they come at the end. The limit is a process that makes
+`ours` is the command, in a process of its own, by the times that its TensorBoard has of its steps: data, guard, norms, progress and
+metrics are in it; checkpoints and held-out measurements are not, they come at the end. The limit is a process that makes
 steps, and nothing else, of the same recipe with batches of the same loader that lie ready. They take turns. Microseconds that a
 step of the command takes longer stand in the notes: they are the same whatever the model.
 """
@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from benchmarks.harness import Result, argument_parser, machine
 from xmodel2.data.batch import IGNORED
@@ -30,7 +31,6 @@ from xmodel2.recipe import Recipe, load_recipe, recipe_from_dict, recipe_to_toml
 from xmodel2.train import read_metrics
 from xmodel2.train.allocator import keep_freed_memory
 from xmodel2.train.device import pick_device, pick_precision, set_determinism
-from xmodel2.train.metrics import METRICS_FILE
 from xmodel2.train.optimizer import build_optimizer
 from xmodel2.train.run import make_loader
 from xmodel2.train.sharding import draw_weights
@@ -111,21 +111,16 @@ def _recipe(root: Path, options: argparse.Namespace) -> Recipe:
 
 
 def _whole(root: Path, run_dir: Path, recipe: Recipe, steps: int) -> float:
-    """Return the seconds of a step of the command, from its first line after those that warm it to the last of the stage."""
+    """Return the seconds of a step of the command, by the times that TensorBoard has of its steps."""
     command = ["train", str(root / "recipe.toml"), "--out", str(run_dir)]
-    process = subprocess.Popen([sys.executable, "-m", "xmodel2.cli", *command], stderr=subprocess.PIPE, text=True)
-    path, first = run_dir / METRICS_FILE, (0, 0.0)
-    while True:
-        time.sleep(0.01)
-        made = path.read_text().count('"learning_rate"') if path.exists() else 0
-        now = time.perf_counter()
-        if made >= WARM and not first[0]:
-            first = made, now
-        if made >= WARM + steps:
-            process.communicate()
-            return (now - first[1]) / (made - first[0])
-        if process.poll() is not None:
-            raise SystemExit(f"loop: the run failed: {process.communicate()[1]}")
+    done = subprocess.run([sys.executable, "-m", "xmodel2.cli", *command], stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise SystemExit(f"loop: the run failed: {done.stderr}")
+    found = EventAccumulator(str(run_dir / "tensorboard"))
+    found.Reload()
+    times = {event.step: event.wall_time for event in found.Scalars("loss")}
+    seconds: float = times[WARM + steps] - times[WARM]
+    return seconds / steps
 
 
 def _bare(recipe: Recipe, steps: int) -> float:

@@ -14,6 +14,8 @@ import torch
 
 _BLOCK = {2: 128, 4: 64, 8: 64}
 """Queries of a block, by bytes of a number."""
+_GRAIN = 64
+"""Keys of a block begin at a multiple of it: oneDNN makes code for each shape of a product, and documents end anywhere."""
 _LENGTHS = {2: (1, 1024), 4: (256, 512), 8: (256, 512)}
 """Positions of rows that go by blocks: flash is as fast beyond, heads repeated for it, and in fp32 on short rows."""
 _SCORES = 1 << 23
@@ -186,7 +188,9 @@ def _blocks(
     K, dtype = k_BKSD.shape[1], q_BNSD.dtype
     size = _block_size(q_BNSD)
     k_XDS, blocks = _shared(k_BKSD).transpose(1, 2), _cut(q_BNSD, K)
-    lows = [0] * len(blocks) if starts_BS is None else starts_BS[:, ::size].amin(0).tolist()
+    lows = [0] * len(blocks)
+    if starts_BS is not None:
+        lows = (starts_BS[:, ::size].amin(0) // _GRAIN * _GRAIN).tolist()
     hidden_QQ = torch.full((size, size), float("-inf"), dtype=dtype).triu_(1)
     for low, first, q in zip(lows, range(0, S, size), blocks, strict=True):
         end = min(S, first + size)
