@@ -17,7 +17,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from xmodel2.data.synthetic import write_random_shards
-from xmodel2.errors import XmodelError
+from xmodel2.errors import BusyError, XmodelError
 from xmodel2.recipe import Recipe, load_recipe, replace
 from xmodel2.search import claims, study
 from xmodel2.search.study import run_search
@@ -110,6 +110,23 @@ def test_an_interrupted_batch_is_made_first_in_its_own_run_directories(recipe: R
     for later in range(2, len(asked) - 1):
         assert asked[later] == asked[later % 2]
     assert len({candidate.name for candidate in asked}) == 3
+
+
+def test_a_trial_whose_worker_lives_after_all_is_made_later(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Recipe] = []
+
+    def held(recipes: Sequence[Recipe], out: Path, watch: Watch | None = None) -> list[TrialResult]:
+        asked.extend(recipes)
+        if len(asked) <= claims.MOST_TIMES + 1:
+            raise BusyError(f"{out}: another `xmodel2` works in it")
+        return bowl(recipes, out)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr("xmodel2.search.study_trials.BUSY_SECONDS", 0.0)
+    run_search(recipe, 2, tmp_path, train=held)
+    assert all(candidate == asked[0] for candidate in asked[: claims.MOST_TIMES + 2])
+    assert sum(trial["state"] == "complete" for trial in rows(tmp_path)) == 2
 
 
 def test_a_trial_that_always_fails_is_given_up(recipe: Recipe, tmp_path: Path) -> None:

@@ -27,8 +27,9 @@ from xmodel2.search.space import comparable_tokens, distributions, drawn
 from xmodel2.search.trials import TrialResult, Watch
 
 POLL_SECONDS = 1.0
-BUSY_SECONDS = 30.0
 """Between looks at what the other workers do, once there is nothing left to begin."""
+BUSY_SECONDS = 30.0
+"""Until a trial is tried again whose run directory another process holds."""
 LOG = "training.log"
 """In the study's directory: what training says of its progress, which would run through the table of trials."""
 REPEAT: dict[str, BaseDistribution] = {"trial": IntDistribution(0, 10**9), "seed": IntDistribution(0, 10**18)}

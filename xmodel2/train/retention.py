@@ -45,10 +45,8 @@ def checkpoint_before(run_dir: Path, step: int, every: int) -> Path | None:
     Raises `XmodelError` if all that is there is damaged.
     """
     before, complaints = newest_valid(run_dir, below=step)
-    young = step <= every and first_step(run_dir) == 0
-    if before is None and (
-        complaints or not young
-    ):  # a branch's beginning; or others are damaged, or were deleted by hand
+    had_none = step <= every and first_step(run_dir) == 0 and not complaints
+    if before is None and not had_none:  # a branch's beginning; or others are damaged, or were deleted by hand
         before, complaints = newest_valid(run_dir)
     if before is None and complaints:
         raise XmodelError(f"{run_dir}: went wrong, and no checkpoint to go back to is usable: {'; '.join(complaints)}")
