@@ -43,8 +43,8 @@ def main() -> None:
         if _train(root, "whole").wait():
             raise SystemExit("resume: the run that is never killed failed")
         killed, writing = _killed(root, recipe, options.kills, moments)
-        # Empty files that are locked while a line is added stay, whole or not.
-        if left := sorted(str(path) for path in (root / "parts").rglob(".*") if path.suffix != ".lock"):
+        # Empty files that are locked while somebody works in a folder or adds a line stay.
+        if left := sorted(str(path) for path in (root / "parts").rglob(".*") if not path.name.endswith(".lock")):
             raise SystemExit(f"resume: left half-written: {', '.join(left)}")
         difference = max(_differences(root, recipe))
         whole, parts = (_results(root / name) for name in ("whole", "parts"))
