@@ -58,16 +58,20 @@ def test_a_failure_is_told_once_and_ends_nothing(
     assert capsys.readouterr().err.count("on fire") == 1
 
 
+def stopped(alive: Alive) -> dict[str, float]:
+    """Evaluate while SIGTERM comes."""
+    os.kill(os.getpid(), signal.SIGTERM)
+    for _ in range(1000):
+        alive("piqa 1/2")
+    return {}
+
+
 def test_a_signal_stops_it_and_resuming_comes_back_to_it(recipe: Recipe, tmp_path: Path) -> None:
     steps: list[int] = []
 
     def evaluate(snapshot: Snapshot, alive: Alive) -> dict[str, float]:
         steps.append(snapshot.step)
-        if len(steps) == 1:
-            os.kill(os.getpid(), signal.SIGTERM)
-            for _ in range(1000):
-                alive("piqa 1/2")
-        return {"piqa": 0.5}
+        return stopped(alive) if len(steps) == 1 else {"piqa": 0.5}
 
     result = train(recipe, tmp_path / "run", evaluate=evaluate)
     assert (result.finished, result.step) == (False, 5)
@@ -80,11 +84,7 @@ def test_a_signal_stops_it_and_resuming_comes_back_to_it(recipe: Recipe, tmp_pat
 
 def test_a_run_whose_last_evaluation_was_stopped_is_not_finished(recipe: Recipe, tmp_path: Path) -> None:
     def evaluate(snapshot: Snapshot, alive: Alive) -> dict[str, float]:
-        if snapshot.step == 20:
-            os.kill(os.getpid(), signal.SIGTERM)
-            for _ in range(1000):
-                alive("piqa 1/2")
-        return {"piqa": 0.5}
+        return stopped(alive) if snapshot.step == 20 else {"piqa": 0.5}
 
     result = train(recipe, tmp_path / "run", evaluate=evaluate)
     assert (result.finished, result.step) == (False, 20)
