@@ -268,6 +268,7 @@ def test_other_hosts_and_origins_are_refused(served: Served) -> None:
 
 
 def test_an_engine_killed_at_work(served: Served) -> None:
+    served.wait_for(lambda: served.supervisor.up)
     engine = served.supervisor.pid
     os.kill(engine, signal.SIGSTOP)  # it does not finish first, however slow we are
     connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=20)
