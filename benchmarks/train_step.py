@@ -98,10 +98,8 @@ def main() -> None:
     best = max(median, key=lambda name: median[name], default="ours")
     ratios = [a / b for a, b in zip(values["ours"], values[best], strict=True)]
     limit = peak / flops_per_token(recipe.model, options.sequence_length)
-    nominal, whole = (
-        nominal_flops(device, precision),
-        flops_per_token(recipe.model, options.sequence_length, causal=False),
-    )
+    nominal = nominal_flops(device, precision)
+    whole = flops_per_token(recipe.model, options.sequence_length, causal=False)
     usual = f"; MFU with full attention over the data sheet's rate {speed * whole / nominal:.1%}" if nominal else ""
     Result(
         name="train_step",

@@ -19,8 +19,8 @@ from xmodel2.release.markdown import fenced, plain, table, yaml_value
 from xmodel2.release.reporting.faults import complaint
 from xmodel2.release.results import run_results
 from xmodel2.release.trained import Trained
-from xmodel2.train.branch import BRANCH_FILE
 from xmodel2.train.checkpoint import STATE_FILE, checkpoint_steps
+from xmodel2.train.run_dir import BRANCH_FILE
 
 NATIVE = "GraniteForCausalLM"
 _LANGUAGE, _DATASET = re.compile("[a-z]{2,3}"), re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")

@@ -10,17 +10,15 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from xmodel2.errors import XmodelError
 from xmodel2.files import read_json, write_json_atomic, write_text_atomic
 from xmodel2.recipe import Recipe, load_recipe, recipe_to_toml, replace
 from xmodel2.train.checkpoint import MANIFEST_FILE, check_files, checkpoint_steps, read_state
-from xmodel2.train.checkpoint_writer import publish
+from xmodel2.train.checkpoint_writer import fresh, publish
 from xmodel2.train.guard import state_of_branch
-from xmodel2.train.run_dir import FREE, RECIPE_FILE, differences, open_run_dir
-
-BRANCH_FILE = "branch.json"
-"""Where a branch comes from: run and step."""
+from xmodel2.train.run_dir import BRANCH_FILE, FREE, RECIPE_FILE, differences, open_run_dir
 
 _DECAY = {
     "stages.stable.tokens",
@@ -53,7 +51,7 @@ def branched(recipe: Recipe, branch_from: str, run_dir: Path | None = None) -> R
     if run_dir and note and checkpoint_steps(run_dir):
         run, _, step = branch_from.rpartition("@")
         if (str(Path(run).resolve()), step) not in ((note["run"], name) for name in ("stable", str(note["step"]))):
-            raise XmodelError(f"{run_dir}: is a branch of {note['run']}@{note['step']}; choose another --out")
+            raise _of_another(run_dir, note)
         return replace(recipe, {"stages.stable.tokens": note["step"] * recipe.train.batch_tokens})
     origin, before = _find(branch_from)
     if not recipe.decay_steps:
@@ -92,7 +90,7 @@ def open_run(
     if recipe.stable_steps != origin.step:
         raise XmodelError(f"{run_dir}: was begun as a branch; give --branch-from {origin.run_dir}@{origin.step} again")
     if note and (note["run"], note["step"]) != (str(origin.run_dir.resolve()), origin.step):
-        raise XmodelError(f"{run_dir}: is a branch of {note['run']}@{note['step']}; choose another --out")
+        raise _of_another(run_dir, note)
     check_files(origin.checkpoint)
     if read_state(origin.checkpoint)["data"] != data:
         raise XmodelError(
@@ -102,6 +100,10 @@ def open_run(
     if not note:  # before the checkpoint: a run that has one and no note is a run of its own
         write_json_atomic(run_dir / BRANCH_FILE, {"run": str(origin.run_dir.resolve()), "step": origin.step})
     return _taken_over(origin, run_dir, recipe), recipe
+
+
+def _of_another(run_dir: Path, note: dict[str, Any]) -> XmodelError:
+    return XmodelError(f"{run_dir}: is a branch of {note['run']}@{note['step']}; choose another --out")
 
 
 def _taken_over(origin: Origin, run_dir: Path, recipe: Recipe) -> Path:
@@ -116,8 +118,7 @@ def _taken_over(origin: Origin, run_dir: Path, recipe: Recipe) -> Path:
         if name.endswith(".safetensors")
     }
     try:
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
+        fresh(beside)
         for name in tensors:
             _link(origin.checkpoint / name, beside / name)
         write_text_atomic(run_dir / RECIPE_FILE, recipe_to_toml(recipe))  # whoever has a checkpoint has a recipe

@@ -127,7 +127,7 @@ class CheckpointWriter:
     ) -> None:
         beside = final.with_name(f".{final.name}.tmp")
         try:
-            self._on_rank_0(lambda: _fresh(beside))
+            self._on_rank_0(lambda: fresh(beside))
             records = together(partial(_write_files, beside, pieces, copied), self._group)
             self._on_rank_0(lambda: publish(beside, final, state, self.recipe, records))
         except Exception as error:
@@ -190,7 +190,8 @@ def assign(plans: list[list[Chunk]]) -> list[list[Chunk]]:
     return given
 
 
-def _fresh(folder: Path) -> None:
+def fresh(folder: Path) -> None:
+    """Make an empty folder, whatever a kill left there."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
 

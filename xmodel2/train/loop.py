@@ -124,12 +124,12 @@ class Loop:
                 if self._scores_due(start) and not on_rank_0(lambda: has_scores(parts.run_dir, start)):
                     self._benchmarks(start)  # it was stopped in the midst of them, or a branch begins
             while step < recipe.total_steps and not stopped:
-                step, stopped = self._steps(step, stop_after)
+                step, stopped = self._steps(step)
             self._together(0.0)
         finished = step >= recipe.total_steps and not self._unscored
         return RunResult(parts.run_dir, step, finished, self._loss, self._ended)
 
-    def _steps(self, start: int, stop_after: int | None) -> tuple[int, bool]:
+    def _steps(self, start: int) -> tuple[int, bool]:
         """Make steps from ``start`` on; return where it is now, and whether it was told to stop."""
         recipe, world = self.recipe, self.parts.world
         batches = prefetch(self.parts.loader, start, recipe.total_steps, world.part(recipe.batch_rows))
@@ -160,7 +160,7 @@ class Loop:
                     saved = step if self._save(step) else saved
                 if self._scores_due(step):
                     self._benchmarks(step)
-                if step == stop_after and step < recipe.total_steps:
+                if step == self._stop_after and step < recipe.total_steps:
                     return self._stopped(step, saved)
         return recipe.total_steps, False
 

@@ -26,7 +26,7 @@ from xmodel2.train.memory import Layout, memory_plan
 from xmodel2.train.metrics import read_metrics
 from xmodel2.train.out_of_memory import BUDGETS, HEADROOM, changed_settings, is_out_of_memory, lighter, with_settings
 from xmodel2.train.run_dir import RECIPE_FILE
-from xmodel2.train.world import mesh_shape
+from xmodel2.train.world import largest_divisor, mesh_shape
 
 MICRO_TOKENS = 1 << 16
 """Tokens of a micro-batch on a rank above which nothing becomes faster: no more are proposed."""
@@ -226,8 +226,7 @@ def _alternatives(recipe: Recipe, target: Target) -> list[tuple[Layout, Recipe]]
         largest = max(1, MICRO_TOKENS * layout.context // recipe.data.sequence_length)
         if rest:
             continue
-        size = max(size for size in range(1, min(rows, largest) + 1) if rows % size == 0)
-        start = with_settings(recipe, size, BUDGETS[0], cut)
+        start = with_settings(recipe, largest_divisor(rows, largest), BUDGETS[0], cut)
         if start is None or not _can_be_cut(start, target.count):
             continue
         tried = lighter(start, layout, target.precision, target.compiled, target.kind, target.limit)

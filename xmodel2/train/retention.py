@@ -10,7 +10,7 @@ from xmodel2.train.checkpoint import checkpoint_steps, newest_valid, report_pass
 from xmodel2.train.environment import first_step
 
 
-def prune_checkpoints(run_dir: Path, keep: int, every: int, always: Collection[int], reach: int = 0) -> None:
+def prune_checkpoints(run_dir: Path, keep: int, every: int, always: Collection[int], reach: int) -> None:
     """Delete all but the newest ``keep``, those at multiples of ``every`` (0: none), ``always``, and what the guard may go back
     to: those of the last ``reach`` steps and the one before them; and those that were set aside when it did, once the run has
     come past them.

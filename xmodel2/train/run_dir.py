@@ -11,12 +11,15 @@ from xmodel2.recipe.evaluation import EvaluationSettings
 from xmodel2.recipe.search import SearchSettings
 from xmodel2.recipe.settings import GuardSettings, ParallelSettings
 from xmodel2.train.checkpoint import checkpoint_steps, newest_valid, read_state, report_passed_over
+from xmodel2.train.metrics import METRICS_FILE
 
 RECIPE_FILE = "recipe.toml"
 MIXTURE_FILE = "mixture.json"
 """What each stage has taken from each source, as of the newest checkpoint."""
+BRANCH_FILE = "branch.json"
+"""Where a branch comes from: run and step."""
 
-_OF_A_RUN = {MIXTURE_FILE, "branch.json", "checkpoints", "metrics.jsonl"}
+_OF_A_RUN = {MIXTURE_FILE, BRANCH_FILE, "checkpoints", METRICS_FILE}
 """One of these a run directory has, from its first moments on."""
 _OF_OTHERS = {RECIPE_FILE, "index.json", "sources.toml", "tokenizer"}
 """What is a user's own where none of those is: recipes, data, a corpus. A batch system's log may lie there."""
@@ -82,7 +85,7 @@ def check_run_dir(run_dir: Path, resume: bool) -> None:
 
 def open_run_dir(recipe: Recipe, run_dir: Path, resume: bool, data: str) -> tuple[Path | None, Recipe]:
     """Return the checkpoint to go on from, if any, and the recipe with the run's own precision."""
-    check_run_dir(run_dir, resume)
+    check_run_dir(run_dir, resume)  # once more: it was before this process had the folder to itself
     run_dir.mkdir(parents=True, exist_ok=True)
     if not resume or not (run_dir / RECIPE_FILE).exists():
         if checkpoint_steps(run_dir):

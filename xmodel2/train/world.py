@@ -131,9 +131,7 @@ def mesh_shape(recipe: Recipe, size: int) -> tuple[int, int, int, int]:
     data = layout.data_parallel_replicate * shard
     if recipe.batch_rows % (data * recipe.train.micro_batch_size):
         rows, rest = divmod(recipe.batch_rows, data)
-        fewer = max(
-            (size for size in range(1, min(rows, recipe.train.micro_batch_size) + 1) if rows % size == 0), default=0
-        )
+        fewer = largest_divisor(rows, recipe.train.micro_batch_size)
         advice = f"set train.micro_batch_size = {fewer}" if fewer and not rest else "use another number of processes"
         raise XmodelError(
             f"{size} processes: a batch of {recipe.batch_rows} rows (train.batch_tokens / data.sequence_length) can't be"
@@ -141,3 +139,12 @@ def mesh_shape(recipe: Recipe, size: int) -> tuple[int, int, int, int]:
             f" train.batch_tokens a multiple of {data * recipe.train.micro_batch_size * recipe.data.sequence_length}"
         )
     return layout.data_parallel_replicate, shard, layout.context_parallel, layout.tensor_parallel
+
+
+def largest_divisor(rows: int, most: int) -> int:
+    """Return the largest number up to ``most`` that divides ``rows``; 0 if there are none.
+
+    >>> largest_divisor(120, 16)
+    15
+    """
+    return max((size for size in range(1, min(rows, most) + 1) if rows % size == 0), default=0)
