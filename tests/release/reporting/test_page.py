@@ -226,14 +226,16 @@ def test_on_paper_and_without_scripts_there_are_figures(folder: Path, visits: Vi
 
 def test_a_live_page_comes_back_to_where_its_reader_is(folder: Path, visits: Visits) -> None:
     report = Report([folder / "a"], folder / "live.html")
-    report.write(live_line(report.runs, every=0.2, now=1.0))
+    report.write(live_line(report.runs, every=4, now=1.0))
     page = visits.open((folder / "live.html").as_uri())
+    page.evaluate("getSelection().selectAllChildren(document.getElementById('live'))")  # being read: it stays
     assert "live: updated" in page.locator("#live").inner_text()
     page.locator("#charts canvas").first.focus()
     page.keyboard.press("+")
     settle(page)
     page.evaluate("scrollTo(0, 700)")
     report.write()  # the run has ended
+    page.evaluate("getSelection().removeAllRanges()")
     page.wait_for_selector("#live", state="detached")
     page.wait_for_load_state()
     settle(page)

@@ -63,7 +63,7 @@ def test_a_key_is_asked_for_and_kept_in_the_tab(chat: Opens, server: ScriptedSer
     page.fill("#key", "s3cret")
     page.click("text=Use this key")
     assert answered(page).inner_text() == "Come in."
-    assert page.inner_text("h1") == "tiny-model"
+    page.locator("h1:has-text('tiny-model')").wait_for()
     assert page.evaluate("JSON.stringify(localStorage)").find("s3cret") < 0
     assert "s3cret" in page.evaluate("JSON.stringify(sessionStorage)")
     page.click("#open-settings")
