@@ -193,8 +193,9 @@ def _in_turn(arms: Arms, repeats: int) -> tuple[dict[str, list[float]], str]:
 
 def _change(text: str) -> tuple[str, Any]:
     key, _, value = text.partition("=")
-    words = {"true": True, "false": False}
-    return key.removeprefix("train."), words.get(value, float(value) if "." in value else value)
+    with suppress(json.JSONDecodeError):
+        return key.removeprefix("train."), json.loads(value)
+    return key.removeprefix("train."), value
 
 
 def _timed(step: Callable[[], Any], tokens: int, steps: int = 3) -> Run:

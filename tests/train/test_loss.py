@@ -31,10 +31,13 @@ def test_a_chunk_is_the_sum_of_cross_entropies(dtype: torch.dtype, bound: float,
     nats, *found = cross_entropy_chunk(hidden, weight, target, gradients, 0.7)
     assert float(nats) == pytest.approx(wanted.item(), rel=bound)
     if not gradients:
-        assert found == [None, None]
+        assert found == [None, None, None]
         return
-    for one, other in zip(found, torch.autograd.grad(wanted, exact), strict=True):
-        assert one is not None
+    by_hidden, error, factor = found
+    assert by_hidden is not None
+    assert error is not None
+    assert factor is not None
+    for one, other in zip((by_hidden, error.t() @ factor), torch.autograd.grad(wanted, exact), strict=True):
         assert one.dtype == dtype
         assert relative(one, other) < bound
 
@@ -62,7 +65,7 @@ def test_in_16_bits_a_target_that_is_nearly_sure_keeps_its_small_gradient() -> N
     exact = [x.double().requires_grad_() for x in (hidden, weight)]
     loss = F.cross_entropy(exact[0] @ exact[1].T, target, ignore_index=IGNORED, reduction="sum")
     assert 0 < loss.item() / (C - 1) < 0.01
-    _, by_hidden, _ = cross_entropy_chunk(hidden, weight, target, True, 1.0)
+    _, by_hidden, *_ = cross_entropy_chunk(hidden, weight, target, True, 1.0)
     assert by_hidden is not None
     # With one-hot taken from the products' results instead this is 0.05.
     assert relative(by_hidden, torch.autograd.grad(loss, exact)[0]) < 0.01

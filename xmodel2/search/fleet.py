@@ -78,9 +78,7 @@ class Fleet:
         with torch.device("meta"):
             self.hidden = _Hidden(Xmodel2(self.recipe.model), DTYPES[precision])
         rows, length = self.recipe.train.micro_batch_size, self.recipe.data.sequence_length
-        self.chunk = chunk_positions(
-            self.recipe.train.loss_chunk_tokens, rows * length, self.recipe.model.vocab_size, device.type
-        )
+        self.chunk = chunk_positions(self.recipe, rows * length, DTYPES[precision].itemsize, device.type)
         self.index_S = torch.arange(length, device=device)
         model = self.recipe.model
         self.rotation = rotary(self.index_S[None], model.head_dim, model.rope_theta)

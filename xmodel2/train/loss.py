@@ -7,6 +7,7 @@ its logits are there, so that the backward pass only hands it on. Under tensor p
 Letters: N positions, T of them with a target, C positions of a chunk, H hidden, V pieces of this rank.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,22 +16,32 @@ import torch.distributed as dist
 import torch.nn.functional as F
 
 from xmodel2.data.batch import IGNORED
+from xmodel2.recipe import Recipe
 
 CHUNK_BYTES = {"cpu": 32 << 20, "cuda": 1 << 30}
 """Logits held at once, in fp32, if the recipe does not say: the products are busy, and a block's activations weigh more."""
+SLICE = 8192
+"""Rows of the table whose gradient a CPU makes at once in 16 bits, so that it is in the cache when it is added to the sum."""
 
-Chunk = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]
-"""Summed nats of a chunk, and their gradients by hidden states and by table."""
+Chunk = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]
+"""Summed nats of a chunk, their gradient by hidden states [C, H], and the factors of that by table, [C, V] and [C, H]."""
 Errors = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]
 """Nats of each position, their gradients by logits [C, V], and what these are yet to be multiplied by [C]."""
 
 
-def chunk_positions(asked: int, positions: int, vocab_size: int, device: str = "cpu") -> int:
-    """Return C: as asked for, or what `CHUNK_BYTES` holds in equal chunks of a batch of ``positions``."""
+def chunk_positions(recipe: Recipe, positions: int, element: int, device: str, tensor: int = 1) -> int:
+    """Return C: as asked for, or equal chunks of a batch of ``positions``, in numbers of ``element`` bytes.
+
+    Chunks are of what `CHUNK_BYTES` holds, by each of ``tensor`` ranks that share the pieces. In 16 bits a CPU adds to the
+    whole sum of the table's gradients in fp32 after every chunk: there a chunk's logits weigh at least as much.
+    """
+    asked, model = recipe.train.loss_chunk_tokens, recipe.model
     if asked:
         return min(asked, positions)
-    chunks = -(-positions * vocab_size * 4 // CHUNK_BYTES[device])
-    return -(-positions // chunks)
+    most = CHUNK_BYTES[device] / (4 * (model.vocab_size // tensor))
+    if device == "cpu" and element == 2:
+        most = max(most, 2 * model.hidden_size)
+    return math.ceil(positions / math.ceil(positions / most))
 
 
 class VocabShard:
@@ -58,7 +69,7 @@ def cross_entropy_chunk(
     multiplier: float | torch.Tensor,
     shard: VocabShard | None = None,
 ) -> Chunk:
-    """Return a chunk's summed nats and, if asked for, their gradients by hidden states [C, H] and by table [V, H].
+    """Return a chunk's summed nats and, if asked for, their gradients: see `Chunk`.
 
     With ``shard`` each rank of a group has its own pieces, in order of rank.
     """
@@ -70,11 +81,11 @@ def cross_entropy_chunk(
     nats_C, error_CV, scale_C = errors(logits_CV, place_C, kept_C * multiplier, wanted, shard)
     nats = (nats_C * kept_C).sum()
     if error_CV is None:
-        return nats, None, None
+        return nats, None, None, None
     grad_CH = error_CV @ weight_VH
     if scale_C is not None:
         grad_CH, hidden_CH = ((x * scale_C[:, None]).to(x.dtype) for x in (grad_CH, hidden_CH))
-    return nats, grad_CH if shard is None else shard.sum(grad_CH), error_CV.t() @ hidden_CH
+    return nats, grad_CH if shard is None else shard.sum(grad_CH), error_CV, hidden_CH
 
 
 def _errors(
@@ -172,13 +183,23 @@ def _chunks(
     weight = weight_VH.to(hidden_NH.dtype)
     for start in range(0, len(target_T), size):
         here = slice(start, start + size)
-        loss, by_hidden, by_table = chunk(hidden_TH[here], weight, target_T[here], gradients)
+        loss, by_hidden, error, hidden = chunk(hidden_TH[here], weight, target_T[here], gradients)
         nats += loss
-        if by_hidden is not None and by_table is not None:
+        if by_hidden is not None and error is not None and hidden is not None:
             grad_TH[here] = by_hidden
-            grad_VH += by_table
-            del by_table  # not beside the next one
+            _add_product(grad_VH, error.t(), hidden)
+            del error  # not beside the next one
     return nats, grad_TH[:T], grad_VH
+
+
+def _add_product(sum_VH: torch.Tensor, error_VC: torch.Tensor, hidden_CH: torch.Tensor) -> None:
+    """Add a product to a sum in fp32: in fp32 as part of it, since the table is large and chunks are many."""
+    if error_VC.dtype == sum_VH.dtype:
+        sum_VH.addmm_(error_VC, hidden_CH)
+        return
+    size = len(sum_VH) if sum_VH.is_cuda else SLICE
+    for some_SH, error_SC in zip(sum_VH.split(size), error_VC.split(size), strict=True):
+        some_SH += error_SC @ hidden_CH
 
 
 def linear_cross_entropy(

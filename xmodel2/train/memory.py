@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from xmodel2.model.count import block_parameter_count
 from xmodel2.recipe import ModelSettings, Recipe
-from xmodel2.train.loss import chunk_positions
+from xmodel2.train.loss import SLICE, chunk_positions
 from xmodel2.train.muon import CHUNK_ELEMENTS
 from xmodel2.train.recompute import blocks_computed_again
 
@@ -192,10 +192,13 @@ class _Step:
         """Bytes of the loss's own tensors: while a chunk's gradient is made, and in its backward pass."""
         model, e, H = self.recipe.model, self.e, self.recipe.model.hidden_size
         V = model.vocab_size // self.layout.tensor
-        C = chunk_positions(self.recipe.train.loss_chunk_tokens, self.tokens, V, "cuda" if self.cuda else "cpu")
+        C = chunk_positions(self.recipe, self.tokens, e, "cuda" if self.cuda else "cpu", self.layout.tensor)
         # Hidden states of the positions with a target, gathered, and their gradient.
-        product, positions = e * V * H, e * -(-self.tokens // C) * C * H
-        results = e * C * H + product
+        table, positions = e * V * H, e * -(-self.tokens // C) * C * H
+        rows = V if self.cuda else min(V, SLICE)
+        # In fp32 it is part of the sum; in 16 bits a CPU casts what it adds.
+        product = 0 if e == 4 else rows * H * (2 if self.cuda else 2 + 4)
+        results = 2 * e * C * H + product
         if self.compiled and self.cuda:
             making = e * C * V + results  # the logits become their own gradient
         elif self.compiled:
@@ -206,10 +209,8 @@ class _Step:
         else:
             logits = 4 if e == 4 else 4 + e  # they become their own gradient, in fp32, of which 16 bits are a copy
             making = logits * C * V + results
-        # A CPU casts the whole gradient before it adds it to the sum in fp32.
-        adding = product + (4 * V * H if e == 2 and not self.cuda else 0)
-        cast = product if e == 2 else 0
-        return 4 * V * H + cast + 2 * positions + max(making, adding), 4 * V * H + 2 * positions
+        cast = table if e == 2 else 0
+        return 4 * V * H + cast + 2 * positions + making, 4 * V * H + 2 * positions
 
     def _workspace(self) -> int:
         """Bytes in flight in a block's backward pass: the residual's gradient, those of the feed-forward, one matrix's."""

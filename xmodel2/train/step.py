@@ -62,8 +62,7 @@ class LossModule(nn.Module):
             self.context = ContextShard(world.mesh.get_group("context"), recipe.data.sequence_length, device)
             positions = recipe.train.micro_batch_size * len(self.context.positions)
         tensor_parallel = world.axis("tensor")[1]
-        vocab_size = recipe.model.vocab_size // tensor_parallel
-        self.chunk = chunk_positions(recipe.train.loss_chunk_tokens, positions, vocab_size, device.type)
+        self.chunk = chunk_positions(recipe, positions, self.dtype.itemsize, device.type, tensor_parallel)
         shard = VocabShard(world.mesh.get_group("tensor")) if world.mesh and tensor_parallel > 1 else None
         # A tensor and no constant, so that all models of one shape run the same compiled code.
         multiplier = torch.tensor(model.logit_multiplier, device=device)
