@@ -11,14 +11,17 @@ import pytest
 from xmodel2.data.loader import Loader
 from xmodel2.data.shards import open_shards
 from xmodel2.data.synthetic import write_random_shards
+from xmodel2.errors import XmodelError
 from xmodel2.recipe.settings import GuardSettings
 from xmodel2.train.guard import (
+    GUARD_FILE,
     LEAST_STEPS,
     MOST_DOCUMENTS,
     DivergedError,
     Guard,
     batch_documents,
     passed_over_record,
+    read_memory,
     skip_record,
 )
 
@@ -205,3 +208,29 @@ def test_kills_and_stops_do_not_change_what_a_run_with_rollbacks_learns(seed: in
     assert result == whole
     assert parts.memory is not None
     assert [(r["from"], r["to"]) for r in parts.memory["rollbacks"]] == [(117, 122), (177, 182)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "3",
+        "{}",
+        '{"passed_over": 3, "rollbacks": []}',
+        '{"passed_over": ["3"], "rollbacks": []}',
+        '{"passed_over": [], "rollbacks": [{"checkpoint": 1, "from": 2}]}',
+        '{"passed_over": [], "rollbacks": [{"checkpoint": 1, "from": 2, "to": null}]}',
+        '{"passed_over": [], "rollbacks": [5]}',
+    ],
+)
+def test_a_memory_that_no_guard_wrote_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / GUARD_FILE).write_text(text)
+    with pytest.raises(XmodelError, match=r"guard\.json: wants steps in 'passed_over'.*remove it"):
+        read_memory(tmp_path)
+
+
+def test_a_memory_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    assert read_memory(tmp_path) is None
+    memory = {"passed_over": [3, 4], "rollbacks": [{"checkpoint": 2, "from": 3, "to": 4}]}
+    (tmp_path / GUARD_FILE).write_text(json.dumps(memory))
+    assert read_memory(tmp_path) == memory

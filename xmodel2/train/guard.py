@@ -13,10 +13,12 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from xmodel2.data.loader import Loader
 from xmodel2.errors import XmodelError
+from xmodel2.files import read_json
 from xmodel2.recipe.settings import GuardSettings
 
 GUARD_FILE = "guard.json"
@@ -45,6 +47,24 @@ def rollback_reach(settings: GuardSettings) -> int:
     over.
     """
     return 2 * settings.rollback_after - 1
+
+
+def read_memory(run_dir: Path) -> dict[str, Any] | None:
+    """Return guard.json's content, None without the file. Raises `XmodelError` if it is not what a guard wrote."""
+    memory = read_json(run_dir / GUARD_FILE)
+    if memory is None:
+        return None
+    try:
+        rollbacks = [[rollback[key] for key in ("checkpoint", "from", "to")] for rollback in memory["rollbacks"]]
+        steps = sum(rollbacks, [*memory["passed_over"]])
+    except (KeyError, TypeError):
+        steps = [None]
+    if any(type(step) is not int for step in steps):
+        raise XmodelError(
+            f"{run_dir / GUARD_FILE}: wants steps in 'passed_over' and 'checkpoint', 'from' and 'to' of each of 'rollbacks';"
+            " restore it, or remove it: then the run meets the batches again that it had passed over"
+        )
+    return dict(memory)
 
 
 class DivergedError(XmodelError):

@@ -17,7 +17,7 @@ import torch
 
 from xmodel2.data.loader import Loader
 from xmodel2.data.shards import ShardSet, open_shards
-from xmodel2.files import alone_in, read_json, write_json_atomic, write_text_atomic
+from xmodel2.files import alone_in, write_json_atomic, write_text_atomic
 from xmodel2.model import Xmodel2
 from xmodel2.recipe import Recipe, recipe_to_toml, replace
 from xmodel2.train.agreement import on_each_rank, on_rank_0, rank
@@ -27,7 +27,7 @@ from xmodel2.train.checkpoint import load_training_state, set_aside
 from xmodel2.train.device import pick_device, pick_precision, set_determinism
 from xmodel2.train.environment import write_environment
 from xmodel2.train.evaluation import Evaluate
-from xmodel2.train.guard import GUARD_FILE, Guard
+from xmodel2.train.guard import Guard, read_memory
 from xmodel2.train.loop import Loop, Parts, RunResult, Watch
 from xmodel2.train.optimizer import build_optimizer
 from xmodel2.train.out_of_memory import explained
@@ -104,7 +104,7 @@ def _prepare(
     if checkpoint is not None:
         state = on_each_rank(partial(load_training_state, checkpoint, recipe, model, optimizer))
     start: int = state["step"]
-    guard = Guard(recipe.guard, state.get("guard"), on_rank_0(lambda: read_json(run_dir / GUARD_FILE)))
+    guard = Guard(recipe.guard, state.get("guard"), on_rank_0(partial(read_memory, run_dir)))
     on_rank_0(partial(_fill_run_dir, run_dir, recipe, shards, loader, start))
     on_rank_0(partial(write_environment, run_dir, start, device, world.size))
     parts = Parts(recipe, run_dir, shards, loader, world, device, step, optimizer, peak)
