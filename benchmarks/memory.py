@@ -41,6 +41,8 @@ CPU: list[Case] = [
     {"preset": "nano", "rows": 4, "precision": "fp32", "activation_memory_budget": 0.5, "compile": False},
     {"preset": "nano", "rows": 4, "precision": "fp32", "attention": "plain"},
     {"preset": "nano", "rows": 2, "precision": "fp32", "optimizer": "muon"},
+    {"preset": "nano", "rows": 4, "precision": "fp32", "vocab_size": 65280},
+    {"preset": "nano", "rows": 4, "precision": "bf16", "vocab_size": 65280, "compile": False},
     {"preset": "micro", "rows": 4, "precision": "fp32"},
     {"preset": "micro", "rows": 2, "length": 1024, "precision": "bf16"},
     {"preset": "tiny", "rows": 1, "precision": "fp32"},

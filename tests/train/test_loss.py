@@ -1,11 +1,21 @@
 """The loss of a chunk and its gradients, as a CPU and as a GPU make them, against softmax in fp64."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from xmodel2.data.batch import IGNORED
-from xmodel2.train.loss import _errors, _undivided_errors, cross_entropy_chunk
+from xmodel2.recipe import recipe_from_dict
+from xmodel2.train.loss import (
+    SLICE,
+    _errors,
+    _undivided_errors,
+    chunk_positions,
+    cross_entropy_chunk,
+    linear_cross_entropy,
+)
 
 C, H, V = 7, 16, 50
 
@@ -69,3 +79,38 @@ def test_in_16_bits_a_target_that_is_nearly_sure_keeps_its_small_gradient() -> N
     assert by_hidden is not None
     # With one-hot taken from the products' results instead this is 0.05.
     assert relative(by_hidden, torch.autograd.grad(loss, exact)[0]) < 0.01
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-6), (torch.bfloat16, 0.01)])
+def test_the_gradient_of_a_large_table_is_added_up_over_chunks(dtype: torch.dtype, bound: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    hidden, weight = (torch.randn(n, H, generator=generator) for n in (C, SLICE + 5))
+    target = torch.tensor([0, SLICE - 1, SLICE, SLICE + 4, IGNORED, 3, 3])
+    inputs = [hidden.to(dtype).requires_grad_(), weight.to(dtype).float().requires_grad_()]
+    exact = [x.detach().double().requires_grad_() for x in inputs]
+    wanted = F.cross_entropy(exact[0] @ exact[1].T * 0.7, target, ignore_index=IGNORED, reduction="sum")
+    nats = linear_cross_entropy(*inputs, target, None, 3, partial(cross_entropy_chunk, multiplier=0.7))
+    assert float(nats.detach()) == pytest.approx(wanted.item(), rel=bound)
+    for one, other in zip(torch.autograd.grad(nats, inputs), torch.autograd.grad(wanted, exact), strict=True):
+        assert relative(one, other) < bound
+
+
+@pytest.mark.parametrize(
+    ("pieces", "element", "device", "tensor", "chunk"),
+    [
+        (8192, 4, "cpu", 1, 1024),
+        (8192, 2, "cpu", 1, 1024),
+        (65280, 4, "cpu", 1, 128),
+        (65280, 2, "cpu", 1, 512),
+        (65280, 4, "cpu", 4, 512),
+        (65280, 2, "cuda", 1, 2048),
+        (10**6, 2, "cuda", 1, 256),
+    ],
+)
+def test_chunks_are_equal_and_in_16_bits_worth_a_pass_over_the_table(
+    pieces: int, element: int, device: str, tensor: int, chunk: int
+) -> None:
+    recipe = recipe_from_dict({"model": {"preset": "nano", "vocab_size": pieces}})
+    assert chunk_positions(recipe, 2048, element, device, tensor) == chunk
+    asked = recipe_from_dict({"train": {"loss_chunk_tokens": 100}})
+    assert [chunk_positions(asked, n, element, device, tensor) for n in (2048, 7)] == [100, 7]
