@@ -198,7 +198,8 @@ class _Step:
         rows = V if self.cuda else min(V, SLICE)
         # In fp32 it is part of the sum; in 16 bits a CPU casts what it adds.
         product = 0 if e == 4 else rows * H * (2 if self.cuda else 2 + 4)
-        results = 2 * e * C * H + product
+        factors = 2 * e * C * H
+        results = factors + product
         if self.compiled and self.cuda:
             making = e * C * V + results  # the logits become their own gradient
         elif self.compiled:
@@ -208,7 +209,7 @@ class _Step:
             making = max(softmax, (4 + e) * C * V + results)
         else:
             logits = 4 if e == 4 else 4 + e  # they become their own gradient, in fp32, of which 16 bits are a copy
-            making = logits * C * V + results
+            making = C * V * e + max(C * V * (logits - e), product) + factors  # the table's is made after that
         cast = table if e == 2 else 0
         return 4 * V * H + cast + 2 * positions + making, 4 * V * H + 2 * positions
 
