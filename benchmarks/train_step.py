@@ -36,7 +36,8 @@ from xmodel2.data.loader import Batch
 from xmodel2.model import Xmodel2
 from xmodel2.model.convert import granite_config
 from xmodel2.model.count import flops_per_token
-from xmodel2.recipe import Recipe, recipe_from_dict, replace
+from xmodel2.recipe import Recipe, load_recipe, replace
+from xmodel2.recipe.load import tree_to_toml
 from xmodel2.train.allocator import keep_freed_memory
 from xmodel2.train.device import DTYPES, matmul_rate, nominal_flops, pick_device, pick_precision, set_determinism
 from xmodel2.train.optimizer import build_optimizer
@@ -71,17 +72,15 @@ def main() -> None:
         size["num_hidden_layers"] = options.layers or 2
     options.repeats = 5 if options.quick else options.repeats
     tokens = options.rows * options.sequence_length
-    recipe = recipe_from_dict(
-        {
-            "model": size,
-            "data": {"sequence_length": options.sequence_length},
-            "train": {
-                "micro_batch_size": options.rows,
-                "batch_tokens": tokens,
-                **dict(_change(text) for text in options.changes),
-            },
-        }
-    )
+    settings = {
+        "model": size,
+        "data": {"sequence_length": options.sequence_length},
+        "train": {"micro_batch_size": options.rows, "batch_tokens": tokens},
+    }
+    with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+        file.write(tree_to_toml(settings))
+        file.flush()
+        recipe = load_recipe(file.name, [f"train.{text.removeprefix('train.')}" for text in options.changes])
     device = pick_device("auto")
     set_determinism(recipe.train.deterministic, device)
     if options.breakdown:
@@ -189,13 +188,6 @@ def _in_turn(arms: Arms, repeats: int) -> tuple[dict[str, list[float]], str]:
         gc.collect()
         torch.cuda.empty_cache()
     return values, notes
-
-
-def _change(text: str) -> tuple[str, Any]:
-    key, _, value = text.partition("=")
-    with suppress(json.JSONDecodeError):
-        return key.removeprefix("train."), json.loads(value)
-    return key.removeprefix("train."), value
 
 
 def _timed(step: Callable[[], Any], tokens: int, steps: int = 3) -> Run:

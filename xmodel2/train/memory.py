@@ -198,18 +198,16 @@ class _Step:
         rows = V if self.cuda else min(V, SLICE)
         # In fp32 it is part of the sum; in 16 bits a CPU casts what it adds.
         product = 0 if e == 4 else rows * H * (2 if self.cuda else 2 + 4)
-        factors = 2 * e * C * H
-        results = factors + product
-        if self.compiled and self.cuda:
+        results = 2 * e * C * H + product
+        if self.cuda and self.compiled:
             making = e * C * V + results  # the logits become their own gradient
-        elif self.compiled:
-            making = e * C * V + max(e * C * V, results)  # exponentials beside the logits
         elif self.cuda:
             softmax = 16 * C * V  # logits, softmax, one-hot or product, and their difference, in fp32
             making = max(softmax, (4 + e) * C * V + results)
         else:
-            logits = 4 if e == 4 else 4 + e  # they become their own gradient, in fp32, of which 16 bits are a copy
-            making = C * V * e + max(C * V * (logits - e), product) + factors  # the table's is made after that
+            # Beside their gradient lie the logits, or if not compiled its fp32, which they became; then what is made of it.
+            logits = e if self.compiled else 4 if e == 2 else 0
+            making = e * C * V + max(logits * C * V, results)
         cast = table if e == 2 else 0
         return 4 * V * H + cast + 2 * positions + making, 4 * V * H + 2 * positions
 
