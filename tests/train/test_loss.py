@@ -11,6 +11,7 @@ from xmodel2.recipe import recipe_from_dict
 from xmodel2.train.loss import (
     SLICE,
     _errors,
+    _exponentials,
     _undivided_errors,
     chunk_positions,
     cross_entropy_chunk,
@@ -53,19 +54,23 @@ def test_a_chunk_is_the_sum_of_cross_entropies(dtype: torch.dtype, bound: float,
 
 
 @pytest.mark.parametrize("place", [0, V - 1, -3, V, IGNORED])
-def test_both_ways_agree_on_pieces_that_this_rank_has_and_has_not(place: int) -> None:
-    logits = torch.randn(C, V, generator=torch.Generator().manual_seed(1))
-    place_C, factor_C = torch.full((C,), place), torch.linspace(0.5, 2, C)
-    nats_C, error_CV, done = _errors(logits.clone(), place_C, factor_C, torch.float32, None)
-    others_C, undivided_CV, scale_C = _undivided_errors(logits.clone(), place_C, factor_C, torch.float32, None)
+@pytest.mark.parametrize("spread", [1, 40, 100], ids=["", "spread", "too much for a base at the target"])
+def test_both_ways_agree_on_pieces_that_this_rank_has_and_has_not(place: int, spread: float) -> None:
+    logits = torch.randn(C, V, generator=torch.Generator().manual_seed(1)) * spread
+    place_C, kept_C = torch.full((C,), place), torch.arange(C) != 3
+    nats_C, error_CV, done = _errors(logits.clone(), place_C, kept_C, 0.7, torch.float32, None)
+    others_C, undivided_CV, scale_C = _undivided_errors(
+        logits, place_C, kept_C, 0.7, torch.float32, None, _exponentials
+    )
     assert error_CV is not None
     assert undivided_CV is not None
     assert scale_C is not None
     assert done is None
-    torch.testing.assert_close(undivided_CV * scale_C[:, None], error_CV)
+    torch.testing.assert_close(undivided_CV * scale_C[:, None], error_CV, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(others_C, nats_C)
     one_hot = (torch.arange(V) == place_C[:, None]).float()
-    torch.testing.assert_close(error_CV, (torch.softmax(logits, -1) - one_hot) * factor_C[:, None])
+    wanted_CV = (torch.softmax(logits * 0.7, -1) - one_hot) * kept_C[:, None] * 0.7
+    torch.testing.assert_close(error_CV, wanted_CV, rtol=1e-5, atol=1e-6)
 
 
 def test_in_16_bits_a_target_that_is_nearly_sure_keeps_its_small_gradient() -> None:

@@ -101,7 +101,7 @@ def test_every_layout_learns_the_same(runs: Path, layout: str) -> None:
     assert len(one) == 2 * 10 + 2 * 2 + 2 * 2 * 6
     assert many == pytest.approx(one, rel=2e-5)
     expected, got = (dict(load_model(runs / name)[0].named_parameters()) for name in ("one", layout))
-    assert all(torch.allclose(expected[name], got[name], atol=2e-5) for name in expected)
+    assert all(torch.allclose(expected[name], got[name], atol=5e-5) for name in expected)
 
 
 @pytest.mark.parametrize("layout", [layout for layouts in LAYOUTS.values() for layout in layouts if "=" in layout])

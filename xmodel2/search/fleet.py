@@ -28,7 +28,7 @@ from xmodel2.search.trial import TrialResult, Watch, mean_text_loss
 from xmodel2.train.device import DTYPES, can_compile, keep_compiled_code_apart
 from xmodel2.train.guard import Guard
 from xmodel2.train.heldout import heldout_losses
-from xmodel2.train.loss import Chunk, chunk_positions, cross_entropy_chunk, linear_cross_entropy
+from xmodel2.train.loss import Chunk, chunk_positions, compiled_chunk, cross_entropy_chunk, linear_cross_entropy
 from xmodel2.train.optimizer import build_optimizer, set_rate
 from xmodel2.train.schedule import rate_at, stage_of
 from xmodel2.train.step import to_device
@@ -87,7 +87,7 @@ class Fleet:
         if self.recipe.train.compile and can_compile(device):
             keep_compiled_code_apart(device)
             self.forward = torch.compile(self._hidden_of_all, mode=self.recipe.train.compile_mode)
-            self.cross_entropy = torch.compile(cross_entropy_chunk)
+            self.cross_entropy = compiled_chunk(cross_entropy_chunk, device)
         self._stack()
 
     def run(self, watch: Watch | None = None) -> list[TrialResult]:

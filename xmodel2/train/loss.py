@@ -9,6 +9,7 @@ Letters: N positions, T of them with a target, C positions of a chunk, H hidden,
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,6 +23,9 @@ CHUNK_BYTES = {"cpu": 32 << 20, "cuda": 1 << 30}
 """Logits held at once, in fp32, if the recipe does not say: the products are busy, and a block's activations weigh more."""
 SLICE = 8192
 """Rows of the table whose gradient a CPU makes at once in 16 bits, so that it is in the cache when it is added to the sum."""
+
+_MOST = 1e26
+"""Of a sum of exponentials: far from what fp32 holds, so that its products with the table stay finite."""
 
 Chunk = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]
 """Summed nats of a chunk, their gradient by hidden states [C, H], and the factors of that by table, [C, V] and [C, H]."""
@@ -61,6 +65,9 @@ class VocabShard:
         return x
 
 
+Exponentials = Callable[..., tuple[torch.Tensor, torch.Tensor | None]]
+
+
 def cross_entropy_chunk(
     hidden_CH: torch.Tensor,
     weight_VH: torch.Tensor,
@@ -68,17 +75,22 @@ def cross_entropy_chunk(
     gradients: bool,
     multiplier: float | torch.Tensor,
     shard: VocabShard | None = None,
+    exponentials: Exponentials | None = None,
 ) -> Chunk:
     """Return a chunk's summed nats and, if asked for, their gradients: see `Chunk`.
 
-    With ``shard`` each rank of a group has its own pieces, in order of rank.
+    With ``shard`` each rank of a group has its own pieces, in order of rank. ``exponentials``: `_exponentials`, compiled.
     """
-    logits_CV = F.linear(hidden_CH, weight_VH).float().mul_(multiplier)
+    logits_CV = F.linear(hidden_CH, weight_VH)
     kept_C = target_C != IGNORED
     place_C = target_C if shard is None else target_C - shard.rank * len(weight_VH)
     wanted = hidden_CH.dtype if gradients else None
-    errors: Callable[..., Errors] = _errors if logits_CV.is_cuda else _undivided_errors
-    nats_C, error_CV, scale_C = errors(logits_CV, place_C, kept_C * multiplier, wanted, shard)
+    if logits_CV.is_cuda:
+        nats_C, error_CV, scale_C = _errors(logits_CV, place_C, kept_C, multiplier, wanted, shard)
+    else:
+        passes = exponentials or _exponentials
+        nats_C, error_CV, scale_C = _undivided_errors(logits_CV, place_C, kept_C, multiplier, wanted, shard, passes)
+    del logits_CV  # not beside the products
     nats = (nats_C * kept_C).sum()
     if error_CV is None:
         return nats, None, None, None
@@ -88,15 +100,24 @@ def cross_entropy_chunk(
     return nats, grad_CH if shard is None else shard.sum(grad_CH), error_CV, hidden_CH
 
 
+def compiled_chunk(chunk: Callable[..., Chunk], device: torch.device, **options: Any) -> Callable[..., Chunk]:
+    """Return `cross_entropy_chunk`, compiled: on a GPU all of it, on a CPU the pass over its logits."""
+    if device.type == "cpu":
+        return partial(chunk, exponentials=torch.compile(_exponentials, **options))
+    return torch.compile(chunk, **options)
+
+
 def _errors(
     logits_CV: torch.Tensor,
     place_C: torch.Tensor,
-    factor_C: torch.Tensor,
+    kept_C: torch.Tensor,
+    multiplier: float | torch.Tensor,
     dtype: torch.dtype | None,
     shard: VocabShard | None,
 ) -> Errors:
-    """Return the nats of each position and, in ``dtype`` if there is one, ``factor`` times softmax less one-hot."""
+    """Return the nats of each position and, in ``dtype`` if there is one, the multiplier times softmax less one-hot."""
     V = logits_CV.shape[1]
+    logits_CV = logits_CV.float().mul_(multiplier)
     here_C = (place_C >= 0) & (place_C < V)
     chosen_C = torch.where(here_C, logits_CV.gather(1, place_C.clamp(0, V - 1)[:, None])[:, 0], 0.0)
     if shard is None:
@@ -109,36 +130,53 @@ def _errors(
         return lse_C - chosen_C, None, None
     piece_V = torch.arange(V, device=logits_CV.device)
     error_CV = torch.exp(logits_CV - lse_C[:, None]) - (piece_V[None] == place_C[:, None]).float()
-    return lse_C - chosen_C, (error_CV * factor_C[:, None]).to(dtype), None
+    return lse_C - chosen_C, (error_CV * (kept_C * multiplier)[:, None]).to(dtype), None
 
 
 def _undivided_errors(
     logits_CV: torch.Tensor,
     place_C: torch.Tensor,
-    factor_C: torch.Tensor,
+    kept_C: torch.Tensor,
+    multiplier: float | torch.Tensor,
     dtype: torch.dtype | None,
     shard: VocabShard | None,
+    exponentials: Exponentials,
 ) -> Errors:
-    """Return the same in place of the logits, not yet multiplied by the last tensor, [C].
+    """Return the same, not yet multiplied by the last tensor, [C]: of one pass over a chunk, and one exponential each.
 
-    A chunk is passed over once less, and exponentials are taken once: on a CPU, where one pass is 7% of nano's step in bf16.
+    On a CPU such a pass is 7% of nano's step in bf16. Exponentials are of what is above the target's logit, which is no pass to
+    find; where that is too much, above the greatest.
     """
     V = logits_CV.shape[1]
-    here_C, index_C = (place_C >= 0) & (place_C < V), torch.arange(len(place_C), device=place_C.device)
+    here_C, index_C = (place_C >= 0) & (place_C < V), torch.arange(len(place_C))
     place_C = place_C.clamp(0, V - 1)
-    found_C, top_C = logits_CV[index_C, place_C], logits_CV.amax(dim=-1)
-    chosen_C = torch.where(here_C, found_C, 0.0)
-    if shard is not None:
-        chosen_C, top_C = shard.sum(chosen_C), shard.max(top_C)
-    exp_CV = logits_CV.sub_(top_C[:, None]).exp_()
-    sum_C = exp_CV.sum(dim=-1) if shard is None else shard.sum(exp_CV.sum(dim=-1))
-    nats_C, scale_C = top_C + sum_C.log() - chosen_C, factor_C / sum_C
-    if dtype is None:
-        return nats_C, None, scale_C
-    # Less one-hot here and not in the products' results: of a target that is nearly sure 16 bits would leave little.
-    own_C, error_CV = torch.exp(found_C - top_C), exp_CV.to(dtype)
-    error_CV[index_C, place_C] = torch.where(here_C, own_C - sum_C, own_C).to(dtype)
+    chosen_C = torch.where(here_C, logits_CV[index_C, place_C].float() * multiplier, 0.0)
+    base_C = chosen_C = chosen_C if shard is None else shard.sum(chosen_C)
+
+    def above(base_C: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        sum_C, exp_CV = exponentials(logits_CV, base_C, multiplier, dtype)
+        return sum_C if shard is None else shard.sum(sum_C), exp_CV
+
+    sum_C, error_CV = above(base_C)
+    if not bool((sum_C < _MOST).all()):
+        del error_CV
+        base_C = (logits_CV.float() * multiplier).amax(dim=-1)
+        base_C = base_C if shard is None else shard.max(base_C)
+        sum_C, error_CV = above(base_C)
+    nats_C, scale_C = base_C + sum_C.log() - chosen_C, kept_C * multiplier / sum_C
+    if error_CV is not None:
+        # Less one-hot here and not in the products' results: of a target that is nearly sure 16 bits would leave little.
+        own_C = torch.exp(chosen_C - base_C) - sum_C
+        error_CV[index_C, place_C] = torch.where(here_C, own_C.to(error_CV.dtype), error_CV[index_C, place_C])
     return nats_C, error_CV, scale_C
+
+
+def _exponentials(
+    logits_CV: torch.Tensor, base_C: torch.Tensor, multiplier: float | torch.Tensor, dtype: torch.dtype | None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return the sum [C] of exp(logits * multiplier - base) and, in ``dtype`` if there is one, themselves."""
+    exp_CV = (logits_CV.float() * multiplier).sub_(base_C[:, None]).exp_()
+    return exp_CV.sum(dim=-1), None if dtype is None else exp_CV.to(dtype)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):

@@ -205,8 +205,8 @@ class _Step:
             softmax = 16 * C * V  # logits, softmax, one-hot or product, and their difference, in fp32
             making = max(softmax, (4 + e) * C * V + results)
         else:
-            # Beside their gradient lie the logits, or if not compiled its fp32, which they became; then what is made of it.
-            logits = e if self.compiled else 4 if e == 2 else 0
+            # Beside their gradient lie the logits, and if not compiled its fp32; then what is made of it.
+            logits = e if self.compiled or e == 4 else 2 + 4
             making = e * C * V + max(logits * C * V, results)
         cast = table if e == 2 else 0
         return 4 * V * H + cast + 2 * positions + making, 4 * V * H + 2 * positions

@@ -25,6 +25,7 @@ from xmodel2.train.loss import (
     Chunk,
     VocabShard,
     chunk_positions,
+    compiled_chunk,
     cross_entropy_chunk,
     linear_cross_entropy,
 )
@@ -68,14 +69,14 @@ class LossModule(nn.Module):
         multiplier = torch.tensor(model.logit_multiplier, device=device)
         self.cross_entropy: Callable[..., Chunk] = partial(cross_entropy_chunk, multiplier=multiplier, shard=shard)
 
-    def compile(self, mode: str) -> None:  # type: ignore[override]
+    def compile(self, mode: str, device: torch.device) -> None:  # type: ignore[override]
         """Compile by region: one block's code serves all blocks, so that compile time does not grow with depth."""
         self.compiled = True
         if mode == "reduce-overhead":
             self.kernel = self.graph_kernel
         for block in (*self.model.layers, self.model.norm):
             block.compile(dynamic=False, mode=mode)
-        self.cross_entropy = torch.compile(self.cross_entropy, dynamic=False, mode=mode)
+        self.cross_entropy = compiled_chunk(self.cross_entropy, device, dynamic=False, mode=mode)
 
     def forward(self, batch: MicroBatch) -> torch.Tensor:
         """Return the summed nats of a micro-batch, a scalar; `backward` is to be called on it as it is."""
@@ -154,7 +155,7 @@ class TrainStep:
         keep_activations(model, recipe.train.activation_memory_budget, compiled)
         if compiled:
             keep_compiled_code_apart(device)
-            self.module.compile(recipe.train.compile_mode)
+            self.module.compile(recipe.train.compile_mode, device)
         shard(self.module, model.layers, self.world, DTYPES[precision])
 
     def gradients(
