@@ -175,7 +175,7 @@ def _exponentials(
     logits_CV: torch.Tensor, base_C: torch.Tensor, multiplier: float | torch.Tensor, dtype: torch.dtype | None
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Return the sum [C] of exp(logits * multiplier - base) and, in ``dtype`` if there is one, themselves."""
-    exp_CV = (logits_CV.float() * multiplier).sub_(base_C[:, None]).exp_()
+    exp_CV = logits_CV.to(torch.float32, copy=True).mul_(multiplier).sub_(base_C[:, None]).exp_()
     return exp_CV.sum(dim=-1), None if dtype is None else exp_CV.to(dtype)
 
 

@@ -135,6 +135,7 @@ class _Step:
         workspace = self._workspace()
         gradients = self._gradients()
         all_blocks = self._unsynced() or gradients - 4 * self.tables // (self.shards if self.sharded else 1)
+        in_place = not self.cuda and self.layout.size == 1 and self.tables == self.table  # see `TiedEmbedding`
         loss, loss_backward = self._loss()
         phases: dict[str, Parts] = {
             "loss": {"activations": blocks + last_norm + e * hidden, "loss": loss},
@@ -151,14 +152,18 @@ class _Step:
                 "workspace": workspace,
                 "gradients": all_blocks,
             },
-            "backward of the embedding": {"loss": 2 * table, "workspace": (4 + e) * hidden, "gradients": all_blocks},
+            "backward of the embedding": {
+                "loss": table if in_place else 2 * table,
+                "workspace": (4 + e) * hidden,
+                "gradients": all_blocks,
+            },
             "update": {"gradients": gradients, "workspace": self._update()},
         }
         if self.accumulates:
             for name in list(phases)[:-1]:
                 phases[name]["gradients"] = self._unsynced() or gradients
-            # An untied head's is added to those before at once, without the embedding's.
-            if self.tables > self.table and not self.sharded:
+            # Of the head alone, since the embedding's is another, or added in place, it is added to those before at once.
+            if (self.tables > self.table or in_place) and not self.sharded:
                 for name in list(phases)[2:-1]:
                     phases[name]["loss"] -= table
         constant = {"weights": 4 * self.own, "optimizer moments": self._moments()}

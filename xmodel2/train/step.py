@@ -32,6 +32,7 @@ from xmodel2.train.loss import (
 from xmodel2.train.recompute import keep_activations
 from xmodel2.train.sharding import cut_tensors, shard, sum_gains, sync_gradients
 from xmodel2.train.sums import clip_, global_square_sum
+from xmodel2.train.tied_embedding import add_rows_in_place
 from xmodel2.train.world import World
 
 
@@ -150,6 +151,8 @@ class TrainStep:
         if recipe.train.float8:
             apply_float8(model, device)
         cut_tensors(model, self.world)
+        if device.type == "cpu" and self.world.mesh is None:
+            add_rows_in_place(model)
         self.module = LossModule(model, recipe, precision, self.world, device)
         compiled = recipe.train.compile and can_compile(device)
         keep_activations(model, recipe.train.activation_memory_budget, compiled)
