@@ -61,6 +61,27 @@ def test_what_does_not_fit_is_told_a_setting_that_does(capsys: pytest.CaptureFix
     assert "--devices" in alone["advice"]
 
 
+@pytest.mark.parametrize(
+    ("devices", "settings", "why"),
+    [
+        (32, [], "960 rows (train.batch_tokens / data.sequence_length) can't be shared by 32"),
+        (3, ["parallel.tensor_parallel=3"], "can be cut into 1, 2, 4, 8 parts"),
+        (8, ["parallel.data_parallel_shard=6"], "is 6, but there are 8 processes"),
+    ],
+)
+def test_devices_that_the_layout_does_not_go_on_are_planned_with_one_that_does(
+    devices: int, settings: list[str], why: str
+) -> None:
+    found = plan_run(load_recipe(XL, settings), devices)
+    assert why in found["advice"]
+    changes = found["advice"].split("--set ")[1].split(",")[0].split()
+    again = plan_run(load_recipe(XL, [*settings, *changes]), devices)
+    assert not again["advice"]
+    assert again["layout"] == found["layout"] | {"settings": ""}
+    assert again["memory"] == found["memory"]
+    assert again["memory"]["fits"]
+
+
 @pytest.mark.parametrize("columns", [80, 120])
 def test_people_see_it_whole(columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
@@ -155,7 +176,6 @@ def test_a_product_that_this_machine_has_no_room_for(
         (["--device", "h2000"], "Did you mean 'h200'?"),
         (["--devices", "0"], "--devices 0: must be at least 1"),
         (["--devices", "7"], "7 processes: a batch of 960 rows"),
-        (["--set", "parallel.tensor_parallel=3", "--devices", "3"], "can be cut into 1, 2, 4, 8 parts"),
         (["--mfu", "45"], "--mfu 45: a share"),
         (["--mfu", "nan"], "--mfu nan: a share"),
         (["--price-per-hour", "-1"], "--price-per-hour -1"),

@@ -70,14 +70,17 @@ def plan_run(
 ) -> dict[str, Any]:
     """Return parameters, FLOPs, memory, layouts, speed, days and cost; sizes in bytes, prices in US dollars.
 
-    ``mfu`` is a share, or is read from the run directory ``measured``. Raises `XmodelError` for an unknown device, a layout
-    that does not fit the number of devices, and figures out of range.
+    ``mfu`` is a share, or is read from the run directory ``measured``. If the recipe's layout does not go on so many devices, one
+    that does is planned, and ``advice`` says so. Raises `XmodelError` for an unknown device, for figures out of range, and if no
+    layout goes.
     """
     target = _target(recipe, devices, device, mfu, price, measured)
-    layout = Layout(*mesh_shape(recipe, devices))
-    memory = memory_plan(recipe, target.precision, layout, target.compiled, target.kind)
-    own = {**_option(recipe, layout, recipe, target), "settings": ""}
-    others = [_option(tried, place, recipe, target) for place, tried in _alternatives(recipe, target)]
+    alternatives = _alternatives(recipe, target)
+    layout, planned, refused = _own_layout(recipe, devices, alternatives)
+    memory = memory_plan(planned, target.precision, layout, target.compiled, target.kind)
+    own = _option(planned, layout, recipe, target)
+    others = [_option(tried, place, recipe, target) for place, tried in alternatives]
+    fits = memory.peak <= target.limit
     model, length = recipe.model, recipe.data.sequence_length
     return {
         "recipe": recipe.name,
@@ -101,12 +104,12 @@ def plan_run(
             "phases": {name: sum(parts.values()) for name, parts in memory.phases.items()},
             "peak": memory.peak,
             "device": target.device.memory,
-            "fits": memory.peak <= target.limit,
+            "fits": fits,
             "host": memory.host,
         },
         "layout": own,
         "alternatives": others,
-        "advice": "" if memory.peak <= target.limit else _advice(recipe, layout, others, target),
+        "advice": refused if refused or fits else _advice(recipe, layout, others, target),
         "speed": {
             "mfu": own["mfu"],
             "mfu from": target.mfu_from,
@@ -118,8 +121,24 @@ def plan_run(
             "price from": target.price_from,
             "dollars": own["days"] * 24 * devices * target.price,
         },
-        "checkpoints": _checkpoints(recipe, layout, target),
+        "checkpoints": _checkpoints(recipe, target),
     }
+
+
+def _own_layout(
+    recipe: Recipe, devices: int, alternatives: list[tuple[Layout, Recipe]]
+) -> tuple[Layout, Recipe, str]:
+    """Return the recipe's layout; or the first that goes on so many devices, the recipe changed to it, and why its own does not.
+
+    Raises `XmodelError` if none does.
+    """
+    try:
+        return Layout(*mesh_shape(recipe, devices)), recipe, ""
+    except XmodelError as error:
+        if not alternatives:
+            raise
+        layout, changed = alternatives[0]
+        return layout, changed, f"planned with {changed_settings(recipe, changed)}, since as it is: {error}"
 
 
 def _target(
@@ -272,7 +291,7 @@ def _advice(recipe: Recipe, layout: Layout, others: list[dict[str, Any]], target
     return "does not fit in any layout: choose a smaller model.preset or data.sequence_length, or a larger device"
 
 
-def _checkpoints(recipe: Recipe, layout: Layout, target: Target) -> dict[str, Any]:
+def _checkpoints(recipe: Recipe, target: Target) -> dict[str, Any]:
     """Bytes of a checkpoint (weights and moments in fp32), how many a run keeps, and how many the disk here has room for."""
     train = recipe.train
     whole = memory_plan(recipe, target.precision, Layout(), target.compiled, target.kind).parts
