@@ -125,9 +125,7 @@ def plan_run(
     }
 
 
-def _own_layout(
-    recipe: Recipe, devices: int, alternatives: list[tuple[Layout, Recipe]]
-) -> tuple[Layout, Recipe, str]:
+def _own_layout(recipe: Recipe, devices: int, alternatives: list[tuple[Layout, Recipe]]) -> tuple[Layout, Recipe, str]:
     """Return the recipe's layout; or the first that goes on so many devices, the recipe changed to it, and why its own does not.
 
     Raises `XmodelError` if none does.
