@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -160,11 +161,17 @@ def started(run_dir: Path, process: subprocess.Popen[str], steps: int) -> None:
 
 def ranks_of(launcher: int) -> list[int]:
     """Return the processes that a torchrun started."""
-    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
-    return [pid for pid in map(int, children) if b"xmodel2.cli" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    found = []
+    for pid in map(int, Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()):
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            if b"xmodel2.cli" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
+    return found
 
 
-def test_a_signal_stops_all_ranks_saved_and_a_killed_rank_ends_the_run(small_recipe: Recipe, tmp_path: Path) -> None:
+def test_a_signal_stops_all_ranks_saved_and_a_killed_rank_restarts_them_or_ends_the_run(
+    small_recipe: Recipe, tmp_path: Path
+) -> None:
     recipe = recipe_of(small_recipe, **{"train.checkpoint_every": 5, "stages.stable.tokens": 4000 * 256})
     write_text_atomic(tmp_path / "recipe.toml", recipe_to_toml(recipe))
     run = tmp_path / "run"
@@ -176,11 +183,18 @@ def test_a_signal_stops_all_ranks_saved_and_a_killed_rank_ends_the_run(small_rec
     saved = checkpoint_steps(run)[-1]
     assert f"stopped at step {saved}, saved" in output
 
-    process = torchrun(2, *command)
+    process = torchrun(2, "--max-restarts=1", *command)
     started(run, process, saved + 7)
+    first = ranks_of(process.pid)
+    os.kill(first[1], signal.SIGKILL)
+    while not set(ranks_of(process.pid)).isdisjoint(first) or len(ranks_of(process.pid)) < 2:
+        time.sleep(0.02)
+    lines = len(read_metrics(run))
+    started(run, process, lines + 7)  # started again, it goes on
     os.kill(ranks_of(process.pid)[1], signal.SIGKILL)
     output, _ = process.communicate(timeout=90)
     assert process.returncode != 0
+    assert output.count("going on from step") == 2
     last = checkpoint_steps(run)[-1]
     assert load_model(run)[2]["step"] == last > saved
     assert train(recipe, run, resume=True, stop_after=last + 2).step == last + 2

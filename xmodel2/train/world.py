@@ -20,6 +20,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from xmodel2.errors import XmodelError
 from xmodel2.model import fused_layout
 from xmodel2.recipe import Recipe
+from xmodel2.train.rendezvous import store_of_this_attempt
 
 
 def rank_of_process() -> int:
@@ -92,7 +93,10 @@ def open_world(recipe: Recipe, device: torch.device) -> Iterator[World]:
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     if mine := not dist.is_initialized():
         # Long: in the loop the watchdog looks, which can say who hangs; before it, rank 0 may read all data.
-        dist.init_process_group(backend, timeout=timedelta(days=2))
+        timeout = timedelta(days=2)
+        store = store_of_this_attempt(timeout)
+        rank, count = (-1, -1) if store is None else (rank_of_process(), size)
+        dist.init_process_group(backend, timeout=timeout, store=store, rank=rank, world_size=count)
     yield World(dist.get_rank(), size, init_device_mesh(device.type, shape, mesh_dim_names=AXES))
     if mine:  # not after an error: others may be in a collective, and taking the group down would wait for them
         dist.destroy_process_group()
