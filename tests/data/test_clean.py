@@ -104,6 +104,31 @@ def test_addresses_are_replaced_in_texts_and_chats() -> None:
     assert cleaner.changed["pii"]["documents"] == 2
 
 
+def test_a_document_counts_once_and_a_known_answer_changes_as_its_message() -> None:
+    cleaner = Cleaner(CleanSettings(pii=PiiRule(), urls=UrlRule(replacement="<url>")), "en")
+    turns = ["see https://a.com", "bob@acme.com says https://b.com", "https://c.com", "it is at www.d.com"]
+    messages = [{"role": ("user", "assistant")[n % 2], "content": turn} for n, turn in enumerate(turns)]
+    (found,) = cleaner.clean([{"messages": messages, "answer": "bob@acme.com says www.d.com"}])
+    assert found["answer"] == "email@example.com says <url>"
+    assert [cleaner.changed[rule]["documents"] for rule in ("pii", "urls")] == [1, 1]
+    assert cleaner.changed["urls"]["bytes"] == sum(len(turn.encode()) for turn in turns) + 5 - sum(
+        len(message["content"].encode()) for message in found["messages"]
+    )
+
+
+def test_a_chat_with_a_turn_of_which_nothing_is_left_goes() -> None:
+    cleaner = Cleaner(CleanSettings(urls=UrlRule()), "en")
+    chat = [{"role": "user", "content": "Where is it?"}, {"role": "assistant", "content": "https://acme.com/x"}]
+    empty = [
+        {"role": "system", "content": ""},
+        {"role": "user", "content": "Hm?"},
+        {"role": "assistant", "content": "Hm."},
+    ]
+    assert list(cleaner.clean([{"messages": chat}, {"messages": empty}])) == [{"messages": empty}]
+    assert cleaner.removed["urls"]["nothing left"] == 1
+    assert cleaner.changed["urls"]["documents"] == 0
+
+
 def test_nothing_left_is_nothing_kept() -> None:
     cleaner = Cleaner(CleanSettings(urls=UrlRule()), "en")
     assert list(cleaner.clean([{"text": "https://acme.com/x"}, {"text": "see https://acme.com/x"}])) == [

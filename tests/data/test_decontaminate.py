@@ -44,6 +44,14 @@ def test_template_wording_and_short_items_are_not_checked() -> None:
     assert index.coverage()["sciq"] == {"items": 0, "checked": 0}
 
 
+def test_items_below_min_words_are_not_checked_where_an_n_gram_is_shorter_still() -> None:
+    words = ["the", "quick", "brown", "fox", "jumps", "over", "the", "lazy", "dog"]
+    items = [" ".join(words[:n]) for n in (7, 8)]
+    index = build_index({"bbh": items}, DecontaminateSettings(ngram=5, min_words=8))
+    assert index.check(" ".join(words)) == [("bbh", 1)]
+    assert index.coverage()["bbh"] == {"items": 2, "checked": 1}
+
+
 def test_the_index_survives_being_written(tmp_path: Path) -> None:
     index = build_index({"gsm8k": [LONG], "fever": [SHORT]}, DecontaminateSettings())
     index.save(tmp_path / "index.npz")

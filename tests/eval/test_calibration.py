@@ -58,8 +58,14 @@ def test_temperature_undoes_what_was_overstated(overstatement: float) -> None:
     assert fitted.low is not None
     assert fitted.high is not None
     assert fitted.low < overstatement < fitted.high
-    scaled = stated(overstatement).probabilities(fitted.value)
-    assert measures(scaled, stated(overstatement).targets, draws=5)["ece"]["value"] == pytest.approx(0, abs=1e-6)
+    assert measures(stated(overstatement), fitted.value, draws=5)["ece"]["value"] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_right_option_of_no_probability_costs_what_it_does() -> None:
+    choices = make_choices([[0.0, -1000.0], [0.0, 0.0]], [1, 0])
+    assert choices.nats() == pytest.approx([1000.0, np.log(2)])
+    assert choices.nats(np.array([0.1, 1.0])) == pytest.approx([10_000.0, np.log(2)])
+    assert measures(choices, draws=5)["nll"]["value"] == pytest.approx((1000 + np.log(2)) / 2)
 
 
 def test_a_calibrated_model_errs_by_chance_only() -> None:
@@ -98,11 +104,11 @@ def test_a_modest_model_is_told() -> None:
 def test_intervals_hold_what_they_should() -> None:
     """The error of many items lies inside most intervals of 40 samples of few."""
     many = drawn(50_000, 1.5)
-    true = measures(many.probabilities(), many.targets, draws=2)
+    true = measures(many, draws=2)
     held = {"ece": 0, "brier": 0, "nll": 0, "gap": 0}
     for seed in range(1, 41):
         choices = drawn(500, 1.5, seed=seed)
-        found = measures(choices.probabilities(), choices.targets, draws=100)
+        found = measures(choices, draws=100)
         for name in held:
             held[name] += found[name]["low"] <= true[name]["value"] <= found[name]["high"]
     assert all(count >= 33 for count in held.values()), held
@@ -167,9 +173,9 @@ def test_halves_depend_on_keys_and_seed_only() -> None:
     assert (halves(keys[::-1])[::-1] == half).all()
     assert (halves(keys, seed=1) != half).any()
     choices = make_choices(list(drawn(101).loglikelihoods), drawn(101).targets, keys=keys)
-    probabilities, (first, _) = cross_fit(choices)
+    temperature_N, (first, second) = cross_fit(choices)
     assert first == fit_temperature(choices.subset(half == 1))
-    assert np.allclose(probabilities[half == 0], choices.subset(half == 0).probabilities(first.value))
+    assert (temperature_N == np.where(half == 0, first.value, second.value)).all()
 
 
 def test_subjects_are_measured_each() -> None:

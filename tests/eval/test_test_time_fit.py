@@ -35,7 +35,7 @@ def measured(seed: int, curve: Array, hard_by: float = 1.0) -> Sums:
     starts = window_starts(TOKENS, 4 * TOKENS // CONTEXT)
     place = (starts[:, None] + np.arange(CONTEXT)) % TOKENS
     losses = curve + hard_by * hard[place] + random.normal(0, 1.4, place.shape)
-    return add_up(losses.astype(np.float32), starts, sampling_units(document)[1])
+    return add_up(losses.astype(np.float32), starts, sampling_units(document, starts)[1])
 
 
 def planted(a: float, b: float, c: float) -> Array:
@@ -155,9 +155,28 @@ def test_windows_are_spread_over_the_whole_ring() -> None:
     assert seen.max() <= 6
 
 
-def test_units_are_documents_unless_they_are_few_or_one_is_most_of_the_text() -> None:
-    assert sampling_units(np.repeat(np.arange(30), 10))[0] == "documents"
-    assert sampling_units(np.repeat(np.arange(5), 60))[0] == "pieces"
+def test_units_are_documents_unless_they_are_few_or_begin_no_window_or_one_is_most_of_the_text() -> None:
+    every = np.arange(0, 300, 3)
+    assert sampling_units(np.repeat(np.arange(30), 10), every)[0] == "documents"
+    assert sampling_units(np.repeat(np.arange(5), 60), every)[0] == "pieces"
     lopsided = np.repeat(np.arange(30), [400, *[10] * 29])
-    unit, units = sampling_units(lopsided)
+    unit, units = sampling_units(lopsided, np.arange(0, 690, 3))
     assert (unit, len(np.unique(units))) == ("pieces", 40)
+    short = np.repeat(np.arange(40), [*[290] * 10, *[10] * 30])
+    assert sampling_units(short, np.arange(0, 3200, 10))[0] == "documents"
+    assert sampling_units(short, np.arange(0, 3200, 200))[0] == "pieces"
+
+
+def test_units_without_a_token_in_a_bin_do_not_make_it_a_loss_of_nothing() -> None:
+    generator, sizes = np.random.default_rng(0), np.array([3000] * 5 + [10] * 30)
+    document = np.repeat(np.arange(35), generator.permutation(sizes))
+    starts = window_starts(len(document), 64)
+    losses = np.repeat(planted(2.0, 4.0, 0.5)[None], 64, axis=0) + generator.normal(0, 0.1, (64, CONTEXT))
+    sums = add_up(losses.astype(np.float32), starts, document)
+    assert sums.draws(400, seed=0)[:, 0].min() > 5.5
+    for seed in range(8):
+        apart = {
+            name: found["on documents left out"] for name, found in compare_forms(sums, fit_curve(sums), seed).items()
+        }
+        assert apart["a + b t^-c"] < 0.1
+        assert min(apart, key=lambda name: apart[name]) == "a + b t^-c"

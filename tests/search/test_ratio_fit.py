@@ -74,3 +74,5 @@ def test_equal_scores_and_too_few() -> None:
     assert (equal.verdict, equal.sentence()) == ("flat", "2 at every share")
     with pytest.raises(XmodelError, match="at least 4 different shares"):
         fit_shares([(seed, share, 1.0) for seed in (1, 2, 3) for share in (0.0, 0.5, 1.0)])
+    with pytest.raises(XmodelError, match="each seed has one share"):
+        fit_shares([(seed, seed / 4, 1.0) for seed in range(5)])

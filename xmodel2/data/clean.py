@@ -107,8 +107,7 @@ class Cleaner:
                 continue
             size = len(document_text(document).encode())
             for name, change in self.formatters.items():
-                self._format(name, change, document)
-                if not document_text(document).strip():
+                if not self._format(name, change, document):
                     self.removed[name].update({"nothing left": 1, "bytes": size})
                     break
             else:
@@ -128,22 +127,32 @@ class Cleaner:
                     self.samples[name].append({"reason": reason or "removed", "text": text[:_SAMPLE_CHARACTERS]})
                 return False
             if doc.text != text and "text" in document:  # C4 also drops lines
-                self._count(name, text, doc.text)
+                self._count(name, len(text.encode()) - len(doc.text.encode()))
                 text = document["text"] = doc.text
         return True
 
-    def _format(self, name: str, change: Callable[[str], str], document: Document) -> None:
-        for holder, key in (
-            [(document, "text")] if "text" in document else [(m, "content") for m in document["messages"]]
-        ):
-            after = change(holder[key])
-            if after != holder[key]:
-                self._count(name, holder[key], after)
-                holder[key] = after
+    def _format(self, name: str, change: Callable[[str], str], document: Document) -> bool:
+        """Change the text, or each message and the answer; return whether something is left of each that was not blank."""
+        whole = "text" in document
+        parts = [(document, "text")] if whole else [(message, "content") for message in document["messages"]]
+        taken, changed = 0, False
+        for holder, key in parts:
+            before, after = holder[key], change(holder[key])
+            if before.strip() and not after.strip():
+                return False
+            changed |= after != before
+            taken += len(before.encode()) - len(after.encode())
+            holder[key] = after
+        if isinstance(document.get("answer"), str):
+            document["answer"] = change(document["answer"])
+        if not document_text(document).strip():
+            return False
+        if changed:
+            self._count(name, taken)
+        return True
 
-    def _count(self, name: str, before: str, after: str) -> None:
-        self.changed[name]["documents"] += 1
-        self.changed[name]["bytes"] += len(before.encode()) - len(after.encode())
+    def _count(self, name: str, taken: int) -> None:
+        self.changed[name].update({"documents": 1, "bytes": taken})
 
 
 def _blocks(settings: CleanSettings, language: str) -> tuple[dict[str, BaseFilter], dict[str, Callable[[str], str]]]:

@@ -113,7 +113,7 @@ def build_index(benchmarks: Mapping[str, list[str]], settings: DecontaminateSett
         for at, text in enumerate(texts):
             words = word_hashes(text)
             n = min(settings.ngram, len(words))
-            if n >= min(settings.min_words, settings.ngram):
+            if len(words) >= settings.min_words:
                 grams = np.unique(ngram_hashes(words, n))
                 item, bench = np.full(len(grams), len(owner), np.int32), np.full(len(grams), index, np.uint64)
                 parts.setdefault(n, []).append((grams, item, bench))

@@ -42,13 +42,12 @@ def calibrate(choices: Choices, draws: int = 1000, seed: int = 0) -> dict[str, A
 
     Temperature scaling is judged on items that it was not fitted on: each half at the temperature of the other.
     """
-    plain = choices.probabilities()
-    found = measures(plain, choices.targets, draws, seed)
+    found = measures(choices, draws=draws, seed=seed)
     by_part = {}
     named = sorted(set(choices.parts))
     for part in named if len(named) > 1 else ():
         own = choices.subset(np.array([name == part for name in choices.parts]))
-        by_part[part] = _summary(measures(own.probabilities(), own.targets, draws=200, seed=seed))
+        by_part[part] = _summary(measures(own, draws=200, seed=seed))
     options = choices.counts
     return {
         "items": len(choices.targets),
@@ -64,8 +63,10 @@ def calibrate(choices: Choices, draws: int = 1000, seed: int = 0) -> dict[str, A
     }
 
 
-def measures(probabilities: np.ndarray, targets: np.ndarray, draws: int = 1000, seed: int = 0) -> dict[str, Any]:
-    """Return what can be said of probabilities [N, K] of the options, with the index of the right one [N].
+def measures(
+    choices: Choices, temperature: float | np.ndarray = 1.0, draws: int = 1000, seed: int = 0
+) -> dict[str, Any]:
+    """Return what can be said of the options' probabilities at a temperature: one for all items, or one for each [N].
 
     ``ece``: expected calibration error, the mean distance of accuracy from confidence over bins, weighted by items; of it
     ``over_confidence`` lies in bins less often right than they say, ``under_confidence`` in the others. ``ece_by_chance``:
@@ -75,13 +76,13 @@ def measures(probabilities: np.ndarray, targets: np.ndarray, draws: int = 1000, 
     right option. ``gap``: mean confidence less accuracy. Intervals are None for fewer than `FEWEST` items, and for such as
     are all alike.
     """
-    at = np.arange(len(targets))
+    probabilities, targets = choices.probabilities(temperature), choices.targets
     confidence = probabilities.max(1)
     correct = (probabilities.argmax(1) == targets).astype(float)
     right = np.zeros_like(probabilities)
-    right[at, targets] = 1.0
+    right[np.arange(len(targets)), targets] = 1.0
     brier = ((probabilities - right) ** 2).sum(1)
-    nll = -np.log(np.maximum(probabilities[at, targets], np.finfo(float).tiny))
+    nll = choices.nats(temperature)
     bins = _bins(confidence, np.arange(1, BINS) / BINS)
     gaps = _gaps(bins, confidence - correct)
     rows = _rows(bins, confidence, correct)
@@ -206,11 +207,11 @@ def _summary(found: dict[str, Any]) -> dict[str, Any]:
 
 def _scaled(choices: Choices, draws: int, seed: int) -> dict[str, Any]:
     whole = fit_temperature(choices)
-    probabilities, used = cross_fit(choices, seed)
+    temperature_N, used = cross_fit(choices, seed)
     return {
         **_interval(whole.value, whole.low, whole.high),
         "at_bound": whole.at_bound,
         "determined": whole.determined,
         "halves": [half.value for half in used],
-        "after": measures(probabilities, choices.targets, draws, seed),
+        "after": measures(choices, temperature_N, draws, seed),
     }

@@ -39,6 +39,12 @@ class Choices:
         weights = np.exp(self.loglikelihoods / np.reshape(temperature, (-1, 1)))
         return np.asarray(weights / weights.sum(1, keepdims=True))
 
+    def nats(self, temperature: float | np.ndarray = 1.0) -> np.ndarray:
+        """Return -log of the right option's probability [N], also where that is too small to be told from 0."""
+        scaled_NK = self.loglikelihoods / np.reshape(temperature, (-1, 1))
+        own_N = scaled_NK[np.arange(len(self.targets)), self.targets]
+        return np.asarray(np.logaddexp.reduce(scaled_NK, axis=1) - own_N)
+
     def subset(self, chosen: np.ndarray) -> "Choices":
         """Return the items of a mask [N] or of indices, in their order."""
         at = np.arange(len(self.targets))[chosen]

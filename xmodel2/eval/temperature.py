@@ -74,7 +74,7 @@ def halves(keys: tuple[str, ...], seed: int = 0) -> np.ndarray:
 
 
 def cross_fit(choices: Choices, seed: int = 0) -> tuple[np.ndarray, tuple[Temperature, Temperature]]:
-    """Return probabilities [N, K] of each half at the temperature fitted on the other, and the temperature that each used.
+    """Return each item's temperature [N], fitted on the half that it is not in, and that of each half.
 
     Raises `XmodelError` if there are fewer than two items.
     """
@@ -82,4 +82,4 @@ def cross_fit(choices: Choices, seed: int = 0) -> tuple[np.ndarray, tuple[Temper
         raise XmodelError("temperature scaling: needs two items or more")
     half = halves(choices.keys, seed)
     used = (fit_temperature(choices.subset(half == 1)), fit_temperature(choices.subset(half == 0)))
-    return choices.probabilities(np.where(half == 0, used[0].value, used[1].value)), used
+    return np.where(half == 0, used[0].value, used[1].value), used

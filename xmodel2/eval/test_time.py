@@ -206,7 +206,7 @@ def _result(
     seed: int,
     begun: float,
 ) -> dict[str, Any]:
-    unit, unit_of_token = sampling_units(windows.document)
+    unit, unit_of_token = sampling_units(windows.document, windows.starts)
     sums = add_up(losses, windows.starts, unit_of_token)
     fit = fit_curve(sums, draws, seed)
     return {

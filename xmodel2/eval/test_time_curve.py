@@ -45,12 +45,16 @@ def bin_edges(context: int) -> Ints:
     return np.unique(np.round(np.geomspace(1, context + 1, count + 1)).astype(np.int64))
 
 
-def sampling_units(document_of_token: Ints) -> tuple[str, Ints]:
-    """Return what the bootstrap draws, and that of each token: documents, or pieces if they are few or one is most of the text."""
-    counts = np.bincount(document_of_token)
-    if len(counts) >= FEWEST_DOCUMENTS and counts.max() <= len(document_of_token) / 5:
+def sampling_units(document_of_token: Ints, starts: Ints) -> tuple[str, Ints]:
+    """Return what the bootstrap draws, and that of each token: documents, or pieces if they are no sample to draw from.
+
+    They are none if few of them have a token at one of the first indices, or if one is most of the text.
+    """
+    tokens = len(document_of_token)
+    begun = min(len(np.unique(document_of_token[(starts + t) % tokens])) for t in range(4))
+    if begun >= FEWEST_DOCUMENTS and np.bincount(document_of_token).max() <= tokens / 5:
         return "documents", document_of_token
-    return "pieces", np.arange(len(document_of_token), dtype=np.int64) * _PIECES // len(document_of_token)
+    return "pieces", np.arange(tokens, dtype=np.int64) * _PIECES // tokens
 
 
 @dataclass(frozen=True)
@@ -76,14 +80,21 @@ class Sums:
         return np.exp(np.add.reduceat(logs, self.edges[:-1] - 1) / np.diff(self.edges))
 
     def curve(self, weights: Any = None, adjusted: bool = True) -> Array:
-        """Return mean loss by bin [..., B] with each unit counted ``weights`` [..., U] times (None: once)."""
+        """Return mean loss by bin [..., B] with each unit counted ``weights`` [..., U] times (None: once).
+
+        A bin that these units have no token in has the mean of all units.
+        """
         weights = np.ones(len(self.tokens_U)) if weights is None else np.asarray(weights, dtype=np.float64)
-        counts = np.maximum(weights @ self.counts_UB, 1.0)
-        mean = (weights @ self.losses_UB) / counts
+        counts = weights @ self.counts_UB
+
+        def mean(sums_UB: Array) -> Array:
+            whole = sums_UB.sum(axis=0) / self.counts_UB.sum(axis=0)
+            return np.where(counts > 0, (weights @ sums_UB) / np.maximum(counts, 1.0), whole)
+
         if not adjusted:
-            return mean
+            return mean(self.losses_UB)
         everywhere = (weights @ self.all_late_U) / (weights @ self.tokens_U)
-        return mean - self.slopes_B * ((weights @ self.late_UB) / counts - everywhere[..., None])
+        return mean(self.losses_UB) - self.slopes_B * (mean(self.late_UB) - everywhere[..., None])
 
     def draws(self, count: int, seed: int) -> Array:
         """Return ``count`` curves of as many units drawn with replacement [count, B]."""

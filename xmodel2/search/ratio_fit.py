@@ -74,11 +74,13 @@ class ShareCurve:
 
 
 def fit_shares(points: Sequence[Point], higher_is_better: bool = False) -> ShareCurve:
-    """Fit the curve. Raises `XmodelError` with fewer than four different shares."""
+    """Fit the curve. Raises `XmodelError` with fewer than four different shares, or if no seed has two."""
     share_n = np.array([share for _, share, _ in points])
     different = np.unique(share_n)
     if len(different) < LEAST_SHARES:
         raise XmodelError(f"--shares: a curve needs at least {LEAST_SHARES} different shares with a finite score")
+    if len(points) == len({seed for seed, _, _ in points}):
+        raise XmodelError("--shares: each seed has one share with a finite score, which tells nothing of the curve")
     sign = -1.0 if higher_is_better else 1.0
     score_n = sign * np.array([score for _, _, score in points])
     seeds = sorted({seed for seed, _, _ in points})

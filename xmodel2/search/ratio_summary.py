@@ -182,7 +182,8 @@ def _curves(rows: Sequence[Row]) -> dict[str, Any]:
     found = {}
     for name in OBJECTIVES:
         points = [(row["seed"], row["share"], row[name]) for row in rows if row.get(name) is not None]
-        if len({share for _, share, _ in points}) >= LEAST_SHARES:
+        within_seeds = len(points) > len({seed for seed, _, _ in points})
+        if within_seeds and len({share for _, share, _ in points}) >= LEAST_SHARES:
             curve = fit_shares(points, name in HIGHER_IS_BETTER)
             found[name] = {"optimum_is": curve.sentence(), **asdict(curve), "points": points}
     return found
