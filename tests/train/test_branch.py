@@ -226,6 +226,21 @@ def test_a_branch_of_another_run_is_refused(recipe: Recipe, origin: Path, finish
         train(recipe, tmp_path / "branch", resume=True, branch_from=f"{finished}@8")
 
 
+@pytest.mark.parametrize("note", ['{"a": 1}', "[1]", '"x"', '{"run": 3, "step": 8}', '{"run": "a", "step": "8"}'])
+@pytest.mark.parametrize("started", [True, False])
+def test_a_note_that_no_branch_wrote_is_named(
+    recipe: Recipe, origin: Path, tmp_path: Path, note: str, started: bool
+) -> None:
+    run = tmp_path / "branch"
+    train(recipe, run, stop_after=9, branch_from=f"{origin}@8")
+    (run / "branch.json").write_text(note)
+    if not started:
+        shutil.rmtree(run / "checkpoints")
+    for branch_from in (f"{origin}@8", None):
+        with pytest.raises(XmodelError, match=r"branch\.json: wants the run that this one comes from"):
+            train(recipe, run, resume=True, branch_from=branch_from)
+
+
 def test_a_damaged_origin(recipe: Recipe, origin: Path, tmp_path: Path) -> None:
     (origin / "checkpoints" / "step-4" / "model.safetensors").write_bytes(b"")
     with pytest.raises(XmodelError, match=r"model\.safetensors: 0 bytes"):

@@ -12,10 +12,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from xmodel2.errors import XmodelError
+from xmodel2.files import sha256_file
 from xmodel2.model import Xmodel2, tensor_program
 from xmodel2.recipe import Recipe, recipe_from_dict, replace
 from xmodel2.train import checkpoint_writer as writing
-from xmodel2.train.checkpoint import check_files, checkpoint_steps, load_training_state, newest_valid
+from xmodel2.train.checkpoint import check_files, checkpoint_steps, load_training_state, newest_valid, set_aside
 from xmodel2.train.checkpoint_writer import CheckpointWriter
 from xmodel2.train.optimizer import build_optimizer
 
@@ -198,6 +199,54 @@ def test_one_to_which_the_guard_may_go_back_is_kept(recipe: Recipe, tmp_path: Pa
     assert checkpoint_steps(tmp_path) == [10, 14, 15]
 
 
+def test_folders_that_are_no_checkpoints_names_are_left_alone(recipe: Recipe, tmp_path: Path) -> None:
+    recipe = replace(recipe, {"train.keep_checkpoints": 1, "guard.rollback_after": 1, "guard.window": 0})
+    names = {"step-02", "step-4.bak", "step-x", "unused-step-2.bak", "unused-step-old"}
+    for name in (*names, "unused-step-3"):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    model, optimizer = build(recipe)
+    writer = CheckpointWriter(tmp_path, recipe, model, optimizer)
+    for step in (5, 50, 100):
+        writer.save(step, {})
+    writer.close()
+    set_aside(tmp_path, 60)
+    assert names | {"step-50", "unused-step-100"} == {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert checkpoint_steps(tmp_path) == [50]
+
+
+def test_a_file_that_cannot_be_read_is_damage(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, optimizer = build(recipe)
+    writer = CheckpointWriter(tmp_path, recipe, model, optimizer)
+    for step in (1, 2):
+        writer.save(step, {})
+    writer.close()
+
+    def read(path: Path) -> str:
+        if path.parent.name == "step-2":
+            raise OSError(5, "Input/output error")
+        return sha256_file(path)
+
+    monkeypatch.setattr("xmodel2.train.checkpoint.sha256_file", read)
+    found, complaints = newest_valid(tmp_path)
+    assert found == tmp_path / "checkpoints" / "step-1"
+    assert "cannot be read (Input/output error); the checkpoint is damaged" in complaints[0]
+
+
+def test_one_that_several_ranks_wrote_without_moments_is_read(recipe: Recipe, tmp_path: Path) -> None:
+    model, optimizer = build(recipe)
+    writer = CheckpointWriter(tmp_path, recipe, model, optimizer)
+    writer.save(1, {})
+    writer.close()
+    folder = tmp_path / "checkpoints" / "step-1"
+    (folder / "optimizer.safetensors").unlink()
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["files"]["optimizer.safetensors"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    check_files(folder)
+    load_training_state(folder, recipe, model, optimizer)
+    assert not any(optimizer.state.values())
+
+
 def test_what_cannot_be_deleted_stops_nothing(
     recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -215,7 +264,9 @@ def test_what_cannot_be_deleted_stops_nothing(
     assert "older checkpoints could not be deleted" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("manifest", ["[]", "null", '{"format": 2, "files": []}', '{"format": 2, "files": {"a": {}}}'])
+@pytest.mark.parametrize(
+    "manifest", ["[" * 100_000, "[]", "null", '{"format": 2, "files": []}', '{"format": 2, "files": {"a": {}}}']
+)
 def test_a_manifest_that_is_none(recipe: Recipe, tmp_path: Path, manifest: str) -> None:
     model, optimizer = build(recipe)
     writer = CheckpointWriter(tmp_path, recipe, model, optimizer)
@@ -226,6 +277,20 @@ def test_a_manifest_that_is_none(recipe: Recipe, tmp_path: Path, manifest: str) 
     found, complaints = newest_valid(tmp_path)
     assert found == tmp_path / "checkpoints" / "step-1"
     assert "manifest.json: cannot be read" in complaints[0]
+
+
+def test_a_manifest_that_lists_too_little(recipe: Recipe, tmp_path: Path) -> None:
+    model, optimizer = build(recipe)
+    writer = CheckpointWriter(tmp_path, recipe, model, optimizer)
+    writer.save(1, {})
+    writer.close()
+    folder = tmp_path / "checkpoints" / "step-1"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for name, message in (("model.safetensors", "lists no weights"), ("state.json", r"does not list state\.json")):
+        del manifest["files"][name]
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        with pytest.raises(XmodelError, match=message):
+            check_files(folder)
 
 
 def test_what_a_kill_left_is_removed(recipe: Recipe, tmp_path: Path) -> None:

@@ -134,6 +134,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def save_one(run_dir: Path, recipe: Recipe, layout: str) -> None:
     model, optimizer = build(recipe, layout)
     writer = CheckpointWriter(run_dir, recipe, model, optimizer)
+    writer.save(0, {"tokens": 0})
     for step in (1, 2):
         update(model, optimizer, step)
         writer.save(step, {"tokens": step * 64})
@@ -164,6 +165,8 @@ def check_all(folder: Path, layouts: list[str]) -> None:
             found = everything(model, optimizer)
             wrong = [name for name in wanted if not torch.equal(found[name], wanted[name])]
             assert not wrong, (run_dir.name, layout, wrong)
+            load_training_state(run_dir / "checkpoints" / "step-0", recipe, model, optimizer)
+            assert not any(optimizer.state.values()), run_dir.name  # before the first update there are no moments
             update(model, optimizer, 3)
 
 
@@ -222,7 +225,9 @@ def test_a_missing_shard_falls_back(saved: Path, tmp_path: Path, capsys: pytest.
     assert str(missing) in complaints[0]
     assert load_model(run_dir)[2]["step"] == 1
     assert str(missing) in capsys.readouterr().err
-    (run_dir / "checkpoints/step-2/manifest.json").write_text('{"format": 2, "files": {}}')
+    manifest = json.loads((missing.parent / "manifest.json").read_text())
+    del manifest["files"][missing.name]
+    (missing.parent / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(XmodelError, match=r"pieces of .* are missing|another architecture"):
         load_model(run_dir / "checkpoints" / "step-2")
 

@@ -201,6 +201,24 @@ def test_a_signal_stops_all_ranks_saved_and_a_killed_rank_restarts_them_or_ends_
 
 
 @pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"WORLD_SIZE": "2", "RANK": "0"}, "but not MASTER_ADDR, MASTER_PORT; start with torchrun"),
+        ({"WORLD_SIZE": "abc"}, "WORLD_SIZE=abc in the environment: a number of processes"),
+    ],
+)
+def test_half_of_what_torchrun_sets_is_named(
+    small_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], message: str
+) -> None:
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(XmodelError, match=message):
+        train(recipe_of(small_recipe), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
     ("ranks", "changed", "message"),
     [
         (3, {}, "a batch of 8 rows .* can't be shared by 3 data-parallel ranks .*; use another number of processes"),

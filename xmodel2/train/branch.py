@@ -47,7 +47,7 @@ def branched(recipe: Recipe, branch_from: str, run_dir: Path | None = None) -> R
     A branch in ``run_dir`` that has a checkpoint needs the run no more. Raises `XmodelError` if there is no such
     checkpoint, it is not of the stable stage, or more than the decay differs.
     """
-    note = read_json(run_dir / BRANCH_FILE) if run_dir else None
+    note = _note(run_dir) if run_dir else None
     if run_dir and note and checkpoint_steps(run_dir):
         run, _, step = branch_from.rpartition("@")
         if (str(Path(run).resolve()), step) not in ((note["run"], name) for name in ("stable", str(note["step"]))):
@@ -80,13 +80,17 @@ def open_run(
 
     ``recipe`` is `branched` already, and ``data`` the fingerprint of the data at hand.
     """
-    note = read_json(run_dir / BRANCH_FILE)
+    note = _note(run_dir)
     own, recipe = open_run_dir(recipe, run_dir, resume, data)
     if own is not None and branch_from and not note:
         raise XmodelError(f"{run_dir}: is a run of its own, not a branch; choose another --out")
     if own is not None or not (branch_from or note):
         return own, recipe
-    origin = _find(branch_from)[0] if branch_from else Origin(Path(note["run"]), note["step"])
+    if branch_from:
+        origin = _find(branch_from)[0]
+    else:
+        assert note is not None
+        origin = Origin(Path(note["run"]), note["step"])
     if recipe.stable_steps != origin.step:
         raise XmodelError(f"{run_dir}: was begun as a branch; give --branch-from {origin.run_dir}@{origin.step} again")
     if note and (note["run"], note["step"]) != (str(origin.run_dir.resolve()), origin.step):
@@ -100,6 +104,19 @@ def open_run(
     if not note:  # before the checkpoint: a run that has one and no note is a run of its own
         write_json_atomic(run_dir / BRANCH_FILE, {"run": str(origin.run_dir.resolve()), "step": origin.step})
     return _taken_over(origin, run_dir, recipe), recipe
+
+
+def _note(run_dir: Path) -> dict[str, Any] | None:
+    """Return what a branch says of its origin; None for a run of its own. Raises `XmodelError` if it says something else."""
+    note = read_json(run_dir / BRANCH_FILE)
+    if note is None:
+        return None
+    if not (isinstance(note, dict) and isinstance(note.get("run"), str) and type(note.get("step")) is int):
+        raise XmodelError(
+            f"{run_dir / BRANCH_FILE}: wants the run that this one comes from in 'run', and its step, a number, in 'step';"
+            " restore it, or begin the branch again in another --out"
+        )
+    return note
 
 
 def _of_another(run_dir: Path, note: dict[str, Any]) -> XmodelError:

@@ -47,8 +47,18 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
 
 def checkpoint_steps(run_dir: Path) -> list[int]:
     """Return the steps of the published checkpoints, oldest first."""
-    found = (run_dir / "checkpoints").glob("step-*")
-    return sorted(int(p.name[5:]) for p in found if p.name[5:].isdigit())
+    steps = (step_of(folder, "step-") for folder in (run_dir / "checkpoints").glob("step-*"))
+    return sorted(step for step in steps if step is not None)
+
+
+def step_of(folder: Path, prefix: str) -> int | None:
+    """Return the step of a folder that is named ``prefix`` and a step; None for any other, such as a copy made by hand.
+
+    >>> step_of(Path("step-20"), "step-"), step_of(Path("step-020"), "step-"), step_of(Path("step-20.bak"), "step-")
+    (20, None, None)
+    """
+    text = folder.name.removeprefix(prefix)
+    return int(text) if text.isdecimal() and folder.name == f"{prefix}{int(text)}" else None
 
 
 def check_files(checkpoint: Path) -> None:
@@ -57,7 +67,7 @@ def check_files(checkpoint: Path) -> None:
         manifest = json.loads((checkpoint / MANIFEST_FILE).read_text())
         written = manifest["format"]
         files = {name: (record["bytes"], record["sha256"]) for name, record in manifest["files"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise XmodelError(
             f"{checkpoint / MANIFEST_FILE}: cannot be read ({error}); the checkpoint is not usable"
         ) from None
@@ -66,6 +76,10 @@ def check_files(checkpoint: Path) -> None:
             f"{checkpoint}: was written in format {written}, this version reads format {FORMAT}; use the version that wrote"
             " it, or train again"
         )
+    if missing := [name for name in (STATE_FILE, RECIPE_FILE) if name not in files]:
+        raise XmodelError(f"{checkpoint / MANIFEST_FILE}: does not list {missing[0]}; the checkpoint is damaged")
+    if not any(name.startswith(MODEL) for name in files):
+        raise XmodelError(f"{checkpoint / MANIFEST_FILE}: lists no weights; the checkpoint is damaged")
     with ThreadPoolExecutor() as pool:
         for problem in pool.map(partial(_problem, checkpoint), files.items()):
             if problem:
@@ -75,10 +89,13 @@ def check_files(checkpoint: Path) -> None:
 def _problem(checkpoint: Path, entry: tuple[str, tuple[int, str]]) -> str | None:
     name, (wanted, digest) = entry
     path = checkpoint / name
-    size = path.stat().st_size if path.exists() else None
-    if size != wanted:
-        return f"{path}: {'missing' if size is None else f'{size} bytes'}, {wanted} bytes expected"
-    return None if sha256_file(path) == digest else f"{path}: its SHA-256 is not the manifest's"
+    try:
+        size = path.stat().st_size if path.exists() else None
+        if size != wanted:
+            return f"{path}: {'missing' if size is None else f'{size} bytes'}, {wanted} bytes expected"
+        return None if sha256_file(path) == digest else f"{path}: its SHA-256 is not the manifest's"
+    except OSError as error:
+        return f"{path}: cannot be read ({error.strerror})"
 
 
 def newest_valid(run_dir: Path, below: int | None = None) -> tuple[Path | None, list[str]]:
@@ -166,7 +183,7 @@ def load_training_state(
     """
     _same_architecture(checkpoint, recipe.model)
     load_weights(model, checkpoint)
-    tensors = TensorFiles(checkpoint, OPTIMIZER)
+    tensors = TensorFiles(checkpoint, OPTIMIZER, required=False)  # several ranks once wrote none before an update
     kept_on_device = {p for group in optimizer.param_groups if group.get("fused") for p in group["params"]}
     parameters = dict(model.named_parameters())
     optimizer.state.clear()

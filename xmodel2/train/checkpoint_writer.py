@@ -199,7 +199,8 @@ def fresh(folder: Path) -> None:
 def _write_files(folder: Path, pieces: dict[str, list[Piece]], copied: torch.cuda.Event | None) -> dict[str, Any]:
     if copied is not None:
         copied.synchronize()
-    files = {file_name(kind, rank(), world_size()): own for kind, own in pieces.items() if own or world_size() == 1}
+    # Of rank 0 also if it is empty: before the first update there are no moments, and readers want a file.
+    files = {file_name(kind, rank(), world_size()): own for kind, own in pieces.items() if own or rank() == 0}
     return {name: write_tensors(folder / name, own) for name, own in files.items()}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from xmodel2.errors import XmodelError
-from xmodel2.train.checkpoint import checkpoint_steps, newest_valid, report_passed_over
+from xmodel2.train.checkpoint import checkpoint_steps, newest_valid, report_passed_over, step_of
 from xmodel2.train.environment import first_step
 
 
@@ -22,7 +22,8 @@ def prune_checkpoints(run_dir: Path, keep: int, every: int, always: Collection[i
         if step not in kept and not (every and step % every == 0):
             remove_folder(run_dir / "checkpoints" / f"step-{step}")
     for folder in (run_dir / "checkpoints").glob("unused-step-*"):
-        if steps and int(folder.name.rpartition("-")[2]) <= steps[-1]:
+        unused = step_of(folder, "unused-step-")
+        if steps and unused is not None and unused <= steps[-1]:
             remove_folder(folder)
 
 

@@ -102,12 +102,12 @@ def _blocks(piece: Piece) -> Iterator[memoryview]:
 class TensorFiles:
     """The tensors of one kind ("model", "optimizer") in a checkpoint folder, read by slices, however many ranks wrote them."""
 
-    def __init__(self, folder: Path, kind: str) -> None:
-        """Raise `XmodelError` if there are no files of that kind, or one of them is damaged or lacks."""
+    def __init__(self, folder: Path, kind: str, required: bool = True) -> None:
+        """Raise `XmodelError` if there are no files of that kind and they are ``required``, or one of them is damaged or lacks."""
         self.folder, self.kind = folder, kind
         self._pieces: dict[str, list[tuple[Any, tuple[int, ...], tuple[int, ...]]]] = {}
         paths = [*folder.glob(f"{kind}.safetensors"), *sorted(folder.glob(f"{kind}-*-of-*.safetensors"))]
-        if not paths:
+        if required and not paths:
             raise XmodelError(f"{folder}: no {kind}.safetensors, nor {kind}-*-of-*.safetensors")
         for path in paths:
             try:

@@ -78,7 +78,7 @@ class World:
 @contextmanager
 def open_world(recipe: Recipe, device: torch.device) -> Iterator[World]:
     """Join the ranks that `torchrun` started, if it did. Raises `XmodelError` if the recipe can't be cut into so many."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = _world_size(device)
     shape = mesh_shape(recipe, size)
     if size == 1:
         yield World()
@@ -100,6 +100,23 @@ def open_world(recipe: Recipe, device: torch.device) -> Iterator[World]:
     yield World(dist.get_rank(), size, init_device_mesh(device.type, shape, mesh_dim_names=AXES))
     if mine:  # not after an error: others may be in a collective, and taking the group down would wait for them
         dist.destroy_process_group()
+
+
+def _world_size(device: torch.device) -> int:
+    """Return how many processes were started together. Raises `XmodelError` if what says so is not all there."""
+    text = os.environ.get("WORLD_SIZE", "1")
+    if not (text.isdecimal() and int(text)):
+        raise XmodelError(
+            f"WORLD_SIZE={text} in the environment: a number of processes; start with torchrun, or unset it"
+        )
+    wanted = ["RANK", "MASTER_ADDR", "MASTER_PORT", *(["LOCAL_RANK"] if device.type == "cuda" else [])]
+    missing = [name for name in wanted if not os.environ.get(name)]
+    if int(text) > 1 and missing and not dist.is_initialized():
+        raise XmodelError(
+            f"WORLD_SIZE={text} is in the environment, but not {', '.join(missing)}; start with torchrun, which sets them, or"
+            " unset WORLD_SIZE for one process"
+        )
+    return int(text)
 
 
 def mesh_shape(recipe: Recipe, size: int) -> tuple[int, int, int, int]:
