@@ -73,6 +73,20 @@ def test_both_ways_agree_on_pieces_that_this_rank_has_and_has_not(place: int, sp
     torch.testing.assert_close(error_CV, wanted_CV, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("offset", [-200.0, 200.0])
+def test_a_position_that_counts_nothing_spoils_nothing_whatever_its_logits(offset: float) -> None:
+    hidden, weight, target = drawn(torch.float32)
+    hidden[:, 0], weight[:, 0] = 0.0, 1.0
+    hidden[2, 0] = offset  # the one that is ignored
+    plain = cross_entropy_chunk(hidden[[0, 1, 3]], weight, target[[0, 1, 3]], True, 1.0)
+    nats, by_hidden, *_ = cross_entropy_chunk(hidden[:4], weight, target[:4], True, 1.0)
+    assert by_hidden is not None
+    assert plain[1] is not None
+    torch.testing.assert_close(nats, plain[0])
+    torch.testing.assert_close(by_hidden[[0, 1, 3]], plain[1])
+    assert not by_hidden[2].any()
+
+
 def test_in_16_bits_a_target_that_is_nearly_sure_keeps_its_small_gradient() -> None:
     _, weight, target = drawn(torch.bfloat16)
     own = weight[target.clamp(0)].float()

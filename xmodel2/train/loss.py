@@ -25,7 +25,7 @@ SLICE = 8192
 """Rows of the table whose gradient a CPU makes at once in 16 bits, so that it is in the cache when it is added to the sum."""
 
 _MOST = 1e26
-"""Of a sum of exponentials: far from what fp32 holds, so that its products with the table stay finite."""
+"""Of a sum of exponentials, and 1 over the least: far from what fp32 holds, so that its products with the table stay finite."""
 
 Chunk = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]
 """Summed nats of a chunk, their gradient by hidden states [C, H], and the factors of that by table, [C, V] and [C, H]."""
@@ -158,7 +158,7 @@ def _undivided_errors(
         return sum_C if shard is None else shard.sum(sum_C), exp_CV
 
     sum_C, error_CV = above(base_C)
-    if not bool((sum_C < _MOST).all()):
+    if not bool(((sum_C > 1 / _MOST) & (sum_C < _MOST)).all()):
         del error_CV
         base_C = (logits_CV.float() * multiplier).amax(dim=-1)
         base_C = base_C if shard is None else shard.max(base_C)
