@@ -1,13 +1,16 @@
 """The demo leaves what it says, and its figures are those of its files."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import CORPUS, tiny_settings
 from xmodel2.data.shards import verify_shards
 from xmodel2.demo import RECIPE, demo_recipe, run_demo
 from xmodel2.errors import XmodelError
+from xmodel2.files import read_json
 from xmodel2.recipe import load_recipe
 from xmodel2.train import read_metrics
 
@@ -49,6 +52,21 @@ def test_the_run_keeps_the_recipe_it_was_made_with(road: Path) -> None:
 def test_an_existing_folder_is_refused(road: Path) -> None:
     with pytest.raises(XmodelError, match="already exists; choose another --out, or give --overwrite"):
         run_demo(road)
+
+
+def test_one_that_was_stopped_goes_on(road: Path, tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    shutil.copytree(road, out)
+    whole = read_json(out / "run" / "results.json")
+    shutil.rmtree(out / "run" / "checkpoints" / "step-20")  # killed before its end, with an export half replaced
+    (out / "report.html").unlink()
+    settings = tiny_settings()
+    assert run_demo(out, resume=True, corpus=CORPUS, settings=settings) == whole
+    assert (out / "report.html").exists()
+    with pytest.raises(XmodelError, match="give one"):
+        run_demo(out, overwrite=True, resume=True)
+    with pytest.raises(XmodelError, match="was not made by `xmodel2 demo`"):
+        run_demo(tmp_path, resume=True)
 
 
 def test_the_demos_own_recipe_is_valid() -> None:

@@ -17,14 +17,14 @@ from rich.table import Table
 
 from xmodel2.data.prepare import prepare
 from xmodel2.data.read import read_documents
-from xmodel2.data.shards import ShardSet, open_shards
+from xmodel2.data.shards import INDEX_FILE, ShardSet, open_shards
 from xmodel2.data.starter import write_starter_corpus
 from xmodel2.errors import XmodelError
 from xmodel2.eval.ngram import KneserNey, unigram_entropy
 from xmodel2.eval.open_model import RUN_SUITES
 from xmodel2.eval.reasoning import majority_baseline
 from xmodel2.eval.run import evaluate_run
-from xmodel2.files import fresh_folder, write_json_atomic
+from xmodel2.files import fresh_folder, is_marked, write_json_atomic
 from xmodel2.model.count import parameter_count
 from xmodel2.recipe import Recipe, recipe_from_dict
 from xmodel2.release.exporting.formats import export_model
@@ -72,30 +72,44 @@ RECIPE: dict[str, Any] = {
 
 
 def run_demo(
-    out: Path, overwrite: bool = False, corpus: dict[str, Any] | None = None, settings: dict[str, Any] | None = None
+    out: Path,
+    overwrite: bool = False,
+    resume: bool = False,
+    corpus: dict[str, Any] | None = None,
+    settings: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Run the road into ``out``, print what came of it and return the results.
 
-    ``corpus`` and ``settings`` replace the demo's own sizes. Raises `XmodelError` if ``out`` exists.
+    ``resume``: go on with a demo that was stopped. ``corpus`` and ``settings`` replace the demo's own sizes. Raises
+    `XmodelError` if ``out`` exists and is not to be gone on with.
     """
     console = Console()
-    fresh_folder(out, overwrite, "demo")
+    if resume and overwrite:
+        raise XmodelError("--resume goes on with the demo that --overwrite would delete; give one")
+    again = resume and out.exists()
+    if not again:
+        fresh_folder(out, overwrite, "demo")
+    elif not is_marked(out, "demo"):
+        raise XmodelError(
+            f"{out}: was not made by `xmodel2 demo`, so there is none to go on with; choose another --out"
+        )
     started = time.perf_counter()
     run_dir = out / "run"
-    with _stage(console, "corpus"):
-        write_starter_corpus(out / "corpus", **(corpus or CORPUS))
-    with _stage(console, "tokenizer and shards"):
-        prepare(out / "corpus" / "sources.toml", out / "data")
+    if not (out / "data" / INDEX_FILE).exists():  # written last
+        with _stage(console, "corpus"):
+            write_starter_corpus(out / "corpus", **(corpus or CORPUS), overwrite=again)
+        with _stage(console, "tokenizer and shards"):
+            prepare(out / "corpus" / "sources.toml", out / "data")
     recipe = demo_recipe(out / "data", settings)
     with _stage(console, "training"):
-        result = train(recipe, run_dir)
+        result = train(recipe, run_dir, resume=again)
         if not result.finished:
             raise XmodelError(f"stopped at step {result.step}; everything so far is in {run_dir}")
     with _stage(console, "evaluation"):
         results = _evaluate(run_dir, recipe, out)
         write_json_atomic(run_dir / "results.json", results)  # the model card shows it
     with _stage(console, "export"):
-        (exported,) = export_model(run_dir, ["hf"], out / "hf")
+        (exported,) = export_model(run_dir, ["hf"], out / "hf", overwrite=again)
         results["export"] = {"max_abs_difference": exported["max_abs_difference"]}
     write_json_atomic(run_dir / "results.json", results)
     with _stage(console, "report"):

@@ -39,3 +39,12 @@ def test_mistakes(corpus: Path) -> None:
         train_on_files([], 400, corpus / "tok", 1000, None, False)
     with pytest.raises(XmodelError, match="at least one tokenizer"):
         compare_on_files([], [corpus / "words" / "000.jsonl"], None)
+
+
+def test_records_that_are_no_documents_are_told(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = corpus / "bad.jsonl"
+    bad.write_text('not json\n{"text": 5}\n')
+    with pytest.raises(XmodelError, match=r"the text is empty; .*; 2 records skipped, the first .*bad\.jsonl:1: "):
+        train_on_files([bad], 400, corpus / "tok", 1000, None, False)
+    train_on_files([bad, corpus / "digits" / "000.jsonl"], 368, corpus / "tok", 100_000, None, False)
+    assert "2 records skipped, the first" in capsys.readouterr().err

@@ -50,6 +50,7 @@ def test_round_trip_through_toml(recipe_file: Path, tmp_path: Path) -> None:
         ("stages.stable.tokens=3_932_160", ["warmup_steps 2000", "1 steps of the stable stage"]),
         ("evaluation.tasks=[]", ["evaluation.tasks", "at least 1 item"]),
         ("evaluation.evry=5", ["unknown key evaluation.evry", "Did you mean 'every'?"]),
+        ("modle.hidden_size=4", ["--set modle.hidden_size=4: unknown key modle", "Did you mean 'model'?"]),
         ("nonsense", ["--set", "key=value"]),
         ("train..x=1", ["--set", "key=value"]),
         ('base="x"', ["`base` stands in a recipe file"]),
@@ -93,6 +94,11 @@ def test_missing_and_malformed_files(tmp_path: Path) -> None:
     bad.write_bytes(b"\xff\xfe")
     with pytest.raises(XmodelError, match="UTF-8"):
         load_recipe(bad)
+    with pytest.raises(XmodelError, match=r"is a folder, and a recipe file is wanted$"):
+        load_recipe(tmp_path)
+    (tmp_path / "recipe.toml").write_text("")
+    with pytest.raises(XmodelError, match=r"is wanted; give .*recipe\.toml"):
+        load_recipe(tmp_path)
     bad.write_text('base = "bad.toml"\n')
     with pytest.raises(XmodelError, match="circle"):
         load_recipe(bad)

@@ -97,7 +97,9 @@ def test_the_cost_of_every_scale_is_told_by_stage(scale: Any) -> None:
     rows = {row["stage"]: row for row in cost_rows(scale, 1e12)}
     assert {"search", "transfer", "direct", "ratio", "law", "ablation", "peer", "stable", "decay"} <= set(rows)
     assert all(row["seconds"] == pytest.approx(row["flops"] / 0.4e12) for row in rows.values())
-    assert rows["stable"]["tokens"] == scale.final_length.tokens
+    final = scale.final_length
+    assert rows["stable"]["tokens"] == pytest.approx(final.stable * final.batch_tokens)
+    assert rows["decay"]["tokens"] == pytest.approx(final.decay * final.batch_tokens)
 
 
 def test_a_folder_goes_on_as_what_it_was_begun(road: Road, capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,6 +48,6 @@ def import_model(
     else:
         print(f"largest logit difference {difference:.2e} against transformers")
     for part, factor in report["folded"].items():
-        print(f"{part}: weights multiplied by {factor:.6g}, for a scale that is no setting here")
+        print(f"{part}: weights multiplied by {factor:.6g}, since the scale there is not that of these settings")
     for note in report["notes"]:
         print(note)

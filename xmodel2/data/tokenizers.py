@@ -1,5 +1,6 @@
 """Tokenizers on files: train one, look at one, compare several. A source is the files of one name or folder."""
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -38,9 +39,22 @@ def train_on_files(
         shares = balanced_shares(
             {name: sum(f.stat().st_size for f in found) for name, found in sources.items()}, balance
         )
-    texts = _texts(sources)
+    skipped: list[str] = []
+    texts = {name: map(document_text, read_documents(found, on_skip=skipped.append)) for name, found in sources.items()}
     with replaced_folder(out, overwrite, "tokenizer train") as folder:
-        return TRAINERS[algorithm](texts, vocab_size, folder, shares=shares, max_bytes=sample_bytes)
+        try:
+            tokenizer = TRAINERS[algorithm](texts, vocab_size, folder, shares=shares, max_bytes=sample_bytes)
+        except XmodelError as error:
+            raise XmodelError(f"{error}{_told(skipped)}") from None
+    if skipped:
+        print(_told(skipped).removeprefix("; "), file=sys.stderr)
+    return tokenizer
+
+
+def _told(skipped: Sequence[str]) -> str:
+    if not skipped:
+        return ""
+    return f"; {len(skipped):,} record{'s' if len(skipped) > 1 else ''} skipped, the first {skipped[0]}"
 
 
 def inspect_on_files(tokenizer: Path, files: Sequence[Path]) -> dict[str, Any]:

@@ -96,6 +96,9 @@ def read_tree(path: Path, origin: Origin, chain: tuple[Path, ...] = (), what: st
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise XmodelError(f"{path}: no such {what}") from None
+    except IsADirectoryError:
+        here = f"; give {path / 'recipe.toml'}" if (path / "recipe.toml").exists() else ""
+        raise XmodelError(f"{path}: is a folder, and a {what} is wanted{here}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise XmodelError(f"{path}: cannot be read as UTF-8 text: {error}") from None
     except tomllib.TOMLDecodeError as error:
@@ -170,7 +173,10 @@ def _set(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
 
 def _explain(kind: Any, error: Any, default_origin: str, origin: Origin) -> str:
     location = tuple(str(part) for part in error["loc"])
-    where = next((origin[location[:n]] for n in range(len(location), 0, -1) if location[:n] in origin), default_origin)
+    # What was set at the place or above it; of a table that may not be there, what was set in it.
+    found = [origin[location[:n]] for n in range(len(location), 0, -1) if location[:n] in origin]
+    found += [said for key, said in origin.items() if key[: len(location)] == location]
+    where = found[0] if found else default_origin
     key = ".".join(location)
     if error["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         allowed = _fields_at(kind, location[:-1])

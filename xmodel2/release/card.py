@@ -125,7 +125,7 @@ def _where_from(imported: Mapping[str, Any], made_here: bool) -> str:
     folded = imported.get("folded") or {}
     if folded:
         parts = ", ".join(f"{plain(part)} x {factor:.6g}" for part, factor in folded.items())
-        said += f" Scales of the source that are no setting here were multiplied into weights: {parts}."
+        said += f" Where the source's scales are not those of these settings, the weights make up for it: {parts}."
     return said
 
 

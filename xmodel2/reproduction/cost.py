@@ -64,8 +64,10 @@ def works(scale: Scale) -> Iterator[Work]:
         yield runs("carry", small, carried.length, carried.runs)
     for width in scale.next_widths:
         yield runs("direct", at_width(small, width), carried.length, carried.runs + 2 * scale.direct_seeds)
-    decay = scale.base_length.decay / (scale.base_length.stable + scale.base_length.decay)
-    yield runs("ratio", base, scale.base_length, seeds, 1.0, 4)
+    decay, final_decay = (
+        length.decay / (length.stable + length.decay) for length in (scale.base_length, scale.final_length)
+    )
+    yield runs("ratio", base, scale.base_length, seeds, 1 - decay, 4)
     yield runs("ratio", base, scale.base_length, seeds * (len(scale.shares) + 10), decay)
     yield runs("ratio", base, scale.base_length, seeds * 3, 0.7)
     for width in (*scale.law_widths, scale.law_then):
@@ -75,8 +77,8 @@ def works(scale: Scale) -> Iterator[Work]:
         )
     yield runs("ablation", base, scale.base_length, 9 * (len(RATES) + 2 * (seeds - 1)), 1.0, 0)
     yield runs("peer", base, scale.base_length, 4 + 2 * seeds + 5 + seeds, 1.0, 2)
-    yield runs("stable", final, scale.final_length, 1, 1.0, 3)
-    yield runs("decay", final, scale.final_length, 1, 0.25, 3)
+    yield runs("stable", final, scale.final_length, 1, 1 - final_decay, 3)
+    yield runs("decay", final, scale.final_length, 1, final_decay, 3)
     yield runs("export", final, scale.final_length, 1, 0.0)
 
 

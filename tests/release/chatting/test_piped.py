@@ -27,6 +27,7 @@ def test_an_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert [(row["question"], row["answer"]) for row in rows] == [("a", "one\ntwo "), ("a", "2 "), ("\ufffd?", "3 ")]
     assert rows[0]["tokens"] == 1
     assert rows[0]["finish"] == "stop"
+    assert rows[0]["tokens_per_second"] is None  # of one token there is nothing to tell
 
 
 def test_a_question_that_fails_is_told_and_the_rest_answered(capsys: pytest.CaptureFixture[str]) -> None:

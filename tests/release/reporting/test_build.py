@@ -134,12 +134,27 @@ def test_benchmark_scores_while_training_are_drawn(run: Path) -> None:
     assert "Perplexity while training" in text
 
 
+def test_held_out_losses_are_no_benchmarks_and_columns_without_a_figure_stay_away(run: Path) -> None:
+    text = report(run)
+    assert "5-gram loss" in text
+    results = json.loads((run / "results.json").read_text())
+    evaluated = run / "evaluation" / "step-20"
+    evaluated.mkdir(parents=True)
+    shared = {"model": "run", "settings": {}, "tasks": {}}
+    (evaluated / "results.json").write_text(json.dumps(shared))
+    (run / "results.json").write_text(json.dumps({key: results[key] for key in ("steps", "heldout")}))
+    text = report(run)
+    assert "benchmarks (<code>xmodel2 eval" in text
+    assert "5-gram" not in text
+
+
 def test_a_run_that_holds_a_recipe_only_says_what_is_not_there(run: Path) -> None:
     for path in run.iterdir():
         if path.name not in ("recipe.toml", "tokenizer"):
             path.unlink()
     text = report(run)
     assert "Not there yet: any step of training; benchmarks (<code>xmodel2 eval" in text
+    assert "--suite commonsense,reasoning</code>)" in text
     for anchor in ("curves", "heldout", "benchmarks", "calibration", "test-time", "samples"):
         assert f'<section id="{anchor}"' not in text
 

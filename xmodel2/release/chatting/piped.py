@@ -49,7 +49,7 @@ def _print(chat: Conversation, answer: Answer, as_json: bool) -> None:
             "finish": usage.finish,
             "prompt_tokens": usage.prompt_tokens,
             "tokens": usage.tokens,
-            "tokens_per_second": round(usage.tokens_per_second, 1),
+            "tokens_per_second": round(usage.tokens_per_second, 1) or None,  # too short to tell
             "seconds_to_first": round(usage.first_s, 3),
         }
         print(json.dumps(row, ensure_ascii=False), flush=True)

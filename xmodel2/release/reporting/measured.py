@@ -43,7 +43,10 @@ def _heldout(results: dict[str, Any]) -> str:
             rows.append([name, *map(_number, numbers)])
         losses = [f"loss at {at.get('stable', 'stable')}", f"at {at.get('decay', 'decay')}"]
         head = ["held-out source", *losses, "bits a byte", "5-gram loss", "unigram loss"]
-        parts.append(table(head, rows, "Held-out loss, nats a token (5-gram and unigram on the same training tokens)"))
+        measured = [column for column, name in enumerate(head) if any(row[column] for row in rows)]
+        note = " (5-gram and unigram on the same training tokens)" if baselines else ""
+        rows = [[row[column] for column in measured] for row in rows]
+        parts.append(table([head[column] for column in measured], rows, f"Held-out loss, nats a token{note}"))
     if questions := results.get("questions", {}):
         stages = [stage for stage in _STAGES if stage in questions]
         rows = [["all", *(f"{questions[stage]['accuracy']:.1%}" for stage in stages)]]

@@ -19,7 +19,6 @@ LAST = 20
 """Steps whose mean loss is called the last."""
 
 _LACKS = {
-    "benchmarks (`xmodel2 eval {}`)": "evaluation/step-*/results.json",
     "calibration (`xmodel2 calibrate {}`)": "evaluation/step-*/calibration*.json",
     "test-time scaling (`xmodel2 scaling {}`)": "scaling/step-*/scaling.json",
     "quantised sizes and speeds (`xmodel2 quantize {}`)": "quantized/quantize.json",
@@ -55,7 +54,7 @@ def _training(run: ReportedRun) -> dict[str, str]:
     losses, speeds = (column[np.isfinite(column)] for column in map(recorded.column, ("loss", "tokens_per_second")))
     if len(losses):
         cells["tokens"] = f"{recorded.last_step * recipe.train.batch_tokens:,}"
-        cells[f"training loss, last {min(LAST, len(losses))} steps"] = f"{losses[-LAST:].mean():.3f}"
+        cells["training loss"] = f"{losses[-LAST:].mean():.3f} (last {min(LAST, len(losses))} steps)"
     if heldout := recorded.lines("heldout"):
         of = [row["loss"] for row in heldout[-1]["heldout"].values()]
         cells["held-out loss, mean of sources"] = f"{np.mean(of):.3f}"
@@ -98,12 +97,24 @@ def absent(run: ReportedRun, of: str = "") -> str:
     """Return in one line what was not measured of a run; empty if all was."""
     name = printable(str(run.path))
     lacks = [what.format(name) for what, pattern in _LACKS.items() if not any(run.path.glob(pattern))]
+    if not _has_benchmarks(run.path):
+        lacks.insert(0, f"benchmarks (`xmodel2 eval {name} --suite commonsense,reasoning`)")
     if not run.recorded.lines("samples"):
         lacks.append("samples over training (`evaluation.prompts` in its recipe)")
     if not len(run.recorded.steps):
         lacks.insert(0, "any step of training")
     told = re.sub("`(.*?)`", r"<code>\1</code>", escape("; ".join(lacks)))
     return f'<p class="absent">Not there yet{escape(of)}: {told}.</p>' if lacks else ""
+
+
+def _has_benchmarks(run_dir: Path) -> bool:
+    """Whether a benchmark was scored, which held-out text and questions are none of."""
+    try:
+        return any(
+            read_results(folder)["tasks"] for folder in step_folders(run_dir) if (folder / RESULTS_FILE).exists()
+        )
+    except Exception:  # the section that shows the file says what is wrong with it
+        return True
 
 
 def duration(seconds: float) -> str:
