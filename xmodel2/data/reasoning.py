@@ -5,13 +5,16 @@ and then `#### answer`; elsewhere the answer alone. Held-out questions come from
 """
 
 import random
+import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-import reasoning_gym
-
 from xmodel2.errors import XmodelError
+
+with warnings.catch_warnings():  # of a package below it, told wherever no compiled modules are kept
+    warnings.simplefilter("ignore", SyntaxWarning)
+    import reasoning_gym
 
 Example = dict[str, Any]
 
