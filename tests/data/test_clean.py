@@ -1,5 +1,7 @@
 """Each rule removes what it is there to remove, says why, and leaves good text alone."""
 
+from typing import Any
+
 import pytest
 
 from xmodel2.data.clean import Cleaner, identify_language
@@ -114,6 +116,18 @@ def test_a_document_counts_once_and_a_known_answer_changes_as_its_message() -> N
     assert cleaner.changed["urls"]["bytes"] == sum(len(turn.encode()) for turn in turns) + 5 - sum(
         len(message["content"].encode()) for message in found["messages"]
     )
+
+
+def test_an_answer_of_which_nothing_is_left_goes_and_one_of_which_some_is_has_no_space_about_it() -> None:
+    cleaner = Cleaner(CleanSettings(urls=UrlRule()), "en")
+
+    def question(answer: str) -> dict[str, Any]:
+        turns = [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": f"There. #### {answer}"}]
+        return {"messages": turns, "answer": answer}
+
+    (found,) = cleaner.clean([question("see https://d.com"), question("https://d.com/x")])
+    assert found["answer"] == "see"
+    assert cleaner.removed["urls"]["nothing left"] == 1
 
 
 def test_a_chat_with_a_turn_of_which_nothing_is_left_goes() -> None:

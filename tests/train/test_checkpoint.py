@@ -232,7 +232,8 @@ def test_a_file_that_cannot_be_read_is_damage(recipe: Recipe, tmp_path: Path, mo
     assert "cannot be read (Input/output error); the checkpoint is damaged" in complaints[0]
 
 
-def test_one_that_several_ranks_wrote_without_moments_is_read(recipe: Recipe, tmp_path: Path) -> None:
+@pytest.mark.parametrize("several", [True, False])
+def test_one_without_moments_is_read_if_several_ranks_wrote_it(recipe: Recipe, tmp_path: Path, several: bool) -> None:
     model, optimizer = build(recipe)
     writer = CheckpointWriter(tmp_path, recipe, model, optimizer)
     writer.save(1, {})
@@ -241,10 +242,18 @@ def test_one_that_several_ranks_wrote_without_moments_is_read(recipe: Recipe, tm
     (folder / "optimizer.safetensors").unlink()
     manifest = json.loads((folder / "manifest.json").read_text())
     del manifest["files"]["optimizer.safetensors"]
+    if several:
+        name = "model-00001-of-00002.safetensors"
+        (folder / "model.safetensors").rename(folder / name)
+        manifest["files"][name] = manifest["files"].pop("model.safetensors")
     (folder / "manifest.json").write_text(json.dumps(manifest))
     check_files(folder)
-    load_training_state(folder, recipe, model, optimizer)
-    assert not any(optimizer.state.values())
+    if several:
+        load_training_state(folder, recipe, model, optimizer)
+        assert not any(optimizer.state.values())
+    else:
+        with pytest.raises(XmodelError, match=r"no optimizer\.safetensors"):
+            load_training_state(folder, recipe, model, optimizer)
 
 
 def test_what_cannot_be_deleted_stops_nothing(

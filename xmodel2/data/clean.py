@@ -143,8 +143,10 @@ class Cleaner:
             changed |= after != before
             taken += len(before.encode()) - len(after.encode())
             holder[key] = after
-        if isinstance(document.get("answer"), str):
-            document["answer"] = change(document["answer"])
+        if isinstance(answer := document.get("answer"), str) and (known := change(answer)) != answer:
+            if not known.strip():  # to say nothing would be right
+                return False
+            document["answer"] = known.strip()
         if not document_text(document).strip():
             return False
         if changed:

@@ -207,8 +207,9 @@ FORMS: dict[str, tuple[Callable[[Array, Array, Array], Array], Callable[[Array, 
 def compare_forms(sums: Sums, fit: CurveFit, seed: int = 0) -> dict[str, dict[str, float]]:
     """Return how far each form is off, root mean square nats: on its bins, on documents left out, on the later half of indices.
 
-    Documents left out in turn, a fifth each; their own level (how hard they are as a whole) is not an error of the form.
-    The later half (t > T / 2) is predicted from the earlier, as a doubled context is from all.
+    Documents left out in turn, a fifth each; their own level (how hard they are as a whole) is not an error of the form, and a
+    bin that they have no token in is that of all documents. The later half (t > T / 2) is predicted from the earlier, as a
+    doubled context is from all.
     """
     units = len(sums.tokens_U)
     fold = np.random.default_rng(seed).permutation(np.arange(units) % _FOLDS)

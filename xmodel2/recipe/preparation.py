@@ -148,7 +148,7 @@ class PiiRule:
 
 @dataclass(frozen=True, config=_CONFIG, kw_only=True)
 class UrlRule:
-    """Replace web addresses; no document is removed."""
+    """Replace web addresses; a text, or a chat with a turn, of which nothing is left is removed."""
 
     replacement: str = ""
     """What stands in their place."""

@@ -183,7 +183,9 @@ def load_training_state(
     """
     _same_architecture(checkpoint, recipe.model)
     load_weights(model, checkpoint)
-    tensors = TensorFiles(checkpoint, OPTIMIZER, required=False)  # several ranks once wrote none before an update
+    # Several ranks once wrote no file of moments before an update; one always did, and an average has none.
+    several = any(checkpoint.glob(f"{MODEL}-*-of-*.safetensors"))
+    tensors = TensorFiles(checkpoint, OPTIMIZER, required=not several)
     kept_on_device = {p for group in optimizer.param_groups if group.get("fused") for p in group["params"]}
     parameters = dict(model.named_parameters())
     optimizer.state.clear()

@@ -2,7 +2,10 @@
 
 Its agent keeps one store over all attempts (PyTorch 2.11 to 2.13), in which addresses of processes that are gone still lie: one
 that reads such an address before its successor has written its own never connects, and the restart fails. The agents' counts of
-restarts differ between nodes, so the ranks agree on a name by keys that only a process of this attempt can have answered.
+restarts differ between nodes, so the ranks agree on a name by keys that only a process that is there now can have answered.
+
+This is for agents that begin an attempt together, as those of one node and of ``--rdzv-backend c10d`` do; those of a static
+rendezvous over several nodes do not.
 """
 
 import os
