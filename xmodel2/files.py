@@ -70,6 +70,8 @@ def replaced_folder(out: Path, overwrite: bool, command: str) -> Iterator[Path]:
     try:
         alone.acquire(timeout=0)
     except Timeout:
+        if not lock.exists():  # it could not be made, which is told alike
+            raise XmodelError(f"{out}: {out.parent} takes no files; choose another --out") from None
         raise XmodelError(f"{out}: another `xmodel2` writes it; wait for it, or choose another --out") from None
     try:
         shutil.rmtree(beside, ignore_errors=True)

@@ -1,6 +1,8 @@
 """What all figures share: colours, the pie of a mixture, and SVG that is the same bytes for the same figure."""
 
+import hashlib
 import io
+import re
 from collections.abc import Sequence
 from itertools import cycle
 
@@ -48,4 +50,7 @@ def svg(figure: Figure) -> str:
     with matplotlib.rc_context({"svg.hashsalt": "xmodel2", "svg.fonttype": "none"}):
         figure.savefig(out, format="svg", metadata={"Date": None}, transparent=True)
     text = out.getvalue()
-    return text[text.index("<svg") :]
+    text = text[text.index("<svg") :]
+    # matplotlib numbers its elements anew in each figure; on a page with several, names must be of one figure.
+    own = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{own}-", text)

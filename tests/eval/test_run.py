@@ -45,7 +45,8 @@ def test_a_right_answer_counts_and_a_wrong_one_does_not(road: Path, monkeypatch:
     questions = read_questions(road / "data")[:6]
     said = {e["messages"][-2]["content"]: e["messages"][-1]["content"] for e in questions[:3]}
 
-    def oracle(_: Xmodel2, prompts: list[list[int]], *__: object) -> list[list[int]]:
+    def oracle(_: Xmodel2, prompts: list[list[int]], *__: object, pieces: int) -> list[list[int]]:
+        assert pieces == tokenizer.vocab_size
         texts = [tokenizer.decode(prompt) for prompt in prompts]
         return [tokenizer.encode(next((a for q, a in said.items() if q in text), "no idea")) for text in texts]
 

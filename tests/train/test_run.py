@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from xmodel2.data.synthetic import write_random_shards
 from xmodel2.errors import XmodelError
+from xmodel2.files import file_record
 from xmodel2.recipe import Recipe, replace
 from xmodel2.train import load_model, read_metrics, train
 from xmodel2.train.checkpoint import checkpoint_steps
@@ -160,7 +161,7 @@ def test_checkpoint_of_another_architecture(recipe: Recipe, tmp_path: Path) -> N
     text = (checkpoint / "recipe.toml").read_text().replace("intermediate_size = 48", "intermediate_size = 64")
     (checkpoint / "recipe.toml").write_text(text)
     manifest = json.loads((checkpoint / "manifest.json").read_text())
-    del manifest["files"]["recipe.toml"]
+    manifest["files"]["recipe.toml"] = file_record(checkpoint / "recipe.toml")
     (checkpoint / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(XmodelError, match="another architecture"):
         load_model(checkpoint)

@@ -32,7 +32,8 @@ def evaluate_reasoning(
     ]
     for start in range(0, len(order), batch_size):
         picked = order[start : start + batch_size]
-        answers = generate(model, [prompts[i] for i in picked], max_new_tokens, tokenizer.stop_ids)
+        asked = [prompts[i] for i in picked]
+        answers = generate(model, asked, max_new_tokens, tokenizer.stop_ids, pieces=tokenizer.vocab_size)
         for i, ids in zip(picked, answers, strict=True):
             said = tokenizer.decode(ids, skip_special_tokens=True)
             transcripts[i] |= {"said": said, "correct": extract_answer(said) == examples[i]["answer"]}

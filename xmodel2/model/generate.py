@@ -24,16 +24,18 @@ def generate(
     top_k: int = 0,
     min_p: float = 0.0,
     repetition_penalty: float = 1.0,
+    pieces: int | None = None,
 ) -> list[list[int]]:
     """Continue each prompt until a stop id (left out of the answer) or ``max_new_tokens``; `choose` tells of the rest.
 
     With a ``repetition_penalty`` above 1, positive logits of tokens that a row has are divided by it, and negative ones
-    multiplied. Raises `XmodelError` for an empty prompt, or one that leaves no room in the context.
+    multiplied. ``pieces``: of the tokenizer, where the model has more rows, which then are never chosen. Raises `XmodelError`
+    for an empty prompt, or one that leaves no room in the context.
     """
     stops = set(stop_ids)
     answers: list[list[int]] = [[] for _ in prompts]
     running = set(range(len(prompts)))
-    how = (temperature, top_p, top_k, min_p, repetition_penalty)
+    how = (temperature, top_p, top_k, min_p, repetition_penalty, pieces)
     for tokens in _steps(model, prompts, max_new_tokens, seed, *how) if prompts else ():
         running -= {row for row in running if tokens[row] in stops}
         for row in running:
@@ -55,9 +57,10 @@ def stream(
     top_k: int = 0,
     min_p: float = 0.0,
     repetition_penalty: float = 1.0,
+    pieces: int | None = None,
 ) -> Iterator[int]:
     """Yield what `generate` gives for one prompt, a token at a time; raises as it does, at the first token."""
-    how = (temperature, top_p, top_k, min_p, repetition_penalty)
+    how = (temperature, top_p, top_k, min_p, repetition_penalty, pieces)
     for (token,) in _steps(model, [prompt], max_new_tokens, seed, *how):
         if token in stop_ids:
             return
@@ -75,6 +78,7 @@ def _steps(
     top_k: int,
     min_p: float,
     repetition_penalty: float,
+    pieces: int | None,
 ) -> Iterator[list[int]]:
     """Yield the next token of every row, ``max_new_tokens`` times, whether or not a row has ended."""
     longest = max(len(prompt) for prompt in prompts)
@@ -98,6 +102,8 @@ def _steps(
             had_BV[row, list(prompt)] = True
     for _ in range(max_new_tokens):
         logits_BV = model.logits(model.hidden(ids, cache=cache)[:, -1])
+        if pieces is not None:
+            logits_BV[:, pieces:] = float("-inf")
         if repetition_penalty != 1:
             lower_BV = torch.where(logits_BV > 0, logits_BV / repetition_penalty, logits_BV * repetition_penalty)
             logits_BV = torch.where(had_BV, lower_BV, logits_BV)
@@ -123,7 +129,8 @@ def choose(
     """
     if temperature == 0:
         return logits_BV.argmax(-1)
-    logits_BV = logits_BV.float() / temperature
+    # Above the greatest, and by what fp32 can tell from 0: however small a temperature, the likeliest stay finite.
+    logits_BV = (logits_BV.float() - logits_BV.amax(-1, keepdim=True).float()) / max(temperature, 1e-30)
     logits, order = logits_BV.topk(min(top_k, logits_BV.shape[-1])) if top_k else logits_BV.sort(descending=True)
     probability = torch.softmax(logits, -1)
     before = probability.cumsum(-1) - probability

@@ -20,7 +20,7 @@ import tokenizers
 from xmodel2.errors import XmodelError, nearest
 from xmodel2.files import sha256_file
 from xmodel2.tokenizer.encoder import Encoder, encoder_of
-from xmodel2.tokenizer.engine import Engine, build_engine
+from xmodel2.tokenizer.engine import Engine, build_engine, is_byte
 
 UNK, BOS, EOS, PAD = "<unk>", "<s>", "</s>", "<pad>"
 ROLES = ("user", "assistant", "system")
@@ -36,6 +36,16 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% else %}{{ eos_token }}{% endif %}"
 )
 """`Tokenizer.encode_chat` (and, with a generation prompt, `encode_prompt`) in Jinja, for users of transformers."""
+
+
+def _bytes_of_characters() -> dict[str, int]:
+    """Return the byte that each character of a byte-level vocabulary stands for: itself if printable, else one from 256 on."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + number): byte for number, byte in enumerate(others)}
+
+
+_BYTE_OF = _bytes_of_characters()
 
 
 class Message(TypedDict):
@@ -115,6 +125,27 @@ class Tokenizer:
         if piece is None:
             raise XmodelError(f"token id {token_id}: must be below the vocabulary size {self.vocab_size}")
         return piece
+
+    def bytes_of(self, token_id: int) -> bytes:
+        """Return what one id adds to a text: none for a special token, and for a row of a model beyond the vocabulary."""
+        if not 0 <= token_id < self.vocab_size:
+            return b""
+        piece = self.token(token_id)
+        if self._byte_level and token_id not in self._added:
+            return bytes(_BYTE_OF[character] for character in piece)
+        if is_byte(piece):
+            return bytes.fromhex(piece[3:5])
+        # After itself: some decoders take a space from the beginning of a text.
+        once, twice = (self.decode([token_id] * times, skip_special_tokens=True) for times in (1, 2))
+        return twice[len(once) :].encode()
+
+    @cached_property
+    def _byte_level(self) -> bool:
+        return "ByteLevel" in str(self._fast.decoder)
+
+    @cached_property
+    def _added(self) -> frozenset[int]:
+        return frozenset(self._fast.get_added_tokens_decoder())
 
     def encode_document(self, text: str) -> list[int]:
         """Return ``<s> text </s>``."""

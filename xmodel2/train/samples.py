@@ -25,7 +25,7 @@ def take_samples(snapshot: Snapshot, alive: Alive) -> list[dict[str, str]]:
         ids = [tokenizer.bos_id, *tokenizer.encode(prompt)]
         room = min(settings.prompt_tokens, snapshot.recipe.model.max_position_embeddings - len(ids))
         answer = list[int]()
-        for token in stream(model, ids, room, [tokenizer.eos_id]):
+        for token in stream(model, ids, room, [tokenizer.eos_id], pieces=tokenizer.vocab_size):
             alive(f"sample {len(found) + 1}/{len(settings.prompts)}")
             answer.append(token)
         found.append({"prompt": prompt, "continuation": tokenizer.decode(answer, skip_special_tokens=True)})

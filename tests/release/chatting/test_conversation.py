@@ -75,6 +75,17 @@ def test_undo_and_retry() -> None:
         chat.undo()
 
 
+def test_a_retry_of_which_nothing_comes_leaves_the_turn_as_it_was() -> None:
+    chat, _ = talk("one", "two")
+    list(chat.ask("a"))
+    list(chat.ask("b"))
+    with pytest.raises(IndexError):  # the script is at its end
+        list(chat.retry())
+    assert [(turn.question, turn.answer) for turn in chat.turns] == [("a", "one "), ("b", "two ")]
+    chat.retry().close()
+    assert len(chat.turns) == 2
+
+
 def test_a_chat_is_saved_and_loaded(tmp_path: Path) -> None:
     chat, _ = talk("one", "two three", system="Be short.")
     list(chat.ask("a\nb"))

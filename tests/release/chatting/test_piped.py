@@ -34,3 +34,18 @@ def test_a_question_that_fails_is_told_and_the_rest_answered(capsys: pytest.Capt
     code, _ = answered("a b c\na\n", "one", context=2)
     out, error = capsys.readouterr()
     assert (code, out, error) == (1, "one \n", "xmodel2: that is 3 words\n")
+
+
+@pytest.mark.parametrize(
+    "command", ["/save ~nobody-of-this-name/x.md", "/save 'a\0b.md'", "/load /", "/save /proc/x.md"]
+)
+def test_a_file_that_cannot_be_is_told_and_the_rest_answered(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _ = answered(f"a\n{command}\nb\n", "one", "two")
+    out, error = capsys.readouterr()
+    assert (code, out) == (1, "one \ntwo \n")
+    assert error.startswith("xmodel2: ")
+
+
+def test_a_command_and_what_it_is_about_may_have_any_space_between(capsys: pytest.CaptureFixture[str]) -> None:
+    code, chat = answered("/set\ttop_k=3\n")
+    assert (code, chat.sampling.top_k) == (0, 3)

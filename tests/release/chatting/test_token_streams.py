@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from xmodel2.errors import XmodelError
-from xmodel2.model.generate import generate
+from xmodel2.model.generate import generate, stream
 from xmodel2.release.chatting.open_engine import open_engine
 from xmodel2.release.chatting.streams import Engine, Sampling, TooLongError, Usage
 from xmodel2.release.chatting.token_streams import as_text
 from xmodel2.release.trained import open_trained
-from xmodel2.tokenizer import Message, load_tokenizer
+from xmodel2.tokenizer import Message, load_tokenizer, train_bpe
 
 QUESTION: list[Message] = [{"role": "user", "content": "What is 3 plus 4? <|end|>"}]
 ENGINES = ["torch"]
@@ -100,6 +100,31 @@ def test_text_comes_in_whole_characters(tiny: Path) -> None:
     if len(rocket) == 4:  # a byte each
         assert list(as_text(iter([*rocket[:3], *tokenizer.encode("a")]), tokenizer)) == ["\ufffda"]
         assert list(as_text(iter(rocket[:3]), tokenizer)) == ["\ufffd"]
+
+
+def test_text_of_a_byte_level_vocabulary_comes_in_whole_characters(tmp_path: Path) -> None:
+    train_bpe([f"The number {n} is {n * 7}, héllo." for n in range(300)], 280, tmp_path / "bpe")
+    tokenizer = load_tokenizer(tmp_path / "bpe")
+    text = "héllo 日本 🎉 the number\n"
+    parts = list(as_text(iter([tokenizer.bos_id, *tokenizer.encode(text), 10_000]), tokenizer))
+    assert "".join(parts) == text
+    assert "日" in parts
+
+
+def test_rows_that_no_piece_belongs_to_are_never_drawn(tiny: Path) -> None:
+    model, tokenizer = open_trained(tiny).load(), load_tokenizer(tiny)
+    pieces = tokenizer.vocab_size - 20
+    ids = list(stream(model, [1, 9], 60, [], temperature=50.0, seed=1, pieces=pieces))
+    assert len(ids) == 60
+    assert max(ids) < pieces
+    assert max(stream(model, [1, 9], 60, [], temperature=50.0, seed=1)) >= pieces
+
+
+@pytest.mark.parametrize("temperature", [1e-50, 1e-300])
+def test_however_small_a_temperature_is_an_answer(tiny: Path, temperature: float) -> None:
+    model = open_trained(tiny).load()
+    greedy, drawn = (list(stream(model, [1, 9], 8, [], temperature=value)) for value in (0.0, temperature))
+    assert drawn == greedy
 
 
 def test_what_cannot_be_opened(tiny: Path, tmp_path: Path) -> None:

@@ -185,7 +185,7 @@ def test_another_tokenizer_is_told(road: Path, tmp_path: Path) -> None:
     tokenizer = load_tokenizer(road / "run" / "tokenizer")
     pieces, scores, types = vocabulary(tokenizer, tokenizer.vocab_size + 2)
     assert pieces[-1] == f"[unused {tokenizer.vocab_size + 1}]".encode()
-    assert types[-1] == gguf.TokenType.UNUSED
+    assert types[-1] == gguf.TokenType.CONTROL
     assert (types[1], types[0], pieces[7]) == (gguf.TokenType.CONTROL, gguf.TokenType.UNKNOWN, b"<|end|>")
     units = np.array(scores) * 1e4
     assert np.abs(units - np.round(units)).max() < 1e-6

@@ -35,7 +35,7 @@ def run_command(line: str, chat: Conversation, say: Say) -> Answer | None:
 
     Raises `EOFError` for /quit and `XmodelError` for what cannot be done.
     """
-    name, _, rest = line.strip().partition(" ")
+    name, rest = (*line.split(maxsplit=1), "")[:2]
     if name not in COMMANDS:
         raise XmodelError(f"{name}: no such command; /help lists them.{nearest(name, COMMANDS)}")
     return COMMANDS[name](chat, rest.strip(), say)
@@ -87,7 +87,12 @@ def _file(command: str, rest: str) -> Path:
         (name,) = shlex.split(rest)
     except ValueError:
         raise XmodelError(f"/{command}: give one file, in quotes if its name has spaces") from None
-    return Path(name).expanduser()
+    if not name.isprintable():
+        raise XmodelError(f"/{command}: {name!r} is no name of a file")
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise XmodelError(f"/{command}: {name}: there is no such user here") from None
 
 
 def _stats(chat: Conversation, rest: str, say: Say) -> None:

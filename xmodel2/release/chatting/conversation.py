@@ -92,10 +92,24 @@ class Conversation:
         return self.turns.pop()
 
     def retry(self) -> Answer:
-        """Answer the last question again, with another seed."""
-        question = self.undo().question
+        """Answer the last question again, with another seed. If nothing comes of it, the turn is as before.
+
+        Raises `XmodelError`, at once, if there is none.
+        """
+        if not self.turns:
+            raise XmodelError("there is no turn to answer again")
         self._retries += 1
-        return self.ask(question)
+        return self._again()
+
+    def _again(self) -> Answer:
+        left_out, turn = self._left_out, self.undo()
+        before = len(self.turns)
+        try:
+            yield from self.ask(turn.question)
+        finally:
+            if len(self.turns) == before:
+                self.turns.append(turn)
+                self._left_out = left_out
 
     def save(self, file: Path) -> None:
         """Write the chat as Markdown or JSON, by the suffix. Raises `XmodelError` for a file that this chat did not write."""

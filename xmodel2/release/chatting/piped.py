@@ -21,10 +21,7 @@ def run_piped(chat: Conversation, lines: Iterable[bytes], as_json: bool = False)
         if not question:
             continue
         try:
-            if is_command(question):
-                answer = run_command(question, chat, lambda text: print(text, file=sys.stderr))
-            else:
-                answer = chat.ask(question)
+            answer = _done(question, chat) if is_command(question) else chat.ask(question)
             if answer is not None:
                 _print(chat, answer, as_json)
         except EOFError:
@@ -33,6 +30,15 @@ def run_piped(chat: Conversation, lines: Iterable[bytes], as_json: bool = False)
             print(f"xmodel2: {error}", file=sys.stderr)
             failed = 1
     return failed
+
+
+def _done(command: str, chat: Conversation) -> Answer | None:
+    try:
+        return run_command(command, chat, lambda text: print(text, file=sys.stderr))
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # of the file that it names
+        raise XmodelError(str(error)) from None
 
 
 def _print(chat: Conversation, answer: Answer, as_json: bool) -> None:

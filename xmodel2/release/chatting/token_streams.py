@@ -7,7 +7,6 @@ inside a user's text stay text.
 """
 
 import codecs
-import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,6 @@ from xmodel2.tokenizer import Message, Tokenizer, load_tokenizer
 
 LEAST_ROOM = 4
 """An answer has at least a quarter of the context, if it may be so long."""
-_BYTE = re.compile("<0x([0-9A-F]{2})>")
-"""A piece that is one byte of a character that has no piece."""
 Tokens = Callable[[list[int], int, Sampling, Usage], Iterator[int]]
 """(prompt, longest answer, sampling, usage) -> ids of the answer, which may end with one that ends it."""
 
@@ -87,9 +84,7 @@ def as_text(ids: Iterator[int], tokenizer: Tokenizer) -> Iterator[str]:
     """Yield the text of ids as soon as a character is whole; bytes that form none become U+FFFD."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     for token in ids:
-        byte = _BYTE.fullmatch(tokenizer.token(token))
-        data = bytes.fromhex(byte[1]) if byte else tokenizer.decode([token], skip_special_tokens=True).encode()
-        if text := decoder.decode(data):
+        if text := decoder.decode(tokenizer.bytes_of(token)):
             yield text
     if text := decoder.decode(b"", final=True):
         yield text
@@ -119,6 +114,7 @@ def own_engine(path: Path, threads: int = 0) -> TokenEngine:
             top_k=sampling.top_k,
             min_p=sampling.min_p,
             repetition_penalty=sampling.repetition_penalty,
+            pieces=tokenizer.vocab_size,
         )
 
     return TokenEngine(trained.name, "torch", trained.settings.max_position_embeddings, tokenizer, tokens)

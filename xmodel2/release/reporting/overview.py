@@ -1,6 +1,7 @@
 """What stands on top: a run's headline figures, or those of several side by side; and what is not there, with its command."""
 
 import re
+import shlex
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -95,7 +96,7 @@ def _averages(run_dir: Path) -> dict[str, str]:
 
 def absent(run: ReportedRun, of: str = "") -> str:
     """Return in one line what was not measured of a run; empty if all was."""
-    name = printable(str(run.path))
+    name = printable(shlex.quote(str(run.path)))
     lacks = [what.format(name) for what, pattern in _LACKS.items() if not any(run.path.glob(pattern))]
     if not _has_benchmarks(run.path):
         lacks.insert(0, f"benchmarks (`xmodel2 eval {name} --suite commonsense,reasoning`)")
