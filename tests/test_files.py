@@ -1,12 +1,14 @@
-"""Files of one JSON object a line: what a kill tears goes, what is damaged is named, and processes take turns."""
+"""Files are whole or as before: what a kill tears goes, what is damaged or does not fit is named, and processes take turns."""
 
+import resource
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from xmodel2.errors import XmodelError
-from xmodel2.files import append_json_line, read_json_lines, replaced_folder
+from xmodel2.files import append_json_line, read_json_lines, replaced_folder, write_text_atomic
 
 
 def test_rows_come_back_in_order_and_a_torn_one_is_written_over(tmp_path: Path) -> None:
@@ -42,3 +44,19 @@ def test_two_at_once_do_not_write_the_same_folder(tmp_path: Path) -> None:
             pass
     assert (out / "whole.txt").read_text() == "mine"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_disk_that_takes_no_more_is_told_with_the_file_and_nothing_changes(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("before")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError, match=r"a\.txt"):
+            write_text_atomic(path, "x" * 5000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, previous)
+    assert path.read_text() == "before"
+    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]

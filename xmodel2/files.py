@@ -70,8 +70,11 @@ def replaced_folder(out: Path, overwrite: bool, command: str) -> Iterator[Path]:
     try:
         alone.acquire(timeout=0)
     except Timeout:
-        if not lock.exists():  # it could not be made, which is told alike
-            raise XmodelError(f"{out}: {out.parent} takes no files; choose another --out") from None
+        if not lock.exists():  # that it could not be made is told alike
+            raise XmodelError(
+                f"{out}: {out.parent} takes no files, or another `xmodel2` has just ended there; try again, or choose another"
+                " --out"
+            ) from None
         raise XmodelError(f"{out}: another `xmodel2` writes it; wait for it, or choose another --out") from None
     try:
         shutil.rmtree(beside, ignore_errors=True)
@@ -259,6 +262,10 @@ def writing_atomic(path: Path) -> Iterator[IO[bytes]]:
             handle.flush()
             os.fsync(handle.fileno())
         os.replace(beside, path)
+    except OSError as error:
+        if error.filename is None:  # a full disk is told without one
+            error.filename = str(path)
+        raise
     finally:
         beside.unlink(missing_ok=True)
     fsync_dir(path.parent)

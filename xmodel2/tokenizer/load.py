@@ -131,7 +131,7 @@ class Tokenizer:
         if not 0 <= token_id < self.vocab_size:
             return b""
         piece = self.token(token_id)
-        if self._byte_level and token_id not in self._added:
+        if self._byte_level and token_id not in self._added and all(character in _BYTE_OF for character in piece):
             return bytes(_BYTE_OF[character] for character in piece)
         if is_byte(piece):
             return bytes.fromhex(piece[3:5])

@@ -38,9 +38,8 @@ def vocabulary(tokenizer: Tokenizer, rows: int) -> tuple[list[bytes], list[float
         )
     scores = dict.fromkeys(range(rows), _NEVER)
     pieces = {number: f"[unused {number}]" for number in range(rows)}
-    types = dict.fromkeys(
-        range(rows), TokenType.CONTROL
-    )  # llama.cpp would write the name of an UNUSED one into an answer
+    # Of a row without a piece, too: llama.cpp would write the name of an UNUSED one into an answer.
+    types = dict.fromkeys(range(rows), TokenType.CONTROL)
     taken = {piece for piece, _ in model["vocab"]}
     for number, (piece, score) in enumerate(model["vocab"]):
         pieces[number] = piece
