@@ -63,6 +63,16 @@ def everything(model: Xmodel2, optimizer: torch.optim.Optimizer) -> dict[str, to
     return found
 
 
+def saved(recipe: Recipe, run_dir: Path, *steps: int) -> tuple[Xmodel2, torch.optim.Optimizer, Path]:
+    """Save at ``steps``, or at 1; return what was saved, and the last checkpoint."""
+    model, optimizer = build(recipe)
+    writer = CheckpointWriter(run_dir, recipe, model, optimizer)
+    for step in steps or (1,):
+        writer.save(step, {})
+    writer.close()
+    return model, optimizer, run_dir / "checkpoints" / f"step-{steps[-1] if steps else 1}"
+
+
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
@@ -215,11 +225,7 @@ def test_folders_that_are_no_checkpoints_names_are_left_alone(recipe: Recipe, tm
 
 
 def test_a_file_that_cannot_be_read_is_damage(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, optimizer = build(recipe)
-    writer = CheckpointWriter(tmp_path, recipe, model, optimizer)
-    for step in (1, 2):
-        writer.save(step, {})
-    writer.close()
+    saved(recipe, tmp_path, 1, 2)
 
     def read(path: Path) -> str:
         if path.parent.name == "step-2":
@@ -234,11 +240,7 @@ def test_a_file_that_cannot_be_read_is_damage(recipe: Recipe, tmp_path: Path, mo
 
 @pytest.mark.parametrize("several", [True, False])
 def test_one_without_moments_is_read_if_several_ranks_wrote_it(recipe: Recipe, tmp_path: Path, several: bool) -> None:
-    model, optimizer = build(recipe)
-    writer = CheckpointWriter(tmp_path, recipe, model, optimizer)
-    writer.save(1, {})
-    writer.close()
-    folder = tmp_path / "checkpoints" / "step-1"
+    model, optimizer, folder = saved(recipe, tmp_path)
     (folder / "optimizer.safetensors").unlink()
     manifest = json.loads((folder / "manifest.json").read_text())
     del manifest["files"]["optimizer.safetensors"]
@@ -277,23 +279,15 @@ def test_what_cannot_be_deleted_stops_nothing(
     "manifest", ["[" * 100_000, "[]", "null", '{"format": 2, "files": []}', '{"format": 2, "files": {"a": {}}}']
 )
 def test_a_manifest_that_is_none(recipe: Recipe, tmp_path: Path, manifest: str) -> None:
-    model, optimizer = build(recipe)
-    writer = CheckpointWriter(tmp_path, recipe, model, optimizer)
-    writer.save(1, {})
-    writer.save(2, {})
-    writer.close()
-    (tmp_path / "checkpoints" / "step-2" / "manifest.json").write_text(manifest)
+    *_, folder = saved(recipe, tmp_path, 1, 2)
+    (folder / "manifest.json").write_text(manifest)
     found, complaints = newest_valid(tmp_path)
     assert found == tmp_path / "checkpoints" / "step-1"
     assert "manifest.json: cannot be read" in complaints[0]
 
 
 def test_a_manifest_that_lists_too_little(recipe: Recipe, tmp_path: Path) -> None:
-    model, optimizer = build(recipe)
-    writer = CheckpointWriter(tmp_path, recipe, model, optimizer)
-    writer.save(1, {})
-    writer.close()
-    folder = tmp_path / "checkpoints" / "step-1"
+    *_, folder = saved(recipe, tmp_path)
     manifest = json.loads((folder / "manifest.json").read_text())
     for name, message in (("model.safetensors", "lists no weights"), ("state.json", r"does not list state\.json")):
         del manifest["files"][name]
@@ -312,11 +306,7 @@ def test_what_a_kill_left_is_removed(recipe: Recipe, tmp_path: Path) -> None:
 
 
 def test_damage_is_named(recipe: Recipe, tmp_path: Path) -> None:
-    model, optimizer = build(recipe)
-    writer = CheckpointWriter(tmp_path, recipe, model, optimizer)
-    writer.save(1, {})
-    writer.close()
-    folder = tmp_path / "checkpoints" / "step-1"
+    model, optimizer, folder = saved(recipe, tmp_path)
     (folder / "optimizer.safetensors").unlink()
     with pytest.raises(XmodelError, match=r"optimizer\.safetensors: missing, \d+ bytes expected"):
         check_files(folder)
