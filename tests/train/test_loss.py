@@ -58,9 +58,9 @@ def test_a_chunk_is_the_sum_of_cross_entropies(dtype: torch.dtype, bound: float,
 def test_both_ways_agree_on_pieces_that_this_rank_has_and_has_not(place: int, spread: float) -> None:
     logits = torch.randn(C, V, generator=torch.Generator().manual_seed(1)) * spread
     place_C, kept_C = torch.full((C,), place), torch.arange(C) != 3
-    nats_C, error_CV, done = _errors(logits * 0.7, place_C, kept_C, 0.7, torch.float32, None)
+    nats_C, error_CV, done = _errors(logits * 0.7, place_C, kept_C * 0.7, torch.float32, None)
     others_C, undivided_CV, scale_C = _undivided_errors(
-        logits, place_C, kept_C, 0.7, torch.float32, None, _exponentials
+        logits, place_C, kept_C * 0.7, torch.float32, None, 0.7, _exponentials
     )
     assert error_CV is not None
     assert undivided_CV is not None

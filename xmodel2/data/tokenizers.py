@@ -1,7 +1,7 @@
 """Tokenizers on files: train one, look at one, compare several. A source is the files of one name or folder."""
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,21 +40,19 @@ def train_on_files(
             {name: sum(f.stat().st_size for f in found) for name, found in sources.items()}, balance
         )
     skipped: list[str] = []
-    texts = {name: map(document_text, read_documents(found, on_skip=skipped.append)) for name, found in sources.items()}
+    texts = _texts(sources, skipped.append)
     with replaced_folder(out, overwrite, "tokenizer train") as folder:
         try:
             tokenizer = TRAINERS[algorithm](texts, vocab_size, folder, shares=shares, max_bytes=sample_bytes)
         except XmodelError as error:
-            raise XmodelError(f"{error}{_told(skipped)}") from None
+            raise XmodelError(f"{error}; {_told(skipped)}" if skipped else str(error)) from None
     if skipped:
-        print(_told(skipped).removeprefix("; "), file=sys.stderr)
+        print(_told(skipped), file=sys.stderr)
     return tokenizer
 
 
 def _told(skipped: Sequence[str]) -> str:
-    if not skipped:
-        return ""
-    return f"; {len(skipped):,} record{'s' if len(skipped) > 1 else ''} skipped, the first {skipped[0]}"
+    return f"{len(skipped):,} record{'s' if len(skipped) > 1 else ''} skipped, the first {skipped[0]}"
 
 
 def inspect_on_files(tokenizer: Path, files: Sequence[Path]) -> dict[str, Any]:
@@ -74,8 +72,8 @@ def compare_on_files(tokenizers: Sequence[Path], files: Sequence[Path], figure: 
     return comparison, tables
 
 
-def _texts(sources: Mapping[str, list[Path]]) -> dict[str, Iterable[str]]:
-    return {name: map(document_text, read_documents(files)) for name, files in sources.items()}
+def _texts(sources: Mapping[str, list[Path]], on_skip: Callable[[str], None] | None = None) -> dict[str, Iterable[str]]:
+    return {name: map(document_text, read_documents(files, on_skip=on_skip)) for name, files in sources.items()}
 
 
 def _named(paths: Sequence[Path]) -> Mapping[str, Path]:

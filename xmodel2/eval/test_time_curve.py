@@ -91,10 +91,11 @@ class Sums:
             whole = sums_UB.sum(axis=0) / self.counts_UB.sum(axis=0)
             return np.where(counts > 0, (weights @ sums_UB) / np.maximum(counts, 1.0), whole)
 
+        loss = mean(self.losses_UB)
         if not adjusted:
-            return mean(self.losses_UB)
+            return loss
         everywhere = (weights @ self.all_late_U) / (weights @ self.tokens_U)
-        return mean(self.losses_UB) - self.slopes_B * (mean(self.late_UB) - everywhere[..., None])
+        return loss - self.slopes_B * (mean(self.late_UB) - everywhere[..., None])
 
     def draws(self, count: int, seed: int) -> Array:
         """Return ``count`` curves of as many units drawn with replacement [count, B]."""

@@ -73,14 +73,21 @@ class ShareCurve:
         return f"not established: {where}, inside with a probability of {self.inside:.0%}"
 
 
+def why_no_curve(points: Sequence[Point]) -> str:
+    """Return why no curve can be fitted to points; empty if one can."""
+    if len({share for _, share, _ in points}) < LEAST_SHARES:
+        return f"a curve needs at least {LEAST_SHARES} different shares with a finite score"
+    if len(points) == len({seed for seed, _, _ in points}):
+        return "each seed has one share with a finite score, which tells nothing of the curve"
+    return ""
+
+
 def fit_shares(points: Sequence[Point], higher_is_better: bool = False) -> ShareCurve:
     """Fit the curve. Raises `XmodelError` with fewer than four different shares, or if no seed has two."""
+    if why := why_no_curve(points):
+        raise XmodelError(f"--shares: {why}")
     share_n = np.array([share for _, share, _ in points])
     different = np.unique(share_n)
-    if len(different) < LEAST_SHARES:
-        raise XmodelError(f"--shares: a curve needs at least {LEAST_SHARES} different shares with a finite score")
-    if len(points) == len({seed for seed, _, _ in points}):
-        raise XmodelError("--shares: each seed has one share with a finite score, which tells nothing of the curve")
     sign = -1.0 if higher_is_better else 1.0
     score_n = sign * np.array([score for _, _, score in points])
     seeds = sorted({seed for seed, _, _ in points})

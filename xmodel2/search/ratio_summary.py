@@ -14,7 +14,7 @@ from xmodel2.recipe import Recipe
 from xmodel2.search.decay import AS_TEXT, base_decay, proportional
 from xmodel2.search.decay_runs import Row
 from xmodel2.search.over_seeds import mean_and_error, t_interval
-from xmodel2.search.ratio_fit import LEAST_SHARES, fit_shares
+from xmodel2.search.ratio_fit import fit_shares, why_no_curve
 from xmodel2.search.ratio_formats import ARMS, MEASURES
 
 OBJECTIVES = {
@@ -177,13 +177,10 @@ def compared(name: str, arms: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict
 
 def _curves(rows: Sequence[Row]) -> dict[str, Any]:
     """Return the fitted curve of each objective over the share, with its points and what can be said of its optimum."""
-    if len({row["share"] for row in rows}) < LEAST_SHARES:
-        return {}
     found = {}
     for name in OBJECTIVES:
         points = [(row["seed"], row["share"], row[name]) for row in rows if row.get(name) is not None]
-        within_seeds = len(points) > len({seed for seed, _, _ in points})
-        if within_seeds and len({share for _, share, _ in points}) >= LEAST_SHARES:
+        if not why_no_curve(points):
             curve = fit_shares(points, name in HIGHER_IS_BETTER)
             found[name] = {"optimum_is": curve.sentence(), **asdict(curve), "points": points}
     return found

@@ -68,6 +68,14 @@ class VocabShard:
 Exponentials = Callable[..., tuple[torch.Tensor, torch.Tensor | None]]
 
 
+def _exponentials(
+    logits_CV: torch.Tensor, base_C: torch.Tensor, multiplier: float | torch.Tensor, dtype: torch.dtype | None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return the sum [C] of exp(logits * multiplier - base) and, in ``dtype`` if there is one, themselves."""
+    exp_CV = logits_CV.to(torch.float32, copy=True).mul_(multiplier).sub_(base_C[:, None]).exp_()
+    return exp_CV.sum(dim=-1), None if dtype is None else exp_CV.to(dtype)
+
+
 def cross_entropy_chunk(
     hidden_CH: torch.Tensor,
     weight_VH: torch.Tensor,
@@ -75,22 +83,22 @@ def cross_entropy_chunk(
     gradients: bool,
     multiplier: float | torch.Tensor,
     shard: VocabShard | None = None,
-    exponentials: Exponentials | None = None,
+    exponentials: Exponentials = _exponentials,
 ) -> Chunk:
     """Return a chunk's summed nats and, if asked for, their gradients: see `Chunk`.
 
-    With ``shard`` each rank of a group has its own pieces, in order of rank. ``exponentials``: `_exponentials`, compiled.
+    With ``shard`` each rank of a group has its own pieces, in order of rank. ``exponentials``: `_exponentials`, perhaps compiled.
     """
     logits_CV = F.linear(hidden_CH, weight_VH)
     kept_C = target_C != IGNORED
     place_C = target_C if shard is None else target_C - shard.rank * len(weight_VH)
     wanted = hidden_CH.dtype if gradients else None
+    arguments = place_C, kept_C * multiplier, wanted, shard
     if logits_CV.is_cuda:
         logits_CV = logits_CV.float().mul_(multiplier)
-        nats_C, error_CV, scale_C = _errors(logits_CV, place_C, kept_C, multiplier, wanted, shard)
+        nats_C, error_CV, scale_C = _errors(logits_CV, *arguments)
     else:
-        passes = exponentials or _exponentials
-        nats_C, error_CV, scale_C = _undivided_errors(logits_CV, place_C, kept_C, multiplier, wanted, shard, passes)
+        nats_C, error_CV, scale_C = _undivided_errors(logits_CV, *arguments, multiplier, exponentials)
     del logits_CV  # not beside the products
     nats = (nats_C * kept_C).sum()
     if error_CV is None:
@@ -111,12 +119,11 @@ def compiled_chunk(chunk: Callable[..., Chunk], device: torch.device, **options:
 def _errors(
     logits_CV: torch.Tensor,
     place_C: torch.Tensor,
-    kept_C: torch.Tensor,
-    multiplier: float | torch.Tensor,
+    factor_C: torch.Tensor,
     dtype: torch.dtype | None,
     shard: VocabShard | None,
 ) -> Errors:
-    """Return the nats of each position and, in ``dtype`` if there is one, the multiplier times softmax less one-hot.
+    """Return the nats of each position and, in ``dtype`` if there is one, ``factor`` times softmax less one-hot.
 
     ``logits`` are fp32, and multiplied.
     """
@@ -133,16 +140,16 @@ def _errors(
         return lse_C - chosen_C, None, None
     piece_V = torch.arange(V, device=logits_CV.device)
     error_CV = torch.exp(logits_CV - lse_C[:, None]) - (piece_V[None] == place_C[:, None]).float()
-    return lse_C - chosen_C, (error_CV * (kept_C * multiplier)[:, None]).to(dtype), None
+    return lse_C - chosen_C, (error_CV * factor_C[:, None]).to(dtype), None
 
 
 def _undivided_errors(
     logits_CV: torch.Tensor,
     place_C: torch.Tensor,
-    kept_C: torch.Tensor,
-    multiplier: float | torch.Tensor,
+    factor_C: torch.Tensor,
     dtype: torch.dtype | None,
     shard: VocabShard | None,
+    multiplier: float | torch.Tensor,
     exponentials: Exponentials,
 ) -> Errors:
     """Return the same of logits as they are, not yet multiplied by the last tensor, [C]: in one pass, one exponential each.
@@ -166,20 +173,12 @@ def _undivided_errors(
         base_C = logits_CV.amax(dim=-1).float() * multiplier
         base_C = base_C if shard is None else shard.max(base_C)
         sum_C, error_CV = above(base_C)
-    nats_C, scale_C = base_C - chosen_C + sum_C.log(), kept_C * multiplier / sum_C
+    nats_C, scale_C = base_C - chosen_C + sum_C.log(), factor_C / sum_C
     if error_CV is not None:
         # Less one-hot here and not in the products' results: of a target that is nearly sure 16 bits would leave little.
         own_C = torch.exp(chosen_C - base_C) - sum_C
         error_CV[index_C, place_C] = torch.where(here_C, own_C.to(error_CV.dtype), error_CV[index_C, place_C])
     return nats_C, error_CV, scale_C
-
-
-def _exponentials(
-    logits_CV: torch.Tensor, base_C: torch.Tensor, multiplier: float | torch.Tensor, dtype: torch.dtype | None
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Return the sum [C] of exp(logits * multiplier - base) and, in ``dtype`` if there is one, themselves."""
-    exp_CV = logits_CV.to(torch.float32, copy=True).mul_(multiplier).sub_(base_C[:, None]).exp_()
-    return exp_CV.sum(dim=-1), None if dtype is None else exp_CV.to(dtype)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):

@@ -2,9 +2,10 @@
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -84,14 +85,18 @@ def _measured(run: ReportedRun) -> dict[str, str]:
 
 def _averages(run_dir: Path) -> dict[str, str]:
     cells = {}
+    for results in _evaluations(run_dir):
+        for found in filter(None, (suite_table(results, suite) for suite in TITLES)):
+            kept = [note for note in found.average.notes if note != MARKED]  # of columns that stand elsewhere
+            notes = f" ({', '.join(kept)})" if kept else ""
+            cells[f"{found.title}, average"] = f"{found.average.text}%{notes}"
+    return cells
+
+
+def _evaluations(run_dir: Path) -> Iterator[dict[str, Any]]:
     for folder in step_folders(run_dir):
         if (folder / RESULTS_FILE).exists():
-            results = read_results(folder)
-            for found in filter(None, (suite_table(results, suite) for suite in TITLES)):
-                kept = [note for note in found.average.notes if note != MARKED]  # of columns that stand elsewhere
-                notes = f" ({', '.join(kept)})" if kept else ""
-                cells[f"{found.title}, average"] = f"{found.average.text}%{notes}"
-    return cells
+            yield read_results(folder)
 
 
 def absent(run: ReportedRun, of: str = "") -> str:
@@ -111,9 +116,7 @@ def absent(run: ReportedRun, of: str = "") -> str:
 def _has_benchmarks(run_dir: Path) -> bool:
     """Whether a benchmark was scored, which held-out text and questions are none of."""
     try:
-        return any(
-            read_results(folder)["tasks"] for folder in step_folders(run_dir) if (folder / RESULTS_FILE).exists()
-        )
+        return any(results["tasks"] for results in _evaluations(run_dir))
     except Exception:  # the section that shows the file says what is wrong with it
         return True
 
