@@ -49,6 +49,15 @@ def test_other_weights_are_written_anew(run: Path, monkeypatch: pytest.MonkeyPat
     file.write_bytes(file_before)
 
 
+def test_a_file_written_in_another_form_is_written_anew(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = served_model(run).gguf
+    written = list[Path]()
+    monkeypatch.setattr(served, "write_gguf", lambda trained, out, kind: written.append(out))
+    monkeypatch.setattr(served, "FORM", served.FORM + 1)
+    served_model(run)
+    assert written == [file]
+
+
 def test_a_file_is_itself(run: Path, tmp_path: Path) -> None:
     made = served_model(run)
     again = served_model(made.gguf)

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,20 +40,29 @@ def train_on_files(
         shares = balanced_shares(
             {name: sum(f.stat().st_size for f in found) for name, found in sources.items()}, balance
         )
-    skipped: list[str] = []
-    texts = _texts(sources, skipped.append)
+    skipped = _Skipped()
+    texts = _texts(sources, skipped)
     with replaced_folder(out, overwrite, "tokenizer train") as folder:
         try:
             tokenizer = TRAINERS[algorithm](texts, vocab_size, folder, shares=shares, max_bytes=sample_bytes)
         except XmodelError as error:
-            raise XmodelError(f"{error}; {_told(skipped)}" if skipped else str(error)) from None
-    if skipped:
-        print(_told(skipped), file=sys.stderr)
+            raise XmodelError(f"{error}; {skipped}" if skipped.count else str(error)) from None
+    if skipped.count:
+        print(skipped, file=sys.stderr)
     return tokenizer
 
 
-def _told(skipped: Sequence[str]) -> str:
-    return f"{len(skipped):,} record{'s' if len(skipped) > 1 else ''} skipped, the first {skipped[0]}"
+@dataclass
+class _Skipped:
+    count: int = 0
+    first: str = ""
+
+    def __call__(self, message: str) -> None:
+        self.first = self.first or message
+        self.count += 1
+
+    def __str__(self) -> str:
+        return f"{self.count:,} record{'s' if self.count > 1 else ''} skipped, the first {self.first}"
 
 
 def inspect_on_files(tokenizer: Path, files: Sequence[Path]) -> dict[str, Any]:

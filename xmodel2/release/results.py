@@ -5,12 +5,14 @@ from typing import Any
 
 from xmodel2.eval.result_files import RESULTS_FILE
 from xmodel2.files import read_json
+from xmodel2.train.checkpoint import step_of
 
 
 def step_folders(run_dir: Path, kind: str = "evaluation") -> list[Path]:
     """Return the folders of what was measured of a run, by step."""
-    found = [path for path in (run_dir / kind).glob("step-*") if path.name[5:].isdigit()]
-    return sorted(found, key=lambda path: int(path.name[5:]))
+    steps = {path: step_of(path, "step-") for path in (run_dir / kind).glob("step-*")}
+    found = {path: step for path, step in steps.items() if step is not None}
+    return sorted(found, key=found.__getitem__)
 
 
 def run_results(run_dir: Path) -> dict[str, Any]:

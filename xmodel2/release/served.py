@@ -1,4 +1,4 @@
-"""The GGUF file that a model is served from, written the first time and kept while the weights are the same.
+"""The GGUF file that a model is served from, written the first time and kept while weights and form are the same.
 
 a run            -> RUN/serving/step-N-q8_0.gguf
 a native folder  -> FOLDER/serving/FOLDER-q8_0.gguf
@@ -12,7 +12,15 @@ from filelock import FileLock
 
 from xmodel2.errors import XmodelError
 from xmodel2.files import sha256_file
-from xmodel2.release.exporting.gguf_file import FINGERPRINT, TOKENIZER, TOKENIZER_FILE, remove_leftovers, write_gguf
+from xmodel2.release.exporting.gguf_file import (
+    FINGERPRINT,
+    FORM,
+    TOKENIZER,
+    TOKENIZER_FILE,
+    WRITTEN_AS,
+    remove_leftovers,
+    write_gguf,
+)
 from xmodel2.release.exporting.gguf_read import context_of, read_metadata
 from xmodel2.release.exporting.gguf_types import check_kind
 from xmodel2.release.served_kind import SERVED_KIND
@@ -61,9 +69,10 @@ def served_model(path: Path, kind: str = SERVED_KIND) -> Served:
 
 def _is_of(file: Path, trained: Trained) -> bool:
     try:
-        return bool(read_metadata(file).get(FINGERPRINT) == trained.fingerprint.encode())
+        found = read_metadata(file)
     except XmodelError:  # there is none, or it is not whole
         return False
+    return found.get(WRITTEN_AS) == FORM and found.get(FINGERPRINT) == trained.fingerprint.encode()
 
 
 def _of_file(file: Path) -> Served:

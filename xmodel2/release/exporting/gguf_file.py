@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 FINGERPRINT, TOKENIZER, RECIPE = "xmodel2.fingerprint", "xmodel2.tokenizer", "xmodel2.recipe"
 """Keys of our own in the metadata: fingerprints of the weights and of tokenizer.json, and the TOML of the recipe."""
+WRITTEN_AS, FORM = "xmodel2.written_as", 2
+"""Key of what is raised whenever the same weights give another file, so that a file kept for serving is written anew."""
 TOKENIZER_FILE = "tokenizer.json"
 
 
@@ -117,6 +119,7 @@ def _write_metadata(writer: "GGUFWriter", trained: Trained, kind: str) -> None:
     writer.add_file_type(LlamaFileType.ALL_F32 if kind == "f32" else LlamaFileType[f"MOSTLY_{kind.upper()}"])
     writer.add_quantization_version(GGML_QUANT_VERSION)
     writer.add_string(FINGERPRINT, trained.fingerprint)
+    writer.add_uint32(WRITTEN_AS, FORM)
     writer.add_string(TOKENIZER, tokenizer.fingerprint)
     if recipe := trained.public_recipe:
         writer.add_string(RECIPE, recipe_to_toml(recipe))

@@ -13,6 +13,7 @@ from typing import Any
 
 from xmodel2.errors import XmodelError
 from xmodel2.tokenizer import SPECIAL_TOKENS, Tokenizer
+from xmodel2.tokenizer.engine import is_byte
 
 UNIT = 2**16 / 1e4
 """What a score in nats is multiplied with; -150 nats is what llama.cpp gives to an unknown character, below any piece's."""
@@ -45,7 +46,7 @@ def vocabulary(tokenizer: Tokenizer, rows: int) -> tuple[list[bytes], list[float
         pieces[number] = piece
         if number == model["unk_id"]:
             types[number] = TokenType.UNKNOWN
-        elif len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">"):
+        elif is_byte(piece):
             types[number] = TokenType.BYTE
         elif number not in special and piece not in SPECIAL_TOKENS:
             types[number], scores[number] = TokenType.NORMAL, score * UNIT
