@@ -43,7 +43,7 @@ def main() -> None:
     parser = argument_parser(__doc__, "less data, fewer repeats")
     parser.add_argument("--data", type=Path, help="a data directory whose packing is measured too")
     options = parser.parse_args()
-    if hasattr(os, "sched_setaffinity"):
+    if sys.platform == "linux":
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import Result, argument_parser, interleaved, machine
+from xmodel2.cores import usable_cores
 from xmodel2.data.synthetic import write_random_shards
 from xmodel2.recipe import Recipe, load_recipe, recipe_from_dict, recipe_to_toml, replace
 from xmodel2.search.trials import train_trials
@@ -154,7 +155,7 @@ def _commands(arm: str, files: list[Path]) -> list[list[str]]:
 def _timed(arm: str, shares: list[list[Path]]) -> float:
     """Return the seconds that workers take side by side, each with its share of the recipes."""
     workers = [_commands(arm, files) for files in shares]
-    threads = max(1, (os.cpu_count() or 1) // len(workers))
+    threads = max(1, usable_cores() // len(workers))
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
     begin = time.perf_counter()
     running = [subprocess.Popen(["sh", "-c", _script(commands)], env=environment) for commands in workers]

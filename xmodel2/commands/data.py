@@ -1,12 +1,12 @@
 """Commands on corpora and token shards."""
 
-import os
 from pathlib import Path
 from typing import Literal
 
 import tyro
 
 from xmodel2.arguments import Flag, key_values
+from xmodel2.cores import usable_cores
 from xmodel2.errors import XmodelError
 from xmodel2.files import as_path
 from xmodel2.output import busy, print_dict, print_inspection, print_json, print_sources, progress_bars
@@ -62,7 +62,7 @@ def data_prepare(
 
     if workers is not None and workers < 1:
         raise XmodelError(f"--workers {workers}: must be at least 1")
-    cluster = Cluster(executor, workers or os.cpu_count() or 1, key_values("slurm", slurm))
+    cluster = Cluster(executor, workers or usable_cores(), key_values("slurm", slurm))
     with progress_bars() as show:
         report = prepare(sources, as_path(out), Options(strict, overwrite, cluster, work), show)
     if json:

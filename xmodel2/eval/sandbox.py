@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic
 
+from xmodel2.cores import usable_cores
 from xmodel2.errors import XmodelError
 from xmodel2.eval.sandbox_linux import unreadable
 from xmodel2.eval.sandbox_values import read_frame, write_frame
@@ -93,7 +94,7 @@ def run_programs(
     waiting = list(enumerate(programs))[::-1]
     running: dict[_Worker, tuple[int, float]] = {}
     with ExitStack() as stack, selectors.DefaultSelector() as selector:
-        for worker in _ready_workers(max(1, min(workers or _cores(), len(programs))), limits, insist, stack):
+        for worker in _ready_workers(max(1, min(workers or usable_cores(), len(programs))), limits, insist, stack):
             running[worker] = -1, 0.0
         while running:
             for worker, (index, _) in list(running.items()):
@@ -201,7 +202,3 @@ def _ready_workers(count: int, limits: Limits, insist: bool, stack: ExitStack) -
             if reason := worker.refusal():
                 raise XmodelError(f"The sandbox can't be started: {reason}")
     return workers
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

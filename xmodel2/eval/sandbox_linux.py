@@ -23,6 +23,7 @@ _LINUX = platform.system() == "Linux"
 _GET_DUMPABLE, _SET_DUMPABLE, _KEEP_CAPABILITIES = 3, 4, 8
 _HOST_NAME = b"sandbox"
 _READ_ALL_FILES = 1 << 2  # CAP_DAC_READ_SEARCH
+_PATH_ONLY = 0o10000000  # O_PATH
 _USER, _NOBODY = 1000, 65534
 """The program's user: inside, and what that is outside where root runs the sandbox."""
 
@@ -65,7 +66,7 @@ def enter_root(readable: Mapping[str, str], hidden: Sequence[str]) -> None:
 
     ``hidden`` folders within them are covered by empty ones.
     """
-    sources = [(path, os.open(outside, os.O_PATH | os.O_CLOEXEC)) for path, outside in readable.items()]
+    sources = [(path, os.open(outside, _PATH_ONLY | os.O_CLOEXEC)) for path, outside in readable.items()]
     covered = [folder for folder in hidden if os.path.isdir(folder)]
     _mount("none", "/", None, _PRIVATE | _RECURSIVE)
     root = "/tmp"

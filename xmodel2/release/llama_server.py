@@ -28,6 +28,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from xmodel2.cores import usable_cores
 from xmodel2.errors import XmodelError
 from xmodel2.release.exporting.gguf_read import context_of, read_metadata
 
@@ -79,7 +80,7 @@ class LlamaServer:
             "context": self.context,
             "slots": slots,
             "cache_tokens": cache_tokens,
-            "threads": threads or _cores(),
+            "threads": threads or usable_cores(),
             "cache_type": cache_type.upper(),
             "batch": batch,
             "api_key": self.api_key,
@@ -221,10 +222,6 @@ def _message(answer: bytes) -> str:
         return str(json.loads(answer)["error"]["message"])
     except (ValueError, KeyError, TypeError):
         return answer.decode(errors="replace")[:500]
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 _NOT_INSTALLED = 3

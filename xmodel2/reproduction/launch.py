@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+from xmodel2.cores import usable_cores
 from xmodel2.errors import XmodelError
 from xmodel2.reproduction.stage import Command
 
@@ -71,7 +72,7 @@ def last_line(path: Path) -> str:
 
 def environment_of(slot: int, workers: int, devices: list[str]) -> Mapping[str, str]:
     """Return what one of ``workers`` processes that run at once has of the machine: threads, and a GPU if there are several."""
-    threads = max(1, _cores() // workers)
+    threads = max(1, usable_cores() // workers)
     given = {"OMP_NUM_THREADS": str(threads)} if "OMP_NUM_THREADS" not in os.environ else {}
     return given | ({"CUDA_VISIBLE_DEVICES": devices[slot % len(devices)]} if len(devices) > 1 else {})
 
@@ -92,7 +93,3 @@ def end(process: "subprocess.Popen[bytes]") -> None:
     if process.poll() is None:
         process.kill()
     process.wait()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -10,7 +10,6 @@
 import importlib.util
 import json
 import multiprocessing
-import os
 import secrets
 import sys
 import urllib.error
@@ -22,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from xmodel2.cores import usable_cores
 from xmodel2.errors import XmodelError
 from xmodel2.files import read_json
 from xmodel2.release.served_slots import default_slots, token_bytes
@@ -94,7 +94,7 @@ def _llama(model: Path, options: ServeOptions) -> Engine:
     context = _context(options, trained)
     slots = options.slots or default_slots(bytes_a_token * context)
     # Its threads wait for one another spinning: one that shares its core with the gateway stops them all.
-    threads = options.threads or max(1, (os.cpu_count() or 2) - 1)
+    threads = options.threads or max(1, usable_cores() - 1)
     way: Way = LlamaTextWay(name, None, {**_WITH_USAGE, "repeat_last_n": context})
     if tokenizer_dir is not None:
         way = LlamaWay(_prompts(tokenizer_dir, context))
