@@ -23,7 +23,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.distributed.checkpoint as dcp
 
 from benchmarks.harness import Result, argument_parser, interleaved, machine
@@ -31,15 +30,12 @@ from xmodel2.data.loader import IGNORED
 from xmodel2.data.shards import open_shards
 from xmodel2.data.synthetic import write_random_shards
 from xmodel2.files import write_text_atomic
-from xmodel2.model import Xmodel2
 from xmodel2.recipe import Recipe, recipe_from_dict, recipe_to_toml, replace
+from xmodel2.train.build import build_step
 from xmodel2.train.checkpoint_writer import CheckpointWriter
 from xmodel2.train.device import pick_device, pick_precision
 from xmodel2.train.metrics import METRICS_FILE, read_metrics
-from xmodel2.train.optimizer import build_optimizer
 from xmodel2.train.run import make_loader
-from xmodel2.train.sharding import draw_weights
-from xmodel2.train.step import TrainStep
 
 SAVES = ("async", "sync", "dcp")
 
@@ -104,24 +100,20 @@ class _Loop:
 
     def __init__(self, recipe: Recipe, run_dir: Path) -> None:
         device = pick_device("auto")
-        with torch.device("meta"):
-            model = Xmodel2(recipe.model)
-        self._step = TrainStep(model, recipe, recipe.train.precision, device)
-        draw_weights(model, device, recipe.seed)
-        self._optimizer = build_optimizer(model.named_parameters(), recipe.model, recipe.train)
+        self._step, self._optimizer = build_step(recipe, recipe.train.precision, device)
         loader = make_loader(recipe, open_shards(recipe.data.dir))
         self._batches = [loader.batch(number) for number in range(4)]
         writers = {
             kind: CheckpointWriter(
                 run_dir / kind,
                 replace(recipe, {"train.async_checkpoint": kind == "async", "train.keep_checkpoints": 1}),
-                model,
+                self._step.model,
                 self._optimizer,
             )
             for kind in ("async", "sync")
         }
         self._ours = {kind: partial(_save, writer) for kind, writer in writers.items()}
-        self._model, self._run_dir = model, run_dir
+        self._model, self._run_dir = self._step.model, run_dir
         self.calls: list[float] = []
         """Seconds until an asynchronous `save` returned."""
         for kind in SAVES:  # compiles, and gets the buffers

@@ -22,19 +22,11 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from benchmarks.harness import Result, argument_parser, machine
-from xmodel2.data.batch import IGNORED
-from xmodel2.data.shards import open_shards
 from xmodel2.data.synthetic import write_random_shards
 from xmodel2.files import write_text_atomic
-from xmodel2.model import Xmodel2
 from xmodel2.recipe import Recipe, load_recipe, recipe_from_dict, recipe_to_toml, replace
-from xmodel2.train import read_metrics
-from xmodel2.train.allocator import keep_freed_memory
-from xmodel2.train.device import pick_device, pick_precision, set_determinism
-from xmodel2.train.optimizer import build_optimizer
-from xmodel2.train.run import make_loader
-from xmodel2.train.sharding import draw_weights
-from xmodel2.train.step import TrainStep
+from xmodel2.train import Steps, read_metrics
+from xmodel2.train.device import pick_device, pick_precision
 
 WARM = 10
 """Steps that are not counted, of both."""
@@ -136,25 +128,14 @@ def _bare(recipe: Recipe, steps: int) -> float:
 
 
 def _steps(end: Connection, recipe: Recipe, steps: int) -> None:
-    device = pick_device(recipe.train.device)
-    set_determinism(recipe.train.deterministic, device)
-    keep_freed_memory(device)
-    loader = make_loader(recipe, open_shards(Path(recipe.data.dir), verify=False))
-    batches = [loader.batch(number) for number in range(WARM)]
-    with torch.device("meta"):
-        model = Xmodel2(recipe.model)
-    step = TrainStep(model, recipe, recipe.train.precision, device)
-    draw_weights(model, device, recipe.seed)
-    optimizer = build_optimizer(model.train().named_parameters(), recipe.model, recipe.train)
+    update = Steps(recipe)
+    batches = [update.batch(number) for number in range(1, WARM + 1)]
     began = 0.0
     for number in range(WARM + steps):
         if number == WARM:
             began = time.perf_counter()
-        batch = batches[number % WARM]
-        _, norm = step.gradients(batch, float((batch.targets != IGNORED).sum()))
-        float(norm)
-        step.apply(optimizer, norm)
-    if device.type == "cuda":
+        update(number + 1, batches[number % WARM])
+    if update.recipe.train.device == "cuda":
         torch.cuda.synchronize()
     end.send((time.perf_counter() - began) / steps)
 

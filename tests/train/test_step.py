@@ -12,9 +12,8 @@ from xmodel2.data.synthetic import write_random_shards
 from xmodel2.errors import XmodelError
 from xmodel2.model import Xmodel2
 from xmodel2.recipe import Recipe, recipe_from_dict
+from xmodel2.train.build import build_step
 from xmodel2.train.device import can_compile
-from xmodel2.train.optimizer import build_optimizer
-from xmodel2.train.sharding import draw_weights
 from xmodel2.train.step import TrainStep
 
 
@@ -40,16 +39,13 @@ def batch(tmp_path: Path) -> Batch:
 def two_steps(batch: Batch, **train: object) -> tuple[list[float], dict[str, torch.Tensor]]:
     """Return the losses and the weights after two steps."""
     recipe = recipe_of(**train)
-    model = Xmodel2(recipe.model)
-    step = TrainStep(model, recipe, "fp32", torch.device("cpu"))
-    draw_weights(model, torch.device("cpu"), 3)
-    optimizer = build_optimizer(model.named_parameters(), recipe.model, recipe.train)
+    step, optimizer = build_step(recipe, "fp32", torch.device("cpu"))
     losses = []
     for _ in range(2):
         loss, norm = step.gradients(batch, float((batch.targets != -100).sum()))
         step.apply(optimizer, norm)
         losses.append(loss)
-    return losses, dict(model.named_parameters())
+    return losses, dict(step.model.named_parameters())
 
 
 def test_micro_batches_do_not_change_the_step(batch: Batch) -> None:

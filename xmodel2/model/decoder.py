@@ -132,7 +132,10 @@ class Block(nn.Module):
 
 
 class Xmodel2(nn.Module):
-    """Decoder whose head is the embedding (tied), or a tensor of its own, drawn after all others."""
+    """Decoder whose head is the embedding (tied), or a tensor of its own, drawn after all others.
+
+    As it is constructed its weights are PyTorch's, not those that a recipe's training begins with: `xmodel2.train.new_model`.
+    """
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()

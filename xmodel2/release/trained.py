@@ -16,6 +16,7 @@ from xmodel2.model import Xmodel2
 from xmodel2.model.convert import from_granite
 from xmodel2.recipe import ModelSettings, Recipe, load_recipe, recipe_from_dict, replace
 from xmodel2.release.importing.layouts import Layout, factors, read_layout, same_shape, settings_of
+from xmodel2.tokenizer import Tokenizer, load_tokenizer
 from xmodel2.train.checkpoint import (
     MANIFEST_FILE,
     RECIPE_FILE,
@@ -58,6 +59,11 @@ class Trained:
             return sha256_file(self.path / MANIFEST_FILE)
         found = [sha256_file(file) for file in sorted(self.path.glob("model*.safetensors"))]
         return found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Its tokenizer."""
+        return load_tokenizer(self.tokenizer_dir)
 
     def load(self) -> Xmodel2:
         """Return the whole model (fp32, CPU, evaluation mode). Raises `XmodelError` naming a tensor that does not fit."""

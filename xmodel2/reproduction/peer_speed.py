@@ -23,14 +23,12 @@ from transformers import Trainer, TrainerCallback
 
 from xmodel2.data.batch import IGNORED, Batch
 from xmodel2.data.shards import open_shards
-from xmodel2.model import Xmodel2
 from xmodel2.recipe import Recipe
 from xmodel2.reproduction.peer_trainer import DEFAULT_RATE, Row, example, peer_model, peer_trainer
+from xmodel2.train.build import build_step
 from xmodel2.train.device import can_compile, pick_device, set_determinism
-from xmodel2.train.optimizer import build_optimizer, set_rate
+from xmodel2.train.optimizer import set_rate
 from xmodel2.train.run import make_loader
-from xmodel2.train.sharding import draw_weights
-from xmodel2.train.step import TrainStep
 
 ENDLESS = 10**9
 _BATCHES = 32
@@ -104,11 +102,7 @@ class OurSteps:
     def __init__(self, recipe: Recipe, batches: Sequence[Batch], device: torch.device) -> None:
         self._recipe, self._device = recipe, device
         set_determinism(recipe.train.deterministic, device)
-        with torch.device("meta"):
-            model = Xmodel2(recipe.model)
-        self._step = TrainStep(model, recipe, recipe.train.precision, device)
-        draw_weights(model, device, recipe.seed)
-        self._optimizer = build_optimizer(model.train().named_parameters(), recipe.model, recipe.train)
+        self._step, self._optimizer = build_step(recipe, recipe.train.precision, device)
         self._batches = cycle(batches)
 
     def round(self, steps: int) -> float:

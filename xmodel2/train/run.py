@@ -18,23 +18,20 @@ import torch
 from xmodel2.data.loader import Loader
 from xmodel2.data.shards import ShardSet, open_shards
 from xmodel2.files import alone_in, write_json_atomic, write_text_atomic
-from xmodel2.model import Xmodel2
 from xmodel2.recipe import Recipe, recipe_to_toml, replace
 from xmodel2.train.agreement import on_each_rank, on_rank_0, rank
 from xmodel2.train.allocator import keep_freed_memory
 from xmodel2.train.branch import branched, open_run
+from xmodel2.train.build import build_step
 from xmodel2.train.checkpoint import load_training_state, set_aside
 from xmodel2.train.device import pick_device, pick_precision, set_determinism
 from xmodel2.train.environment import write_environment
 from xmodel2.train.evaluation import Evaluate
 from xmodel2.train.guard import Guard, read_memory
 from xmodel2.train.loop import Loop, Parts, RunResult, Watch
-from xmodel2.train.optimizer import build_optimizer
 from xmodel2.train.out_of_memory import explained
 from xmodel2.train.run_dir import MIXTURE_FILE, RECIPE_FILE, check_data, check_run_dir
 from xmodel2.train.samples import check_prompts
-from xmodel2.train.sharding import draw_weights
-from xmodel2.train.step import TrainStep
 from xmodel2.train.trackers import check_trackers
 from xmodel2.train.world import World, open_world
 
@@ -94,15 +91,10 @@ def _prepare(
     precision, peak = on_rank_0(partial(pick_precision, recipe.train.precision, device, rows, recipe.model))
     recipe = replace(recipe, {"train.precision": precision, "train.device": device.type})
 
-    with torch.device("meta"):
-        model = Xmodel2(recipe.model)
-    step = TrainStep(model, recipe, precision, device, world)
-    draw_weights(model, device, recipe.seed)
-    model.train()
-    optimizer = build_optimizer(model.named_parameters(), recipe.model, recipe.train)
+    step, optimizer = build_step(recipe, precision, device, world)
     state: dict[str, Any] = {"step": 0}
     if checkpoint is not None:
-        state = on_each_rank(partial(load_training_state, checkpoint, recipe, model, optimizer))
+        state = on_each_rank(partial(load_training_state, checkpoint, recipe, step.model, optimizer))
     start: int = state["step"]
     guard = Guard(recipe.guard, state.get("guard"), on_rank_0(partial(read_memory, run_dir)))
     on_rank_0(partial(_fill_run_dir, run_dir, recipe, shards, loader, start))

@@ -15,7 +15,7 @@ from xmodel2.errors import XmodelError
 from xmodel2.files import read_json
 from xmodel2.release.chatting.streams import Sampling, TooLongError, Usage
 from xmodel2.release.llama_server import LlamaError, LlamaServer
-from xmodel2.tokenizer import Message, Tokenizer, load_tokenizer
+from xmodel2.tokenizer import Message, Tokenizer
 
 LEAST_ROOM = 4
 """An answer has at least a quarter of the context, if it may be so long."""
@@ -100,7 +100,7 @@ def own_engine(path: Path, threads: int = 0) -> TokenEngine:
     if threads:
         torch.set_num_threads(threads)
     trained = open_trained(path)
-    tokenizer, model = load_tokenizer(trained.tokenizer_dir), trained.load()
+    tokenizer, model = trained.tokenizer, trained.load()
 
     def tokens(prompt: list[int], room: int, sampling: Sampling, usage: Usage) -> Iterator[int]:
         return stream(

@@ -21,7 +21,7 @@ from xmodel2.release.exporting.shards import DTYPES, write_shards
 from xmodel2.release.exporting.verify import prompt_ids, reference_logits, transformers_difference
 from xmodel2.release.exporting.weights import EMBEDDING, check_tensors, native_shapes, native_tensors
 from xmodel2.release.trained import Trained
-from xmodel2.tokenizer import Tokenizer, load_tokenizer
+from xmodel2.tokenizer import Tokenizer
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json")
 TEMPLATE_FILE = "chat_template.jinja"
@@ -49,7 +49,7 @@ def write_directory(trained: Trained, folder: Path, layout: Layout, dtype: str, 
 
     Raises `XmodelError` if they are not, if tensors are missing or unknown, or if a value is not finite in ``dtype``.
     """
-    settings, tokenizer = trained.settings, load_tokenizer(trained.tokenizer_dir)
+    settings, tokenizer = trained.settings, trained.tokenizer
     prompts = prompt_ids(trained)
     check_tensors(trained)
     shapes = native_shapes(settings)

@@ -26,7 +26,7 @@ from xmodel2.release.exporting.gguf_vocabulary import UNIT, is_raw, vocabulary
 from xmodel2.release.exporting.verify import BOUND, PROMPTS, Logits, prompt_ids, reference_logits
 from xmodel2.release.llama_server import BINDING, LlamaServer
 from xmodel2.release.trained import Trained
-from xmodel2.tokenizer import Tokenizer, load_tokenizer
+from xmodel2.tokenizer import Tokenizer
 
 SHARES = {"f16": 0.01, "bf16": 0.04}
 BLOCK_SHARE = 0.12
@@ -57,7 +57,7 @@ def check_gguf(trained: Trained, file: Path, kind: str) -> dict[str, Any]:
     if importlib.util.find_spec(BINDING) is None:
         unknown = dict.fromkeys(("max_abs_difference", "share_of_spread", "tokenizer"))
         return {**weights, **unknown, "checked_by": "reading it back, without llama.cpp"}
-    tokenizer = load_tokenizer(trained.tokenizer_dir)
+    tokenizer = trained.tokenizer
     context = max(map(len, prompts)) + 2
     with LlamaServer(file, cache_type="f32", context=context, threads=torch.get_num_threads()) as server:
         largest, share = _differences(server, prompts, ours, tokenizer)

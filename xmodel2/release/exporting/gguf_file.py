@@ -21,7 +21,6 @@ from xmodel2.release.exporting.gguf_types import K_QUANTS, check_kind, tensor_ty
 from xmodel2.release.exporting.gguf_vocabulary import vocabulary
 from xmodel2.release.exporting.weights import check_tensors, native_shapes, native_tensors
 from xmodel2.release.trained import Trained
-from xmodel2.tokenizer import load_tokenizer
 from xmodel2.tokenizer.load import CHAT_TEMPLATE
 
 if TYPE_CHECKING:
@@ -112,7 +111,7 @@ def _write(trained: Trained, file: Path, kind: str) -> None:
 def _write_metadata(writer: "GGUFWriter", trained: Trained, kind: str) -> None:
     from gguf import GGML_QUANT_VERSION, LlamaFileType, TokenType
 
-    settings, tokenizer = trained.settings, load_tokenizer(trained.tokenizer_dir)
+    settings, tokenizer = trained.settings, trained.tokenizer
     config = granite_config(settings)
     writer.add_type("model")
     writer.add_name(trained.name)

@@ -17,7 +17,6 @@ from xmodel2.errors import XmodelError
 from xmodel2.model.convert import HEAD, no_progress_bar
 from xmodel2.release.exporting.weights import EMBEDDING, AsWritten, native_tensors, own_model
 from xmodel2.release.trained import Trained
-from xmodel2.tokenizer import load_tokenizer
 
 BOUND = 1e-4
 """Largest difference of two logits that is still rounding; above it nothing is published."""
@@ -35,7 +34,7 @@ Logits = list[torch.Tensor]
 
 def prompt_ids(trained: Trained) -> list[list[int]]:
     """Return `PROMPTS` in the model's own ids. Raises `XmodelError` if its tokenizer has ids that the model lacks."""
-    tokenizer = load_tokenizer(trained.tokenizer_dir)
+    tokenizer = trained.tokenizer
     if tokenizer.vocab_size > trained.settings.vocab_size:
         raise XmodelError(
             f"{trained.tokenizer_dir}: has {tokenizer.vocab_size:,} pieces, and the model's vocab_size is"

@@ -13,7 +13,7 @@ import numpy as np
 from xmodel2.data.shards import SourceSplit, data_fingerprint, open_shards
 from xmodel2.errors import XmodelError
 from xmodel2.release.trained import Trained
-from xmodel2.tokenizer import Tokenizer, load_tokenizer
+from xmodel2.tokenizer import Tokenizer
 
 
 @dataclass
@@ -50,7 +50,7 @@ def documents_of(trained: Trained, data: str, text: Path | None, limit: int | No
     if text is not None and data:
         raise XmodelError("--data, --text: give one of them")
     if text is not None:
-        return text_documents(text, load_tokenizer(trained.tokenizer_dir), limit)
+        return text_documents(text, trained.tokenizer, limit)
     if data:
         return heldout_documents(data, trained.settings.vocab_size, limit)
     if trained.recipe is None or trained.state is None:

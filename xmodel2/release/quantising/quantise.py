@@ -42,7 +42,6 @@ from xmodel2.release.quantising.speed import ROUNDS, Work, measure
 from xmodel2.release.quantising.table import FILE, markdown
 from xmodel2.release.quantising.torchao_directory import as_stored, torchao_installed, write_torchao
 from xmodel2.release.trained import Trained
-from xmodel2.tokenizer import load_tokenizer
 from xmodel2.train.environment import environment
 
 COMMAND = "quantize"
@@ -236,7 +235,7 @@ class _Quantisation:
             if name.startswith(GGUF):
                 from xmodel2.release.quantising.llama_difference import llama_difference
 
-                tokenizer = load_tokenizer(self.trained.tokenizer_dir)
+                tokenizer = self.trained.tokenizer
                 self.types[name]["llama_difference"] = llama_difference(model, tokenizer, self.places[name], documents)
             before = nats if before is None else before
             self._save()
