@@ -14,6 +14,8 @@ import pytest
 from xmodel2.cli import main
 from xmodel2.files import replaced_folder
 
+RECIPES = Path(__file__).parents[1] / "recipes"
+
 COMMANDS = (
     ["demo"],
     ["tokenizer", "train"],
@@ -175,3 +177,52 @@ def test_chat_answers_a_line_at_a_time(road: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.split("\n")) > 3  # a line a question at least; this model may write spaces alone
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["trian", "nano.toml"], 2, "no command 'trian'. Did you mean 'train'?"),
+        (["data"], 2, "data prepare, data inspect, data verify"),
+        (["data", "--help"], 0, "data prepare, data inspect, data verify"),
+        (["tokenizer", "trian"], 2, "Did you mean 'tokenizer train'?"),
+    ],
+)
+def test_a_word_that_is_no_command(
+    arguments: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*arguments) == code
+    assert said in capsys.readouterr().err
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--version") == 0
+    assert capsys.readouterr().out.startswith("xmodel2 0.")
+
+
+def test_only_train_goes_under_torchrun(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    assert run("check", "schedule") == 1
+    assert "only `train` goes under torchrun" in capsys.readouterr().err
+
+
+def test_output_that_does_not_take_all_characters_ends_nothing(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "COLUMNS": "60"}
+    for arguments in (["--help"], ["rivals"], ["plan", str(RECIPES / "nano.toml"), "--json"]):
+        done = subprocess.run([sys.executable, "-m", "xmodel2", *arguments], env=environment, capture_output=True)
+        assert done.returncode == 0, done.stderr
+        if "--json" in arguments:
+            json.loads(done.stdout)
+
+
+def test_a_folder_that_may_not_be_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(tmp_path / ".report.html.1.tmp"))
+
+    monkeypatch.setattr("xmodel2.files.os.replace", refused)
+    assert run("data", "starter", "--out", tmp_path / "starter") == 1
+    assert "Permission denied" in (said := capsys.readouterr().err)
+    assert "--out names another place" in said

@@ -1,11 +1,11 @@
 """Arguments as people write them, before the command line is parsed and after; their types that several commands share."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Annotated, TypeVar
 
 import tyro
 
-from xmodel2.errors import XmodelError
+from xmodel2.errors import XmodelError, nearest
 from xmodel2.eval.agents.options import AgentOptions
 from xmodel2.eval.model_options import ModelOptions
 
@@ -26,8 +26,6 @@ def normalise(arguments: list[str], commands: Container[str] = ()) -> list[str]:
     """Join two-word commands, and let one --set take several key=value."""
     if " ".join(arguments[:2]) in commands:
         arguments = [" ".join(arguments[:2]), *arguments[2:]]
-    if arguments[:1] and arguments[0] in _GROUPS and arguments[1:2] in (["--help"], ["-h"]):
-        return ["--help"]
     if len(arguments) > 1 and arguments[0] in _GROUPS and not arguments[1].startswith("-"):
         arguments = [f"{arguments[0]} {arguments[1]}", *arguments[2:]]
     result: list[str] = []
@@ -38,6 +36,22 @@ def normalise(arguments: list[str], commands: Container[str] = ()) -> list[str]:
         in_set = argument == "--set" or (in_set and not argument.startswith("-") and "=" in argument)
         result.append(argument)
     return result
+
+
+def command_fault(arguments: Sequence[str], commands: Iterable[str]) -> str:
+    """Return what is wrong with the first word of normalised arguments; nothing if it is a command, an option, or not there.
+
+    >>> command_fault(["trian", "nano.toml"], ["train", "data inspect"])
+    "no command 'trian'. Did you mean 'train'? `xmodel2 --help` lists them"
+    >>> command_fault(["data"], ["train", "data inspect", "data verify"])
+    'data is no command by itself: data inspect, data verify (each explained by --help)'
+    """
+    word, commands = (arguments or ["-"])[0], list(commands)
+    if word.startswith("-") or word in commands:
+        return ""
+    if found := [name for name in commands if name.startswith(f"{word} ")]:
+        return f"{word} is no command by itself: {', '.join(found)} (each explained by --help)"
+    return f"no command {word!r}.{nearest(word, commands)} `xmodel2 --help` lists them"
 
 
 def key_values(option: str, pairs: Sequence[str]) -> dict[str, str]:

@@ -3,18 +3,23 @@
 Exit codes: 0 done, 1 failed (one clear message), 2 wrong usage, 130 stopped by a signal.
 """
 
+import errno
+import io
 import logging
 import os
+import platform
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 
 import tyro
 from rich.console import Console
 
-from xmodel2.arguments import normalise
+from xmodel2 import __version__
+from xmodel2.arguments import command_fault, normalise
 from xmodel2.commands import INTERRUPTED
 from xmodel2.commands.ablate import ablate
 from xmodel2.commands.calibrate import calibrate
@@ -77,6 +82,8 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "check": check,
 }
 
+_DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
+
 app = tyro.extras.SubcommandApp()
 for _name, _command in COMMANDS.items():
     app.command(name=_name)(_command)
@@ -89,8 +96,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # transformers imports torchao where it is installed, and that tells of kernels for other machines.
     for name in ("torchao", "torch.utils._pytree"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal or pipe that does not take all characters
+            stream.reconfigure(errors="replace")
     arguments = normalise(list(sys.argv[1:] if arguments is None else arguments), COMMANDS)
+    if arguments[:1] in (["--version"], ["-V"]):
+        print(f"xmodel2 {__version__}, PyTorch {version('torch')}, Python {platform.python_version()}")
+        sys.exit(0)
+    if fault := command_fault(arguments, COMMANDS):
+        print(f"xmodel2: {fault}", file=sys.stderr)
+        sys.exit(0 if arguments[1:2] in (["--help"], ["-h"]) else 2)
     try:
+        _refuse_torchrun(arguments)
         with _sigterm_as_ctrl_c():
             code = app.cli(
                 prog="xmodel2", args=arguments, description="Train, understand and ship small language models."
@@ -99,11 +116,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except (XmodelError, OSError) as error:  # OSError: a full disk, a file that may not be read; it names the file
-        Console(stderr=True).print(f"xmodel2: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        advice = "; where a command writes, --out names another place" if getattr(error, "errno", 0) in _DENIED else ""
+        Console(stderr=True).print(
+            f"xmodel2: {error}{advice}", style="red", highlight=False, markup=False, soft_wrap=True
+        )
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     sys.exit(code or 0)
+
+
+def _refuse_torchrun(arguments: Sequence[str]) -> None:
+    """Raise `XmodelError` for a command that torchrun would start several times over the same folder."""
+    size = os.environ.get("WORLD_SIZE", "1")
+    if "RANK" in os.environ and size not in ("", "1") and arguments[:1] != ["train"]:
+        raise XmodelError(f"only `train` goes under torchrun (WORLD_SIZE={size}); start this command without it")
 
 
 @contextmanager

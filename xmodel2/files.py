@@ -263,7 +263,7 @@ def writing_atomic(path: Path) -> Iterator[IO[bytes]]:
             os.fsync(handle.fileno())
         os.replace(beside, path)
     except OSError as error:
-        if error.filename is None:  # a full disk is told without one
+        if error.filename in (None, str(beside)):  # a full disk is told without one
             error.filename = str(path)
         raise
     finally:

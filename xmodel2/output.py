@@ -1,6 +1,7 @@
 """What commands print: tables for people, one JSON object for machines."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -40,6 +41,11 @@ class Unfailing:
         return getattr(self._file, name)
 
 
+def in_utf(file: IO[str]) -> bool:
+    """Tell whether a file takes all characters."""
+    return (file.encoding or "").lower().startswith("utf")
+
+
 def busy(what: str) -> Status:
     """Show on a terminal, and only there, that something is going on."""
     return Console(stderr=True).status(f"{what} ...")
@@ -47,7 +53,7 @@ def busy(what: str) -> Status:
 
 def print_json(value: Any) -> None:
     """Print one JSON object."""
-    print(json.dumps(value, ensure_ascii=False))
+    print(json.dumps(value, ensure_ascii=not in_utf(sys.stdout)))
 
 
 def print_sources(sources: dict[str, Any]) -> None:

@@ -48,6 +48,8 @@ def train_layouts(root: Path, layouts: list[str], rank: int, ranks: int) -> None
             stop = 5
         if layout.startswith("bf16"):  # its stages end with a held-out loss, then a checkpoint
             recipe = replace(recipe, {"train.precision": "bf16"})
+        if layout.startswith("recomputed"):
+            recipe = replace(recipe, {"train.compile": True, "train.activation_memory_budget": 0.3})
         if layout.startswith("compiled"):
             recipe = replace(recipe, {"train.compile": True})
         with poisoned() if layout.startswith("poisoned") else nullcontext(), gains_seen() as seen:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from xmodel2.cli import main
 from xmodel2.recipe import load_recipe
@@ -117,6 +118,21 @@ def test_on_a_cpu_faster_products_are_a_smaller_share_of_the_time(
     assert slow["mfu"] == pytest.approx(CPU_MFU)
     assert fast["mfu"] == pytest.approx(0.19, abs=0.01)
     assert slow["tokens per second"] < fast["tokens per second"] < 7 * slow["tokens per second"]
+
+
+def test_processes_on_a_cpu_share_this_machine(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xmodel2.train.plan.pick_precision", lambda name, *_: (name, 1e11))
+    monkeypatch.setattr("xmodel2.train.plan.usable_cores", torch.get_num_threads)
+    quiet = "--set", "train.precision=fp32", "train.micro_batch_size=1"
+    one, two = (result(capsys, NANO, "--device", "cpu", "--devices", count, *quiet) for count in "12")
+    assert two["speed"]["tokens per second"] == pytest.approx(one["speed"]["tokens per second"])
+    assert two["speed"]["dollars"] == pytest.approx(one["speed"]["dollars"])
+    assert two["memory"]["device"] == one["memory"]["device"] // 2
+    monkeypatch.setattr("xmodel2.train.plan.usable_cores", lambda: 2 * torch.get_num_threads())
+    spread = result(capsys, NANO, "--device", "cpu", "--devices", "2", *quiet)
+    assert spread["speed"]["tokens per second"] == pytest.approx(2 * one["speed"]["tokens per second"])
 
 
 def test_mfu_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,6 +38,7 @@ LAYOUTS = {
         "data_parallel_replicate=2,data_parallel_shard=2",
         "data_parallel_shard=2,tensor_parallel=2",
         "data_parallel_shard=2,context_parallel=2",
+        "recomputed,data_parallel_shard=2,tensor_parallel=2",
         "context_parallel=2,tensor_parallel=2",
     ],
 }

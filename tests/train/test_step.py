@@ -11,7 +11,7 @@ from xmodel2.data.shards import open_shards
 from xmodel2.data.synthetic import write_random_shards
 from xmodel2.errors import XmodelError
 from xmodel2.model import Xmodel2
-from xmodel2.recipe import Recipe, recipe_from_dict
+from xmodel2.recipe import Recipe, recipe_from_dict, replace
 from xmodel2.train.build import build_step
 from xmodel2.train.device import can_compile
 from xmodel2.train.step import TrainStep
@@ -110,6 +110,14 @@ def test_how_attention_is_computed_and_what_is_kept_do_not_change_the_step(
 def test_a_kernel_that_cannot_be_used_is_named(batch: Batch, kernel: str, message: str) -> None:
     with pytest.raises(XmodelError, match=f"train.attention = '{kernel}' {message}"):
         two_steps(batch, attention=kernel)
+
+
+@pytest.mark.parametrize("kernel", ["documents", "sdpa"])
+def test_a_kernel_that_needs_whole_rows_is_refused_where_ranks_share_them(kernel: str) -> None:
+    keys = {"parallel.context_parallel": 2, "data.mask_documents": False}
+    recipe = replace(recipe_of(attention=kernel), keys)
+    with pytest.raises(XmodelError, match=f"train.attention = '{kernel}' needs all positions of a row on one rank"):
+        build_step(recipe, "fp32", torch.device("cpu"))
 
 
 def test_without_a_compiler_a_cpu_runs_eager(monkeypatch: pytest.MonkeyPatch) -> None:

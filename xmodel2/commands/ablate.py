@@ -29,6 +29,7 @@ def ablate(
     """Compare the recipe's architecture with others, at equal tokens and with equal search of the learning rate.
 
     Example: xmodel2 ablate recipes/wind-tunnel.toml --compare embedding depth attention --out runs/ablate
+
     Resumable: run it again, with more comparisons, rates or seeds too. The same command in a second shell helps the first.
 
     Args:

@@ -40,6 +40,7 @@ def ratio(
     """Find the share of instruction data in the decay: train one stable stage, branch decays from it, and score them.
 
     Example: xmodel2 ratio recipes/wind-tunnel.toml --out runs/ratio --compare shares mixtures --seeds 3
+
     Resumable: run it again, with more shares, seeds or comparisons too. The same command in a second shell helps the first.
 
     Args:

@@ -23,9 +23,11 @@ def search(
     """Search hyperparameters (Table 5, or the recipe's search.space) by training its model once a trial.
 
     The same command goes on where it was stopped or killed; given on another machine with the same --storage, it helps.
+
     Example: xmodel2 search recipes/wind-tunnel.toml --trials 100 --out runs/search --workers 2
-    One more key: xmodel2 search recipes/wind-tunnel.toml --trials 100 --out runs/search \
-        --set 'search.space={"train.weight_decay" = {low = 0.0, high = 0.3}}'
+
+    One more key: xmodel2 search recipes/wind-tunnel.toml --set 'search.space={"train.weight_decay" = {low = 0.0, high = 0.3}}'
+
     Watch it in a browser: optuna-dashboard runs/search/journal.log
 
     Args:

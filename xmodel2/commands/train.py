@@ -27,7 +27,9 @@ def train(
     """Train both stages of a recipe: stable, then decay with instruction data.
 
     Example: xmodel2 train recipes/nano.toml --set train.learning_rate=0.02 --out runs/nano --resume
+
     On several GPUs: torchrun --nproc-per-node 8 -m xmodel2.cli train recipes/xmodel2-1.2b.toml --resume
+
     Another decay: xmodel2 train recipes/nano.toml --branch-from runs/nano@stable --set stages.decay.sft_share=0.3 --out runs/b
 
     Args:
@@ -125,7 +127,7 @@ def plan(
     Args:
         recipe: recipe file
         set: override a key of the recipe; may be repeated
-        devices: how many there are: the processes of torchrun
+        devices: how many there are: the processes of torchrun; with the device cpu they share this machine
         device: h100, h200, b200, a100-80gb, a100-40gb, l40s, rtx-4090 or cpu
         mfu: share of the device's FLOP/s that training reaches, as metrics.jsonl states it
         measured: run directory to read that share from

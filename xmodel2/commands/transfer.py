@@ -39,6 +39,7 @@ def transfer(
     """Show whether hyperparameters carry over to other widths, depths, batches and lengths; resumable.
 
     Example: xmodel2 transfer recipes/wind-tunnel.toml --widths 64,128,256,512,1024 --out runs/transfer
+
     Against a direct search: xmodel2 transfer runs/search/best.toml --direct-trials 120 --widths 96,128 --out runs/direct
 
     Args:

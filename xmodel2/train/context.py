@@ -15,6 +15,9 @@ from xmodel2.model.attention import mask_for
 from xmodel2.model.decoder import Rows
 from xmodel2.model.mask import Places
 
+_all_gather = getattr(collectives, "all_gather_single_autograd", None) or collectives.all_gather_tensor_autograd
+"""The first by its name in PyTorch 2.13, the second before."""
+
 
 class ContextShard:
     """This rank's positions of rows of ``sequence_length``."""
@@ -43,5 +46,5 @@ class ContextShard:
 
     def gather(self, k_BKSD: torch.Tensor, v_BKSD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return keys and values of all ranks' positions [B, K, T, D], in order of rank."""
-        whole = collectives.all_gather_tensor_autograd(torch.stack((k_BKSD, v_BKSD)), 3, self.group)
+        whole = _all_gather(torch.stack((k_BKSD, v_BKSD)), 3, self.group)
         return whole[0], whole[1]

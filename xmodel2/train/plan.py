@@ -6,6 +6,7 @@ MFU here is as metrics.jsonl states it: on a GPU `mfu_nominal`, full-attention F
 causal FLOPs over those of a matrix product measured on this machine.
 """
 
+import dataclasses
 import math
 import shutil
 import statistics
@@ -16,6 +17,7 @@ from typing import Any
 
 import torch
 
+from xmodel2.cores import usable_cores
 from xmodel2.errors import XmodelError
 from xmodel2.model.count import block_parameter_count, flops_per_token, parameter_count
 from xmodel2.recipe import Recipe, load_recipe
@@ -145,6 +147,8 @@ def _target(
     device = find_device(name)
     if count < 1:
         raise XmodelError(f"--devices {count}: must be at least 1")
+    if device.flops is None:  # this machine, whose processes share it
+        device = dataclasses.replace(device, memory=device.memory // count, price=device.price / count)
     if mfu is not None and measured is not None:
         raise XmodelError("--mfu and --measured both say what share of the FLOP/s is reached; give one")
     if mfu is not None and not 0 < mfu <= 1:
@@ -157,7 +161,7 @@ def _target(
         rows = recipe.train.micro_batch_size * recipe.data.sequence_length
         shape = torch.device("cpu"), min(rows, 4096), recipe.model
         try:
-            precision, rate = pick_precision(precision, *shape)
+            precision, whole = pick_precision(precision, *shape)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -165,6 +169,7 @@ def _target(
                 f"this machine has no memory for the model's widest product, {recipe.model.hidden_size} x"
                 f" {2 * recipe.model.intermediate_size}, which is measured to plan for a CPU; plan for a GPU with --device"
             ) from None
+        rate = whole * min(1.0, usable_cores() / (torch.get_num_threads() * count))
     compiled = recipe.train.compile and (device.flops is not None or can_compile(torch.device("cpu")))
     source = "--mfu"
     if measured is not None:
@@ -172,7 +177,7 @@ def _target(
     elif mfu is None:
         mfu, source = device.mfu, "an assumption: measure some steps, and give --measured RUN"
         if device.flops is None:
-            mfu, source = cpu_mfu(rate, pick_precision("fp32", *shape)[1]), "benchmarks/README.md"
+            mfu, source = cpu_mfu(whole, pick_precision("fp32", *shape)[1]), "benchmarks/README.md"
         mfu *= _slower(recipe)
     return Target(
         device,

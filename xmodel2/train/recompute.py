@@ -15,7 +15,12 @@ from xmodel2.model import Xmodel2
 def keep_activations(model: Xmodel2, budget: float, compiled: bool) -> None:
     """Apply ``train.activation_memory_budget``, a share of what the blocks would keep (1: all)."""
     if compiled:
-        torch._functorch.config.activation_memory_budget = budget  # type: ignore[attr-defined]
+        from torch._functorch import config  # it imports the compiler
+
+        config.activation_memory_budget = budget
+        # Under tensor parallelism a block's inputs hold the mesh, an object without tensors, whose size the partitioner asks for.
+        if hasattr(config, "unsafe_treat_script_objects_as_zero_size"):
+            config.unsafe_treat_script_objects_as_zero_size = True
         return
     for block in model.layers[: blocks_computed_again(len(model.layers), budget)]:
         block.forward = _computed_again(block.forward)  # type: ignore[method-assign]

@@ -4,6 +4,8 @@ qkv_proj, gate_up_proj    rows, whole groups of heads a rank        embed_tokens
 o_proj, down_proj         columns; their outputs are summed        norms                   whole on every rank, fp32
 """
 
+import warnings
+
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -43,7 +45,9 @@ def shard(root: nn.Module, blocks: nn.ModuleList, world: World, dtype: torch.dty
         name = "shard_context"
         over = mesh["shard", "context"]._flatten(name)
     if world.axis("replicate")[1] > 1:
-        over = mesh["replicate", name]
+        with warnings.catch_warnings():  # that a flattened axis will not be found by its name some day
+            warnings.filterwarnings("ignore", message="Slicing a flattened dim")
+            over = mesh["replicate", name]
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
     for block in blocks:  # gains, near 1, stay whole and fp32: 16 bits know 1 and 1.008 and nothing between
         fully_shard(block, mesh=over, mp_policy=policy, ignored_params=set(_gains(block)))

@@ -109,6 +109,8 @@ def _check_attention(recipe: Recipe, device: torch.device, dtype: torch.dtype) -
         )
     elif kernel == "documents" and masked and device.type == "cuda" and recipe.train.compile_mode == "reduce-overhead":
         why = "is launched by where documents end, which no CUDA graph (train.compile_mode) can follow"
+    elif kernel in ("documents", "sdpa") and recipe.parallel.context_parallel > 1:
+        why = "needs all positions of a row on one rank (parallel.context_parallel)"
     elif kernel == "sdpa" and masked:
         why = "can't keep packed documents apart (data.mask_documents)"
     if why:

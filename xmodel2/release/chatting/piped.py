@@ -58,6 +58,7 @@ def _print(chat: Conversation, answer: Answer, as_json: bool) -> None:
             "tokens_per_second": round(usage.tokens_per_second, 1) or None,  # too short to tell
             "seconds_to_first": round(usage.first_s, 3),
         }
-        print(json.dumps(row, ensure_ascii=False), flush=True)
+        in_utf = (sys.stdout.encoding or "").lower().startswith("utf")
+        print(json.dumps(row, ensure_ascii=not in_utf), flush=True)
     for note in chat.usage.notes:
         print(note, file=sys.stderr)
