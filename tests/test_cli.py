@@ -24,6 +24,7 @@ COMMANDS = (
     ["data", "prepare"],
     ["data", "inspect"],
     ["data", "verify"],
+    ["recipe"],
     ["train"],
     ["average"],
     ["plan"],

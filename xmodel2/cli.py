@@ -37,6 +37,7 @@ from xmodel2.commands.law import law
 from xmodel2.commands.peer import peer
 from xmodel2.commands.quantize import quantize
 from xmodel2.commands.ratio import ratio
+from xmodel2.commands.recipe import recipe
 from xmodel2.commands.report import report
 from xmodel2.commands.reproduce import reproduce
 from xmodel2.commands.rivals import rivals
@@ -56,6 +57,7 @@ COMMANDS: dict[str, Callable[..., int | None]] = {
     "data prepare": data_prepare,
     "data inspect": data_inspect,
     "data verify": data_verify,
+    "recipe": recipe,
     "train": train,
     "average": average,
     "plan": plan,

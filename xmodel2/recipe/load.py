@@ -22,13 +22,13 @@ Origin = dict[tuple[str, ...], str]
 Settings = TypeVar("Settings")
 
 
-def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe file and its bases, apply ``key=value`` overrides, and check everything.
+def load_recipe(path: str | Path | None, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe file and its bases, apply ``key=value`` overrides, and check everything; without a file, the defaults.
 
     Raises `XmodelError` naming file and key for anything wrong.
     """
     origin: Origin = {}
-    tree = read_tree(Path(path), origin)
+    tree = {} if path is None else read_tree(Path(path), origin)
     # A preset first, so that a size given beside it wins in either order.
     for override in sorted(overrides, key=lambda text: text.partition("=")[0].strip() != "model.preset"):
         _override(tree, override, origin)
@@ -63,10 +63,10 @@ def recipe_to_toml(recipe: Recipe) -> str:
     return tree_to_toml(_as_dict(recipe))
 
 
-def tree_to_toml(tree: dict[str, Any]) -> str:
-    """Write nested values as TOML."""
+def tree_to_toml(tree: dict[str, Any], at: tuple[str, ...] = ()) -> str:
+    """Write nested values as TOML, those of the table ``at``."""
     lines: list[str] = []
-    _emit(tree, (), lines)
+    _emit(tree, at, lines)
     return "\n".join(lines).strip() + "\n"
 
 
