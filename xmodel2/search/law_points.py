@@ -47,6 +47,8 @@ def read_rows(path: Path, unfinished: bool = False) -> list[Row]:
     """
     try:
         text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise XmodelError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise XmodelError(f"{path}: cannot be read as UTF-8 text ({error})") from None
     lines = text.split("\n")
