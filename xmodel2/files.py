@@ -310,6 +310,16 @@ def write_json_atomic(path: Path, value: Any) -> None:
     write_text_atomic(path, json.dumps(value, indent=1, ensure_ascii=False, sort_keys=False) + "\n")
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Let both names be one file, which nobody ever changes; a copy where that cannot be."""
+    try:
+        os.link(source.resolve(), target)
+    except OSError:  # another disk, or a file system without links
+        shutil.copyfile(source, target)
+        with open(target, "rb") as file:
+            os.fsync(file.fileno())
+
+
 def sha256_file(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file."""
     with open(path, "rb") as handle:

@@ -22,6 +22,7 @@ def train(
     out: Path | None = None,
     resume: Flag = False,
     branch_from: str | None = None,
+    init_from: Path | None = None,
     profile: Flag = False,
 ) -> int:
     """Train both stages of a recipe: stable, then decay with instruction data.
@@ -32,12 +33,15 @@ def train(
 
     Another decay: xmodel2 train recipes/nano.toml --branch-from runs/nano@stable --set stages.decay.sft_share=0.3 --out runs/b
 
+    Fine-tuning: xmodel2 train chat.toml --init-from runs/base --out runs/tuned
+
     Args:
         recipe: recipe file
         set: override a key of the recipe; may be repeated
         out: run directory (default: runs/NAME)
         resume: go on from the newest checkpoint in the run directory
         branch_from: RUN@STEP or RUN@stable: begin with the decay, at that checkpoint of another run
+        init_from: run or checkpoint whose weights a new run begins with, and whose model it has if the recipe names none
         profile: trace a few steps into RUN/profile and print the ten costliest operations
     """
     from xmodel2.errors import XmodelError
@@ -54,7 +58,9 @@ def train(
     run_dir = out or Path("runs") / settings.name
     evaluate = _evaluator(settings)
     with redirect_stderr(cast(IO[str], Unfailing(sys.stderr))):
-        result = run(settings, run_dir, resume, branch_from=branch_from, profile=profile, evaluate=evaluate)
+        result = run(
+            settings, run_dir, resume, branch_from=branch_from, init_from=init_from, profile=profile, evaluate=evaluate
+        )
     if rank_of_process():
         return 0 if result.finished else INTERRUPTED
     if result.finished and result.loss is None:

@@ -6,14 +6,12 @@ Up to that step the two runs are one, so everything that shaped it must be the s
 becomes the branch's own first one, its tensors as links to the same files: neither run needs the other from there on.
 """
 
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from xmodel2.errors import XmodelError
-from xmodel2.files import read_json, write_json_atomic, write_text_atomic
+from xmodel2.files import link_or_copy, read_json, write_json_atomic, write_text_atomic
 from xmodel2.recipe import Recipe, load_recipe, recipe_to_toml, replace
 from xmodel2.train.checkpoint import MANIFEST_FILE, check_files, checkpoint_steps, read_state
 from xmodel2.train.checkpoint_writer import fresh, publish
@@ -137,22 +135,12 @@ def _taken_over(origin: Origin, run_dir: Path, recipe: Recipe) -> Path:
     try:
         fresh(beside)
         for name in tensors:
-            _link(origin.checkpoint / name, beside / name)
+            link_or_copy(origin.checkpoint / name, beside / name)
         write_text_atomic(run_dir / RECIPE_FILE, recipe_to_toml(recipe))  # whoever has a checkpoint has a recipe
         publish(beside, final, state, recipe, [tensors])
     except OSError as error:
         raise XmodelError(f"{final}: cannot be taken over from {origin.run_dir} ({error})") from None
     return final
-
-
-def _link(source: Path, target: Path) -> None:
-    """Let both names be one file, which nobody ever changes; a copy where that cannot be."""
-    try:
-        os.link(source.resolve(), target)
-    except OSError:  # another disk, or a file system without links
-        shutil.copyfile(source, target)
-        with open(target, "rb") as file:
-            os.fsync(file.fileno())
 
 
 def _find(branch_from: str) -> tuple[Origin, Recipe]:

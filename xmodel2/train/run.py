@@ -17,6 +17,7 @@ import torch
 
 from xmodel2.data.loader import Loader
 from xmodel2.data.shards import ShardSet, open_shards
+from xmodel2.errors import XmodelError
 from xmodel2.files import alone_in, write_json_atomic, write_text_atomic
 from xmodel2.recipe import Recipe, recipe_to_toml, replace
 from xmodel2.train.agreement import on_each_rank, on_rank_0, rank
@@ -28,9 +29,10 @@ from xmodel2.train.device import pick_device, pick_precision, set_determinism
 from xmodel2.train.environment import write_environment
 from xmodel2.train.evaluation import Evaluate
 from xmodel2.train.guard import Guard, read_memory
+from xmodel2.train.init import open_with_weights, with_model_of
 from xmodel2.train.loop import Loop, Parts, RunResult, Watch
 from xmodel2.train.out_of_memory import explained
-from xmodel2.train.run_dir import MIXTURE_FILE, RECIPE_FILE, check_data, check_run_dir
+from xmodel2.train.run_dir import INIT_FILE, MIXTURE_FILE, RECIPE_FILE, check_data, check_run_dir
 from xmodel2.train.samples import check_prompts
 from xmodel2.train.trackers import check_trackers
 from xmodel2.train.world import World, open_world
@@ -42,6 +44,7 @@ def train(
     resume: bool = False,
     stop_after: int | None = None,
     branch_from: str | None = None,
+    init_from: Path | None = None,
     profile: bool = False,
     watch: Watch | None = None,
     progress: bool = True,
@@ -51,20 +54,27 @@ def train(
     """Train a recipe's two stages, alone or as one of the ranks that `torchrun` started.
 
     With ``resume``, go on from the newest valid checkpoint; ``stop_after`` saves and returns after that step, as a signal
-    would; ``branch_from`` ("RUN@STEP") begins with the decay, at that checkpoint; ``profile`` traces a few steps; ``watch`` sees
-    each held-out measurement and may end the run; ``progress`` shows it; without ``rollback``, `DivergedError` is raised where
-    the run would go back to a checkpoint; ``evaluate`` scores benchmarks as often as the recipe's `evaluation` says, which is
-    passed over without it. Raises `XmodelError` if the run directory exists (without resume), the data or the layout does not
-    fit, memory runs out, or a checkpoint cannot be written.
+    would; ``branch_from`` ("RUN@STEP") begins with the decay, at that checkpoint; ``init_from`` gives a new run the weights of
+    a run or checkpoint; ``profile`` traces a few steps; ``watch`` sees each held-out measurement and may end the run;
+    ``progress`` shows it; without ``rollback``, `DivergedError` is raised where the run would go back to a checkpoint;
+    ``evaluate`` scores benchmarks as often as the recipe's `evaluation` says, which is passed over without it. Raises
+    `XmodelError` if the run directory exists (without resume), the data or the layout does not fit, memory runs out, or a
+    checkpoint cannot be written.
     """
+    if branch_from is not None and init_from is not None:
+        raise XmodelError(
+            "--branch-from goes on with a run's own decay, --init-from begins anew with its weights; give one"
+        )
     device, run_dir = pick_device(recipe.train.device), Path(run_dir)
     loop_of = partial(Loop, profile=profile, watch=watch, progress=progress, rollback=rollback, evaluate=evaluate)
     with open_world(recipe, device) as world, ExitStack() as alone:
         on_rank_0(partial(check_run_dir, run_dir, resume))
         if branch_from is not None:
             recipe = on_rank_0(partial(branched, recipe, branch_from, run_dir))
+        if init_from is not None or (run_dir / INIT_FILE).exists():
+            recipe = on_rank_0(partial(with_model_of, recipe, init_from, run_dir))
         with explained(recipe, world.size):
-            loop, start = _prepare(recipe, run_dir, resume, branch_from, world, device, loop_of, alone)
+            loop, start = _prepare(recipe, run_dir, resume, branch_from, init_from, world, device, loop_of, alone)
         with explained(loop.recipe, world.size):  # its precision and device are known now
             return loop.run(start, stop_after)
 
@@ -74,6 +84,7 @@ def _prepare(
     run_dir: Path,
     resume: bool,
     branch_from: str | None,
+    init_from: Path | None,
     world: World,
     device: torch.device,
     loop: Callable[[Parts, Guard], Loop],
@@ -86,7 +97,10 @@ def _prepare(
     loader = make_loader(recipe, shards)
     on_rank_0(partial(check_trackers, recipe.train.trackers))
     on_rank_0(lambda: alone.enter_context(alone_in(run_dir)))
-    checkpoint, recipe = on_rank_0(partial(open_run, recipe, run_dir, resume, shards.fingerprint, branch_from))
+    opened = partial(open_run, recipe, run_dir, resume, shards.fingerprint, branch_from)
+    if init_from is not None or (run_dir / INIT_FILE).exists():
+        opened = partial(open_with_weights, recipe, run_dir, resume, shards, init_from)
+    checkpoint, recipe = on_rank_0(opened)
     rows = recipe.train.micro_batch_size * recipe.data.sequence_length
     precision, peak = on_rank_0(partial(pick_precision, recipe.train.precision, device, rows, recipe.model))
     recipe = replace(recipe, {"train.precision": precision, "train.device": device.type})

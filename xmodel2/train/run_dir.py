@@ -18,8 +18,10 @@ MIXTURE_FILE = "mixture.json"
 """What each stage has taken from each source, as of the newest checkpoint."""
 BRANCH_FILE = "branch.json"
 """Where a branch comes from: run and step."""
+INIT_FILE = "init.json"
+"""Whose weights a run began with."""
 
-_OF_A_RUN = {MIXTURE_FILE, BRANCH_FILE, "checkpoints", METRICS_FILE}
+_OF_A_RUN = {MIXTURE_FILE, BRANCH_FILE, INIT_FILE, "checkpoints", METRICS_FILE}
 """One of these a run directory has, from its first moments on."""
 _OF_OTHERS = {RECIPE_FILE, "index.json", "sources.toml", "tokenizer"}
 """What is a user's own where none of those is: recipes, data, a corpus. A batch system's log may lie there."""
