@@ -44,6 +44,14 @@ def test_template_wording_and_short_items_are_not_checked() -> None:
     assert index.coverage()["sciq"] == {"items": 0, "checked": 0}
 
 
+def test_an_item_that_is_listed_many_times_is_one_item() -> None:
+    claims = [LONG, "The tallest lighthouse on the northern coast was built by two brothers in 1871"]
+    index = build_index({"fever": [claim for claim in claims for _ in range(12)]}, DecontaminateSettings())
+    assert index.check(f"{FILLER}{LONG}") == [("fever", 0)]
+    assert index.check(f"{FILLER}{claims[1]}") == [("fever", 12)]
+    assert index.coverage()["fever"] == {"items": 2, "checked": 2}
+
+
 def test_items_below_min_words_are_not_checked_where_an_n_gram_is_shorter_still() -> None:
     words = ["the", "quick", "brown", "fox", "jumps", "over", "the", "lazy", "dog"]
     items = [" ".join(words[:n]) for n in (7, 8)]
@@ -122,4 +130,13 @@ def test_wrong_folders_and_records_are_named(tmp_path: Path) -> None:
     (tmp_path / "piqa").mkdir()
     (tmp_path / "piqa" / "validation.jsonl").write_text('{"goal": "x"}\n')
     with pytest.raises(XmodelError, match=r"validation\.jsonl:1: not an item of piqa"):
+        read_benchmarks([tmp_path])
+
+
+def test_a_folder_of_files_that_are_not_read_is_named_with_them(tmp_path: Path) -> None:
+    write_benchmarks(tmp_path)
+    (tmp_path / "piqa" / "test.jsonl.gz").rename(tmp_path / "piqa" / "valid.csv")
+    with pytest.raises(
+        XmodelError, match=r"piqa: no test item of piqa in it; there is train\.jsonl, valid\.csv\. Read are \.jsonl"
+    ):
         read_benchmarks([tmp_path])

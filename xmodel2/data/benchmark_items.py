@@ -14,6 +14,7 @@ from xmodel2.errors import XmodelError
 
 Record = dict[str, Any]
 _NOT_TESTS = ("train", "prompt", "few")
+_NAMED = 5  # files of a folder without an item that are named
 
 
 def _question(record: Record) -> str:
@@ -58,9 +59,23 @@ _IS_TEST: dict[str, Callable[[Record], bool]] = {"mbpp": lambda record: 11 <= in
 def benchmark_items(directory: Path, benchmark: str) -> Iterator[str]:
     """Yield the text of each test item in a folder of benchmarks; none if it has no folder of that name.
 
-    Raises `XmodelError` naming file and line of a record without the benchmark's fields.
+    Raises `XmodelError` naming file and line of a record without the benchmark's fields, or a folder that gives no item.
     """
     folder = Path(directory) / benchmark
+    found = False
+    for text in _items(folder, benchmark):
+        found = True
+        yield text
+    if not found and folder.is_dir():
+        files = [path for path in sorted(folder.glob("**/*")) if path.is_file()]
+        there = ", ".join(str(path.relative_to(folder)) for path in files[:_NAMED]) or "nothing"
+        raise XmodelError(
+            f"{folder}: no test item of {benchmark} in it; there is {there}{', ...' if len(files) > _NAMED else ''}. Read are"
+            f" {', '.join(SUFFIXES)} without {', '.join(_NOT_TESTS)} in their names: convert the files, or remove the folder"
+        )
+
+
+def _items(folder: Path, benchmark: str) -> Iterator[str]:
     for path in sorted(folder.glob("**/*")):
         place = str(path.relative_to(folder))
         if path.name == "traj_data.json" and benchmark == "alfworld" and "unseen" in place:

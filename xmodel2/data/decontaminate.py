@@ -105,13 +105,17 @@ def read_benchmarks(directories: Iterable[Path]) -> dict[str, list[str]]:
 
 
 def build_index(benchmarks: Mapping[str, list[str]], settings: DecontaminateSettings) -> BenchmarkIndex:
-    """Return the index of items by benchmark."""
+    """Return the index of items by benchmark; of items with the same words, the first is the item."""
     owner: list[int] = []
     number: list[int] = []
     parts: dict[int, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
     for index, texts in enumerate(benchmarks.values()):
+        seen: set[bytes] = set()
         for at, text in enumerate(texts):
             words = word_hashes(text)
+            if (same := words.tobytes()) in seen:  # FEVER has a row for each piece of evidence: no template's wording
+                continue
+            seen.add(same)
             n = min(settings.ngram, len(words))
             if len(words) >= settings.min_words:
                 grams = np.unique(ngram_hashes(words, n))

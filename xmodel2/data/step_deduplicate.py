@@ -126,7 +126,9 @@ def settle(plan: Plan, work: Path) -> np.ndarray:
     found = [np.load(work / "tables" / f"{n:03d}.npy") for n in range(len(tables(plan.preparation.deduplicate)))]
     all_pairs = np.concatenate([np.empty((0, 2), dtype=np.int64), *found])
     stay = order[copies(len(heldout), rank[all_pairs])][rank]
-    stay[heldout] = np.flatnonzero(heldout)  # an evaluation set is what its maker chose
+    # An evaluation set is what its maker chose; of what was held out by hash, copies go as elsewhere.
+    chosen = np.repeat([task.heldout for task in plan.tasks], np.diff(document_starts(work)))
+    stay[chosen] = np.flatnonzero(chosen)
     with writing_atomic(work / "stay.npy") as handle:
         np.save(handle, stay)
     return stay
