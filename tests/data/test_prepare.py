@@ -125,7 +125,7 @@ def test_another_tokenizer_in_the_data_is_found(corpus: Path) -> None:
 
 def test_equal_questions_with_other_answers_are_no_duplicates(corpus: Path) -> None:
     turns = [{**CHAT["messages"][0]}, {**CHAT["messages"][1]}]
-    other = [turns[0], {**turns[1], "role": "user"}]
+    other = [{**turns[0], "role": "assistant"}, turns[1]]
     (corpus / "chat.jsonl").write_text("".join(json.dumps({"messages": m}) + "\n" for m in (turns, other, turns)))
     (corpus / "held.jsonl").write_text(json.dumps({"messages": [turns[0], {**turns[1], "content": "5"}]}) + "\n")
     counts = prepare(corpus / "sources.toml", corpus / "out")["sources"]

@@ -214,6 +214,23 @@ def test_text_in_a_chat_source_names_file_and_remedy(rich: Path) -> None:
         prepare(rich / "rich.toml", rich / "out")
 
 
+def test_chats_without_an_answer_are_skipped(rich: Path) -> None:
+    chats = (rich / "chat.jsonl").read_text()
+    turns = [{"role": "user", "content": "Is anyone there?"}, {"role": "assistant", "content": " "}]
+    write(rich / "chat.jsonl", [{"messages": turns}, {"messages": turns[:1]}])
+    with pytest.raises(
+        XmodelError, match=r"source chat has no training document left \(2 .*jsonl:1: no turn in which the assis"
+    ):
+        prepare(rich / "rich.toml", rich / "out")
+    with pytest.raises(XmodelError, match=r"chat\.jsonl:1: no turn in which the assistant says something"):
+        prepare(rich / "rich.toml", rich / "out", Options(strict=True))
+    with open(rich / "chat.jsonl", "a") as handle:
+        handle.write(chats)
+    chat = prepare(rich / "rich.toml", rich / "out")["sources"]["chat"]
+    assert chat["skipped"] == {"no turn in which the assistant says something": 2}
+    assert chat["read"]["documents"] == 40
+
+
 def test_held_out_documents_all_stay_and_chains_do_not_join_them(tmp_path: Path) -> None:
     choose = random.Random(3)
     words = [choose.choice(VOCABULARY) for _ in range(400)]

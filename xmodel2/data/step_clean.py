@@ -126,6 +126,12 @@ class _Account:
                     f"{document['at']}: source {self.task.source} is of kind sft, but a document has no messages; set"
                     f' sources.{self.task.source}.fields, or kind = "text"'
                 )
+            if self.source.kind == "sft" and not _answers(document):  # nothing in it is a target
+                message = f"{document['at']}: no turn in which the assistant says something"
+                if self.strict:
+                    raise XmodelError(message)
+                self._skip(message)
+                continue
             self.read["documents"] += 1
             self.read["bytes"] += len(document_text(document).encode())
             yield document
@@ -145,6 +151,10 @@ class _Account:
             self.benchmarks.update(items.keys())
             self.benchmarks["documents"] += 1
             self.contaminated.append({"at": document["at"], "items": items, "text": text[:200]})
+
+
+def _answers(document: Document) -> bool:
+    return any(turn["role"] == "assistant" and turn["content"].strip() for turn in document["messages"])
 
 
 def _reason(message: str) -> str:
