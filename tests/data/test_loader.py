@@ -166,13 +166,21 @@ def test_realised_tokens_are_those_of_the_rows(shards: ShardSet) -> None:
     assert run.realised(0) == {"text": 40 * 16}
 
 
+@pytest.mark.parametrize("length", [5, 31])  # less than a row of 16, and nearly two
+def test_epochs_of_a_source_near_a_row(tmp_path: Path, length: int) -> None:
+    write_shards(tmp_path, 100, {"text": ("text", {"train": [(list(range(1, length + 1)), None)]})})
+    run = Loader(open_shards(tmp_path), [(10, {"text": 1.0})], 16, 1, seed=0)
+    seen = np.bincount(run.rows(0, 10).inputs.ravel(), minlength=length + 1)[1:]
+    assert run.report()["stages"][0]["sources"]["text"]["epochs"] == pytest.approx(seen.mean())
+
+
 def test_report_of_what_was_done(shards: ShardSet) -> None:
     run = loader(shards)
     first, second = run.report(rows=50)["stages"]
     assert (first["rows"], second["rows"], second["rows_planned"]) == (40, 10, 40)
     text = first["sources"]["text"]
     assert (text["rows"], text["tokens"], text["share_asked"], text["share_realised"]) == (40, 640, 1.0, 1.0)
-    assert text["epochs"] == 40 / (train_split(shards, "text").tokens // 16)
+    assert text["epochs"] == 640 / train_split(shards, "text").tokens
     assert second["sources"]["text"]["epochs"] > text["epochs"]
     assert 0 <= second["sources"]["sft"]["padding_share"] < 0.2
     assert second["sources"]["sft"]["share_asked"] == MIXTURE["sft"]

@@ -141,7 +141,7 @@ class Loader:
                     "tokens": tokens[name],
                     "share_asked": stage.asked[name],
                     "share_realised": tokens[name] / max(1, sum(tokens.values())),
-                    "epochs": (stage.cursor.get(name, 0) + count) / source.count,
+                    "epochs": source.epochs(stage.cursor.get(name, 0) + count),
                     "padding_share": 1 - tokens[name] / (count * self.sequence_length) if count else 0.0,
                     "cut_documents_share": cut[name],
                 }

@@ -3,8 +3,8 @@
     row k of the source = row P(k % rows) of epoch k // rows, P a permutation drawn from (seed, source, epoch)
 
 Concatenated: the source is a circle of T tokens, shard after shard; an epoch cuts it into T // S windows from a phase of its
-own, so that no token comes twice in an epoch and epochs are cut at other places. Best fit: whole documents (data/packing.py).
-Neither keeps anything of a document in memory.
+own, so that no token comes twice in an epoch (unless T < S: then a row goes round) and epochs are cut at other places. Best fit:
+whole documents (data/packing.py). Neither keeps anything of a document in memory.
 """
 
 from abc import ABC, abstractmethod
@@ -69,6 +69,10 @@ class SourceRows(ABC):
     def tokens(self, first: int, last: int) -> int:
         """Return how many tokens, padding not counted, the source's rows first..last have."""
 
+    def epochs(self, rows: int) -> float:
+        """Return how often the source has been gone through after so many rows."""
+        return rows / self.count
+
     @abstractmethod
     def cut_share(self) -> float:
         """Return the share of documents that are not whole in one row."""
@@ -91,6 +95,10 @@ class ConcatenatedRows(SourceRows):
 
     def tokens(self, first: int, last: int) -> int:
         return (last - first) * self.sequence_length
+
+    def epochs(self, rows: int) -> float:
+        """Return how often each token has been seen, on average: the windows of an epoch leave out up to S - 1, or repeat."""
+        return rows * self.sequence_length / self.split.tokens
 
     def cut_share(self) -> float:
         """Return the share, from the lengths of the first documents: one of n tokens has a cut at n - 1 places of S."""
