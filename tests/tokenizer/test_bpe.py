@@ -44,7 +44,10 @@ def test_its_figures_stand_beside_others(directory: Path) -> None:
     assert figures["chars_per_token"] > 1.5
 
 
-@pytest.mark.parametrize(("texts", "size", "said"), [([""], 300, "empty"), (TEXTS, 100, "264"), (["ab"], 900, "most")])
+@pytest.mark.parametrize(
+    ("texts", "size", "said"),
+    [([""], 300, "empty"), (TEXTS, 100, "264"), (["ab"], 900, "most"), (TEXTS, 1 << 32, "most 1048576")],
+)
 def test_mistakes_say_what_is_possible(tmp_path: Path, texts: list[str], size: int, said: str) -> None:
     with pytest.raises(XmodelError, match=said):
         train_bpe(texts, size, tmp_path / "t")

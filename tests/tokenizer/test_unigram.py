@@ -138,6 +138,26 @@ def test_rare_characters_leave_room_for_pieces(texts: list[str], tmp_path: Path)
     assert all(tokenizer.decode(ids) == text for text, ids in zip(many, tokenizer.encode_batch(many), strict=True))
 
 
+def test_a_vocabulary_smaller_than_the_characters_of_the_text(texts: list[str], tmp_path: Path) -> None:
+    source = random.Random(4)
+    characters = [chr(code) for code in range(0x4E00, 0x4E00 + 900)]
+    words = ["".join(source.choices(characters, range(900, 0, -1), k=2)) for _ in range(3000)]
+    many = [*texts, "".join(source.choices(words, k=30_000))]
+    tokenizer = train_unigram(many, 600, tmp_path / "t")
+    pieces = [tokenizer.token(number) for number in range(600)]
+    assert 0 < sum(len(piece) == 1 and piece > "\u4e00" for piece in pieces) <= (600 - 368) // 2
+    assert sum(len(piece) > 1 and piece.isalpha() for piece in pieces) > 50
+    assert tokenizer.decode(tokenizer.encode(many[-1])) == many[-1]
+
+
+@pytest.mark.parametrize(
+    ("size", "said"), [(-3, "at least 368"), (0, "at least 368"), (4_000_000_000, "at most 1048576")]
+)
+def test_a_vocabulary_that_cannot_be_is_refused(texts: list[str], tmp_path: Path, size: int, said: str) -> None:
+    with pytest.raises(XmodelError, match=f"vocab_size: {size} is .*{said}"):
+        train_unigram(texts, size, tmp_path)
+
+
 def test_transformers_loads_it_and_renders_the_same_chat(tokenizer: Tokenizer, directory: Path) -> None:
     from transformers import AutoTokenizer
 

@@ -12,11 +12,9 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from xmodel2.errors import XmodelError
-from xmodel2.tokenizer.directory import write_directory
+from xmodel2.tokenizer.directory import check_vocab_size, write_directory
 from xmodel2.tokenizer.load import SPECIAL_TOKENS, Tokenizer
 from xmodel2.tokenizer.sample import sample_texts
-
-_LEAST = len(SPECIAL_TOKENS) + 256
 
 
 def train_bpe(
@@ -32,12 +30,11 @@ def train_bpe(
 
     Raises `XmodelError` if there is no text or ``vocab_size`` is not possible with it; the message says what is.
     """
+    check_vocab_size(vocab_size, len(SPECIAL_TOKENS) + 256, "bytes and special tokens")
     sources = texts if isinstance(texts, Mapping) else {"texts": texts}
     sample = sample_texts(sources, max_bytes, shares, seed)
     if not any(sample):
         raise XmodelError("tokenizer: the text is empty; give files with text to learn from")
-    if vocab_size < _LEAST:
-        raise XmodelError(f"vocab_size: {vocab_size} is too small for the bytes and special tokens; at least {_LEAST}")
     fast = tokenizers.Tokenizer(models.BPE())
     fast.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]

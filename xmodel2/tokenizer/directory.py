@@ -5,8 +5,20 @@ from pathlib import Path
 import tokenizers
 from tokenizers import AddedToken, processors
 
+from xmodel2.errors import XmodelError
 from xmodel2.files import write_json_atomic, write_text_atomic
 from xmodel2.tokenizer.load import BOS, CHAT_TEMPLATE, EOS, PAD, SPECIAL_TOKENS, UNK, Tokenizer, load_tokenizer
+
+_MOST = 1 << 20
+"""Pieces of the largest vocabulary that is trained: for more, trainers ask for memory that is not there, or fail."""
+
+
+def check_vocab_size(vocab_size: int, least: int, fixed: str) -> None:
+    """Raise `XmodelError` if a vocabulary has no room for ``least`` pieces that are ``fixed``, or is too large to be trained."""
+    if vocab_size < least:
+        raise XmodelError(f"vocab_size: {vocab_size} is too small for the {fixed}; at least {least}")
+    if vocab_size > _MOST:
+        raise XmodelError(f"vocab_size: {vocab_size} is too large to be trained; at most {_MOST}")
 
 
 def write_directory(fast: tokenizers.Tokenizer, out: Path) -> Tokenizer:

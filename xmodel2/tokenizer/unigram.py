@@ -25,7 +25,7 @@ from tokenizers import decoders, models
 
 from xmodel2.errors import XmodelError
 from xmodel2.files import write_bytes_atomic
-from xmodel2.tokenizer.directory import write_directory
+from xmodel2.tokenizer.directory import check_vocab_size, write_directory
 from xmodel2.tokenizer.engine import RESERVED, STEP
 from xmodel2.tokenizer.load import BOS, EOS, PAD, SPECIAL_TOKENS, UNK, Tokenizer
 from xmodel2.tokenizer.sample import sample_texts
@@ -34,6 +34,8 @@ _SPACE = "▁"  # how SentencePiece writes a space
 _REQUIRED = "".join(map(chr, range(0x21, 0x7F))) + "\n"  # printable ASCII; tabs are pieces of their own
 _TABS = tuple("\t" * count for count in range(1, 9))  # the trainer keeps tabs out of ordinary pieces
 _TAB_SCORE = -6.0  # the same for any number, so that fewer pieces win
+_FIXED = len(SPECIAL_TOKENS) + len(_TABS) + 256
+_LEAST = _FIXED + len(_REQUIRED) + 1  # and a space
 _COVERAGE, _LEAST_COVERAGE = 0.9999, 0.98  # SentencePiece takes no less
 _NEVER = -1000.0  # log-probability of pieces that text must not match: below any spelling in other pieces
 
@@ -72,9 +74,16 @@ def train_sentencepiece(
     sample: Sequence[str], vocab_size: int, *, algorithm: Literal["unigram", "bpe"] = "unigram", threads: int = 2
 ) -> bytes:
     """Return a SentencePiece model of texts of up to 64 KB each (BPE: to compare with). Raises as `train_unigram`."""
+    check_vocab_size(vocab_size, _LEAST, "bytes, special tokens, tabs and ASCII")
     cleaned = [_clean(text) for text in sample]
     if not any(cleaned):
         raise XmodelError("tokenizer: the text is empty; give files with text to learn from")
+    counts = Counter[str]()
+    for text in cleaned:
+        counts.update(text)
+    coverage = _coverage(counts, vocab_size)
+    if len(_commonest(counts, _LEAST_COVERAGE)) > vocab_size - _FIXED:
+        cleaned, coverage = _without_rare(cleaned, counts, (vocab_size - _LEAST) // 2), 1.0
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
@@ -89,7 +98,7 @@ def train_sentencepiece(
             add_dummy_prefix=False,
             remove_extra_whitespaces=False,
             allow_whitespace_only_pieces=True,
-            character_coverage=_coverage(cleaned, vocab_size),
+            character_coverage=coverage,
             required_chars=_REQUIRED,
             user_defined_symbols=list(_TABS),
             unk_id=0,
@@ -110,16 +119,32 @@ def train_sentencepiece(
     return _round_scores(model.getvalue()) if algorithm == "unigram" else model.getvalue()
 
 
-def _coverage(sample: Sequence[str], vocab_size: int) -> float:
+def _coverage(counts: Counter[str], vocab_size: int) -> float:
     """Return the share of characters that are pieces: nearly all, but a quarter of the vocabulary is enough for them.
 
     Chinese alone has more characters than a small vocabulary has pieces; the rare ones become bytes.
     """
-    counts = Counter[str]()
-    for text in sample:
-        counts.update(text)
     commonest = sum(count for _, count in counts.most_common(vocab_size // 4))
     return min(_COVERAGE, max(_LEAST_COVERAGE, commonest / counts.total()))
+
+
+def _commonest(counts: Counter[str], coverage: float) -> set[str]:
+    """Return the characters that SentencePiece makes pieces at a coverage."""
+    kept, covered = {*_REQUIRED, " "}, 0
+    for character, count in counts.most_common():
+        if covered >= coverage * counts.total():
+            break
+        kept.add(character)
+        covered += count
+    return kept - {"\t"}
+
+
+def _without_rare(texts: Sequence[str], counts: Counter[str], most: int) -> list[str]:
+    """Return the parts of texts between rare characters: those that are neither required nor the ``most`` commonest others."""
+    kept = {*_REQUIRED, " ", "\t"}
+    others = [character for character, _ in counts.most_common() if character not in kept]
+    rare = re.compile(f"[{re.escape(''.join(others[most:]))}]+")
+    return [part for text in texts for part in rare.split(text) if part]
 
 
 def _clean(text: str) -> str:
