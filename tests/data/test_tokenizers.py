@@ -39,6 +39,8 @@ def test_mistakes(corpus: Path) -> None:
         train_on_files([], 400, corpus / "tok", 1000, None, False)
     with pytest.raises(XmodelError, match="at least one tokenizer"):
         compare_on_files([], [corpus / "words" / "000.jsonl"], None)
+    with pytest.raises(XmodelError, match=r"f\.xyz: its name must end in \.svg or \.png"):
+        compare_on_files([corpus / "tok"], [corpus / "words" / "000.jsonl"], corpus / "f.xyz")
 
 
 def test_records_that_are_no_documents_are_told(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,3 +50,8 @@ def test_records_that_are_no_documents_are_told(corpus: Path, capsys: pytest.Cap
         train_on_files([bad], 400, corpus / "tok", 1000, None, False)
     train_on_files([bad, corpus / "digits" / "000.jsonl"], 368, corpus / "tok", 100_000, None, False)
     assert "2 records skipped, the first" in capsys.readouterr().err
+    files = [corpus / "digits" / "000.jsonl", bad]
+    assert inspect_on_files(corpus / "tok", files)["documents"] == 300
+    assert "2 records skipped, the first" in capsys.readouterr().err
+    with pytest.raises(XmodelError, match=r"source bad: the text is empty; .*; 2 records skipped"):
+        compare_on_files([corpus / "tok"], [files[1]], None)

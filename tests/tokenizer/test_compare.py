@@ -114,3 +114,5 @@ def test_mistakes_name_what_is_wrong(encoders: dict[str, Encoder], tmp_path: Pat
         compare_tokenizers(encoders, SOURCES, groups={"English": ["prse"]})
     with pytest.raises(XmodelError, match=r"groups\.code: is the name of a source"):
         compare_tokenizers(encoders, SOURCES, groups={"code": ["prose"]})
+    with pytest.raises(XmodelError, match="source all: is the name of the sum"):
+        compare_tokenizers(encoders, {"all": ["prose"]})

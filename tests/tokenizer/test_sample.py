@@ -1,9 +1,11 @@
 """The sample that a tokenizer learns from: shares, bounds, mistakes."""
 
+from pathlib import Path
+
 import pytest
 
 from xmodel2.errors import XmodelError
-from xmodel2.tokenizer.sample import balanced_shares, sample_texts
+from xmodel2.tokenizer.sample import balanced_shares, by_source, sample_texts
 
 
 def documents(letter: str, count: int) -> list[str]:
@@ -64,3 +66,27 @@ def test_wrong_shares(shares: dict[str, float], complaint: str) -> None:
 def test_balanced_shares() -> None:
     assert balanced_shares({"a": 8.0, "b": 2.0}, exponent=1) == {"a": 0.8, "b": 0.2}
     assert balanced_shares({"a": 8.0, "b": 2.0}, exponent=0) == {"a": 0.5, "b": 0.5}
+
+
+@pytest.mark.parametrize("exponent", [-1.0, float("nan"), float("inf")])
+def test_shares_are_balanced_by_a_power_that_is_a_number(exponent: float) -> None:
+    with pytest.raises(XmodelError, match=r"balance: .* must be from 0"):
+        balanced_shares({"a": 8.0, "b": 2.0}, exponent)
+
+
+@pytest.mark.parametrize("size", [0, -5])
+def test_a_sample_of_no_bytes(size: int) -> None:
+    with pytest.raises(XmodelError, match=f"sample_bytes: {size} must be at least 1"):
+        sample_texts({"a": documents("a", 3)}, size)
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        (["a/wiki.jsonl", "a/wiki.txt"], ["a/wiki.jsonl", "a/wiki.txt"]),
+        (["en/train/0.jsonl", "zh/train/0.jsonl", "zh/train/1.jsonl"], ["en/train", "zh/train"]),
+        (["a.jsonl", "n1/x.jsonl"], [Path.cwd().name, "n1"]),
+    ],
+)
+def test_every_file_or_folder_is_a_source_with_a_name(files: list[str], names: list[str]) -> None:
+    assert list(by_source(map(Path, files))) == names

@@ -1,7 +1,8 @@
 """Tokenizers on files: train one, look at one, compare several. A source is the files of one name or folder."""
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,8 @@ from xmodel2.tokenizer.compare import (
     comparison_markdown,
     summary_markdown,
 )
+
+_FIGURES = (".svg", ".png")
 
 
 def train_on_files(
@@ -40,16 +43,9 @@ def train_on_files(
         shares = balanced_shares(
             {name: sum(f.stat().st_size for f in found) for name, found in sources.items()}, balance
         )
-    skipped = _Skipped()
-    texts = _texts(sources, skipped)
-    with replaced_folder(out, overwrite, "tokenizer train") as folder:
-        try:
-            tokenizer = TRAINERS[algorithm](texts, vocab_size, folder, shares=shares, max_bytes=sample_bytes)
-        except XmodelError as error:
-            raise XmodelError(f"{error}; {skipped}" if skipped.count else str(error)) from None
-    if skipped.count:
-        print(skipped, file=sys.stderr)
-    return tokenizer
+    with replaced_folder(out, overwrite, "tokenizer train") as folder, _telling() as skipped:
+        texts = _texts(sources, skipped)
+        return TRAINERS[algorithm](texts, vocab_size, folder, shares=shares, max_bytes=sample_bytes)
 
 
 @dataclass
@@ -65,24 +61,40 @@ class _Skipped:
         return f"{self.count:,} record{'s' if self.count > 1 else ''} skipped, the first {self.first}"
 
 
+@contextmanager
+def _telling() -> Iterator[_Skipped]:
+    """Yield what receives skipped records; the block's end, or its error, tells of them."""
+    skipped = _Skipped()
+    try:
+        yield skipped
+    except XmodelError as error:
+        raise XmodelError(f"{error}; {skipped}" if skipped.count else str(error)) from None
+    if skipped.count:
+        print(skipped, file=sys.stderr)
+
+
 def inspect_on_files(tokenizer: Path, files: Sequence[Path]) -> dict[str, Any]:
     """Return the figures of one tokenizer on all files together."""
-    return tokenizer_statistics(load_any(tokenizer), map(document_text, read_documents(files)))
+    with _telling() as skipped:
+        return tokenizer_statistics(load_any(tokenizer), map(document_text, read_documents(files, on_skip=skipped)))
 
 
 def compare_on_files(tokenizers: Sequence[Path], files: Sequence[Path], figure: Path | None) -> tuple[Comparison, str]:
     """Return the figures by tokenizer and source, and tables of them; draw ``figure`` if it is given."""
     if not tokenizers:
         raise XmodelError("tokenizer inspect: name at least one tokenizer")
+    if figure is not None and figure.suffix not in _FIGURES:
+        raise XmodelError(f"tokenizer inspect: --figure {figure}: its name must end in {' or '.join(_FIGURES)}")
     loaded = {name: load_any(path) for name, path in _named(tokenizers).items()}
-    comparison = compare_tokenizers(loaded, _texts(by_source(files)))
+    with _telling() as skipped:
+        comparison = compare_tokenizers(loaded, _texts(by_source(files), skipped))
     if figure is not None:
         comparison_figure(comparison).savefig(figure)
     tables = f"characters a token\n\n{comparison_markdown(comparison)}\nall sources\n\n{summary_markdown(comparison)}"
     return comparison, tables
 
 
-def _texts(sources: Mapping[str, list[Path]], on_skip: Callable[[str], None] | None = None) -> dict[str, Iterable[str]]:
+def _texts(sources: Mapping[str, list[Path]], on_skip: Callable[[str], None]) -> dict[str, Iterable[str]]:
     return {name: map(document_text, read_documents(files, on_skip=on_skip)) for name, files in sources.items()}
 
 

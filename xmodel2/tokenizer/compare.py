@@ -37,11 +37,14 @@ def compare_tokenizers(
 ) -> Comparison:
     """Measure each tokenizer on each source, on each group of sources (such as a language) and on all.
 
-    Texts are read once and held, a source at a time. Raises `XmodelError` if a source is empty, or a group names none.
+    Texts are read once and held, a source at a time. Raises `XmodelError` if a source is empty or named as the sum, or a group
+    names none.
     """
+    if ALL in texts_by_source:
+        raise XmodelError(f"source {ALL}: is the name of the sum of all sources; rename its file or folder")
     groups = {**(groups or {}), ALL: list(texts_by_source)}
     for group, names in groups.items():
-        if group != ALL and group in texts_by_source:
+        if group in texts_by_source:
             raise XmodelError(f"groups.{group}: is the name of a source; choose another")
         for name in names:
             if name not in texts_by_source:

@@ -7,11 +7,14 @@ What is drawn is chunks of documents, not documents: ten books of a library woul
 
 import heapq
 import random
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from xmodel2.errors import XmodelError, nearest
 
+_ENDING = re.compile(r"\.(jsonl|json|parquet|txt)(\.gz|\.zst)?$")
 _CHUNK = 8192  # characters: 32 KB of UTF-8 at most, which SentencePiece takes as one sentence
 
 
@@ -26,8 +29,10 @@ def sample_texts(
         shares: of ``max_bytes`` by source, in any unit; a source that has less gives all it has. None: one uniform sample
         seed: chooses; a source's sample depends on its own name, budget and texts only
 
-    Raises `XmodelError` for shares that do not name the sources, or are negative or all zero.
+    Raises `XmodelError` for no bytes, and for shares that do not name the sources, or are negative or all zero.
     """
+    if max_bytes < 1:
+        raise XmodelError(f"sample_bytes: {max_bytes} must be at least 1")
     if shares is None:
         return _uniform((text for texts in sources.values() for text in texts), max_bytes, random.Random(seed))
     for name in shares:
@@ -48,16 +53,26 @@ def sample_texts(
 def by_source(files: Iterable[Path]) -> dict[str, list[Path]]:
     """Return files by source: by their folder's name where they lie in several folders, else each file is a source.
 
+    Two folders (or files) of one name are named in full.
+
     >>> by_source([Path("wiki/000.jsonl"), Path("wiki/001.jsonl"), Path("code/000.jsonl")])
     {'wiki': [PosixPath('wiki/000.jsonl'), PosixPath('wiki/001.jsonl')], 'code': [PosixPath('code/000.jsonl')]}
     >>> list(by_source([Path("corpus/wiki.jsonl.gz"), Path("corpus/code.jsonl.gz")]))
     ['wiki', 'code']
+    >>> list(by_source([Path("wiki.en.jsonl"), Path("wiki.zh.jsonl")]))
+    ['wiki.en', 'wiki.zh']
     """
     files = list(files)
     several = len({file.parent for file in files}) > 1
+    places = [file.parent if several else file for file in files]
+    # The folder "." has no name of its own.
+    names = {
+        place: _ENDING.sub("", place.name) if not several else place.name or place.resolve().name for place in places
+    }
+    often = Counter(names.values())
     sources: dict[str, list[Path]] = {}
-    for file in files:
-        sources.setdefault(file.parent.name if several else file.name.split(".")[0], []).append(file)
+    for file, place in zip(files, places, strict=True):
+        sources.setdefault(names[place] if often[names[place]] == 1 else str(place), []).append(file)
     return sources
 
 
@@ -66,7 +81,11 @@ def balanced_shares(sizes: Mapping[str, float], exponent: float = 0.7) -> dict[s
 
     >>> balanced_shares({"wiki": 4.0, "code": 1.0}, exponent=0.5)
     {'wiki': 0.6666666666666666, 'code': 0.3333333333333333}
+
+    Raises `XmodelError` for an exponent that is not from 0 to 10.
     """
+    if not 0 <= exponent <= 10:
+        raise XmodelError(f"balance: {exponent} must be from 0 (all sources equal) to 10 (1: as their sizes)")
     powers = {name: float(size) ** exponent for name, size in sizes.items()}
     return {name: power / sum(powers.values()) for name, power in powers.items()}
 
