@@ -106,6 +106,13 @@ def test_addresses_are_replaced_in_texts_and_chats() -> None:
     assert cleaner.changed["pii"]["documents"] == 2
 
 
+def test_what_ends_a_sentence_is_no_part_of_an_address() -> None:
+    cleaner = Cleaner(CleanSettings(urls=UrlRule(replacement="<url>")), "en")
+    text = "Visit https://a.com/b.c?d=1. Then see (www.x.org), and www.y.org/z/! 见https://b.cn/x，或www.c.cn；https://... www."
+    [found] = cleaner.clean([{"text": text}])
+    assert found["text"] == "Visit <url>. Then see (<url>), and <url>! 见<url>，或<url>；https://... www."
+
+
 def test_a_document_counts_once_and_a_known_answer_changes_as_its_message() -> None:
     cleaner = Cleaner(CleanSettings(pii=PiiRule(), urls=UrlRule(replacement="<url>")), "en")
     turns = ["see https://a.com", "bob@acme.com says https://b.com", "https://c.com", "it is at www.d.com"]

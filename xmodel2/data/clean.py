@@ -32,7 +32,11 @@ SAMPLES = 3
 _SAMPLE_CHARACTERS = 600
 _LANGUAGE_CHARACTERS = 4000
 _CHINESE = {"zh", "wuu", "yue", "lzh", "gan", "hak"}  # written alike
-_URL = re.compile(r"(?:https?://|www\.)[^\s<>\"'\]\)}，。）】》]+", re.IGNORECASE)
+# Up to white space or what closes or goes on after it; the last character is no punctuation of the sentence about it.
+_URL = re.compile(
+    r"(?:https?://|www\.)[^\s<>\"'\])}，。；：！？、（）【】《》]*[^\s<>\"'\])}，。；：！？、（）【】《》.,;:!?]",
+    re.IGNORECASE,
+)
 _MAYBE_IP = re.compile(r"\d\.\d{1,3}\.\d{1,3}\.\d")
 _SENTENCE = re.compile(r"[^.!?。！？]*[.!?。！？]+[\"'”’)」』]*|[^.!?。！？]+")
 
