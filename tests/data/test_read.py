@@ -60,6 +60,12 @@ def test_field_mapping_instruction_triples_and_foreign_roles(tmp_path: Path) -> 
     assert named == {"text": "x"}
 
 
+def test_a_known_answer_may_be_a_number(tmp_path: Path) -> None:
+    answers = [4, 2.5, "four", True, None]
+    path = write(tmp_path / "a.jsonl", [{**CHAT, "answer": answer} for answer in answers])
+    assert [document.get("answer") for document in read_documents([path])] == ["4", "2.5", "four", None, None]
+
+
 def test_truncated_and_foreign_parquet_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(RECORDS), path)

@@ -37,7 +37,9 @@ def to_document(record: Any, fields: FieldSettings = PLAIN) -> Document:
     if not is_unicode(text):
         raise ValueError("a lone surrogate, which is no Unicode text")
     if "messages" in document:
-        document |= {key: record[key] for key in ("answer", "task") if isinstance(record.get(key), str)}
+        for key in ("answer", "task"):
+            if isinstance(value := record.get(key), str | int | float) and not isinstance(value, bool):
+                document[key] = str(value)
         if not all(is_unicode(document.get(key, "")) for key in ("answer", "task")):
             raise ValueError("a lone surrogate, which is no Unicode text")
     return document
