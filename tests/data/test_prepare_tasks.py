@@ -226,8 +226,13 @@ def test_chats_without_an_answer_are_skipped(rich: Path) -> None:
         prepare(rich / "rich.toml", rich / "out", Options(strict=True))
     with open(rich / "chat.jsonl", "a") as handle:
         handle.write(chats)
+        for role in ("Socrates", 'Plato: the "elder"'):
+            handle.write(json.dumps({"messages": [{"role": role, "content": "?"}]}) + "\n")
     chat = prepare(rich / "rich.toml", rich / "out")["sources"]["chat"]
-    assert chat["skipped"] == {"no turn in which the assistant says something": 2}
+    assert chat["skipped"] == {
+        "no turn in which the assistant says something": 2,
+        "messages[..].role is not one of user, assistant, system": 2,  # whatever they are
+    }
     assert chat["read"]["documents"] == 40
 
 

@@ -77,13 +77,55 @@ def test_truncated_and_foreign_parquet_is_named(tmp_path: Path) -> None:
         list(read_documents([path]))
 
 
-def test_parquet_that_is_not_utf8_and_an_unknown_store(tmp_path: Path) -> None:
-    raw = pyarrow.array([b"ok", b"\xff\xfe"]).view(pyarrow.string())
+def test_a_row_of_parquet_that_is_not_utf8_is_skipped_alone(tmp_path: Path) -> None:
+    raw = pyarrow.array([b"ok", b"a\xff\xfe", b"fine"]).view(pyarrow.string())
     pyarrow.parquet.write_table(pyarrow.table({"text": raw}), tmp_path / "bad.parquet")
-    with pytest.raises(XmodelError, match=r"bad\.parquet: cannot be read, or is damaged"):
-        list(read_documents([tmp_path / "bad.parquet"]))
+    skipped: list[str] = []
+    documents = read_documents([tmp_path / "bad.parquet"], on_skip=skipped.append)
+    assert [document["text"] for document in documents] == ["ok", "fine"]
+    assert skipped == [f"{tmp_path}/bad.parquet:2: not valid UTF-8 at byte 1"]
+    with pytest.raises(XmodelError, match=r"bad\.parquet:2: not valid UTF-8"):
+        list(read_documents([tmp_path / "bad.parquet"], strict=True))
+
+
+def test_columns_of_parquet_that_nobody_asked_for_are_not_read(tmp_path: Path) -> None:
+    columns = {
+        "raw": [{"body": {"x": "one"}}, {"body": {"x": "two"}}],
+        "id": pyarrow.array([1 << 60, 0], pyarrow.timestamp("us")),  # a year that Python has no date for
+        "answer": ["4", "5"],
+    }
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
+    found = read_documents([tmp_path / "a.parquet"], fields=FieldSettings(text="raw.body.x"))
+    assert [document["text"] for document in found] == ["one", "two"]
+    skipped: list[str] = []
+    assert not list(read_documents([tmp_path / "a.parquet"], on_skip=skipped.append))
+    assert [message.partition(".parquet")[2] for message in skipped] == [
+        f":{n}: neither text nor messages" for n in (1, 2)
+    ]
+
+
+def test_an_unknown_store_is_named() -> None:
     with pytest.raises(XmodelError, match="foo://bucket"):
         list(read_documents(["foo://bucket/a.jsonl"]))
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.txt"])
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path, name: str) -> None:
+    content = b"\xef\xbb\xbf" + (b"x" if name == "a.txt" else b'{"text": "x"}\n')
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    assert list(read_documents([tmp_path / name], strict=True)) == [{"text": "x"}]
+
+
+def test_zstd_of_a_long_window(tmp_path: Path) -> None:
+    packer = zstandard.ZstdCompressor(
+        compression_params=zstandard.ZstdCompressionParameters.from_level(1, window_log=28)
+    ).compressobj()
+    (tmp_path / "long.jsonl.zst").write_bytes(packer.compress(LINES) + packer.flush())
+    assert len(list(read_documents([tmp_path / "long.jsonl.zst"]))) == 5000
+
+
+def test_a_text_beside_no_messages(tmp_path: Path) -> None:
+    assert list(read_documents([write(tmp_path / "a.jsonl", [{"text": "x", "messages": []}])])) == [{"text": "x"}]
 
 
 def test_mixed_line_ends_nul_bytes_and_empty_documents(tmp_path: Path) -> None:
@@ -160,10 +202,15 @@ def test_several_zstd_frames_and_no_newline_at_the_end(tmp_path: Path) -> None:
     ("document", "reason"),
     [
         ({"text": "\ud83d"}, "lone surrogate"),
-        ({"messages": [{"role": "human", "content": "hi"}]}, "'human', not one of user, assistant, system"),
+        ({"messages": [{"role": "human", "content": "hi"}]}, ".role is not one of user, assistant, system: 'human'"),
         ({"text": "x", "messages": [{"role": "user"}]}, "lacks content"),
         ({"messages": [CHAT["messages"][0], {"role": "system", "content": "x"}]}, "must come first"),
         ({"messages": []}, "at least one"),
+        ({"text": ["x"]}, "text is not text"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}]}]},
+            "messages[0].content is not text",
+        ),
     ],
 )
 def test_documents_that_cannot_be_used_are_skipped_by_file_and_line(

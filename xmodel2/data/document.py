@@ -13,6 +13,7 @@ from xmodel2.tokenizer.load import ROLES, Message, is_unicode
 
 Document = dict[str, Any]
 PLAIN = FieldSettings()
+_BESIDE = ("answer", "task")
 TURNS_APART = "\n\n"
 """What stands between two turns of a chat that is written as text."""
 
@@ -21,12 +22,15 @@ def to_document(record: Any, fields: FieldSettings = PLAIN) -> Document:
     """Return the document in a record. Raises ValueError with the reason if there is none."""
     if not isinstance(record, dict):
         raise ValueError("not a JSON object")
+    turns, text = _get(record, fields.messages), _get(record, fields.text)
     if fields.instruction is not None and fields.output is not None:
         document: Document = {"messages": _triple(record, fields)}
-    elif (turns := _get(record, fields.messages)) is not None:
+    elif turns is not None and not (turns == [] and isinstance(text, str)):
         document = {"messages": _messages(turns, fields)}
-    elif isinstance(text := _get(record, fields.text), str):
+    elif isinstance(text, str):
         document = {"text": _unix(text)}
+    elif text is not None:
+        raise ValueError(f"{fields.text} is not text")
     else:
         raise ValueError(f"neither {fields.text} nor {fields.messages}")
     text = document_text(document)
@@ -37,10 +41,10 @@ def to_document(record: Any, fields: FieldSettings = PLAIN) -> Document:
     if not is_unicode(text):
         raise ValueError("a lone surrogate, which is no Unicode text")
     if "messages" in document:
-        for key in ("answer", "task"):
+        for key in _BESIDE:
             if isinstance(value := record.get(key), str | int | float) and not isinstance(value, bool):
                 document[key] = str(value)
-        if not all(is_unicode(document.get(key, "")) for key in ("answer", "task")):
+        if not all(is_unicode(document.get(key, "")) for key in _BESIDE):
             raise ValueError("a lone surrogate, which is no Unicode text")
     return document
 
@@ -65,6 +69,12 @@ def to_documents(
                 on_skip(f"{place}: {error}")
         else:
             yield place, document
+
+
+def field_columns(fields: FieldSettings) -> set[str]:
+    """Return the names that fields of a document may have in a record; of a nested one, also of what it lies in."""
+    names = [fields.text, fields.messages, fields.instruction, fields.input, fields.output, fields.system, *_BESIDE]
+    return {part for name in names if name is not None for part in (name, name.partition(".")[0])}
 
 
 def document_text(document: Document) -> str:
@@ -102,12 +112,14 @@ def _messages(turns: Any, fields: FieldSettings) -> list[dict[str, str]]:
     messages = []
     for number, turn in enumerate(turns):
         where = f"{fields.messages}[{number}]"
-        if not isinstance(turn, dict) or not isinstance(turn.get(fields.content), str):
+        if not isinstance(turn, dict) or turn.get(fields.content) is None:
             raise ValueError(f"{where} lacks {fields.content}")
+        if not isinstance(turn[fields.content], str):
+            raise ValueError(f"{where}.{fields.content} is not text")
         role = turn.get(fields.role)
         role = fields.roles.get(role, role) if isinstance(role, str) else role
         if role not in ROLES:
-            raise ValueError(f"{where}.{fields.role} is {role!r}, not one of {', '.join([*ROLES, *fields.roles])}")
+            raise ValueError(f"{where}.{fields.role} is not one of {', '.join([*ROLES, *fields.roles])}: {role!r}")
         if role == "system" and number:
             raise ValueError(f"{where}: a system message must come first")
         messages.append({"role": role, "content": _unix(turn[fields.content])})
