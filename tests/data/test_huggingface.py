@@ -48,6 +48,13 @@ def test_another_split(root: Path) -> None:
 
 
 def test_what_is_missing_is_said(root: Path) -> None:
+    empty = datasets.Dataset.from_dict({"content": []})
+    datasets.DatasetDict({"train": datasets.Dataset.from_list(ROWS), "test": empty}).save_to_disk(str(root / "half"))
+    assert len(texts(PreparedSource(dataset="half", fields=FIELDS), root)) == 60
+    with pytest.raises(XmodelError, match=r"half: cannot be opened, split 'test': it has no rows"):
+        count_shards(PreparedSource(dataset="half", split="test"), root)
+    with pytest.raises(XmodelError, match=r"saved: cannot be opened, split 'test': there are only train"):
+        count_shards(PreparedSource(dataset="saved", split="test"), root)
     with pytest.raises(XmodelError, match=r"hub: cannot be opened, split 'validation'"):
         count_shards(PreparedSource(dataset="hub", split="validation"), root)
     with pytest.raises(

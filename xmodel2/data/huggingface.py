@@ -4,6 +4,7 @@ A data set is read in parts, its own files, so that many tasks share it; nothing
 """
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -72,11 +73,22 @@ def _open(source: PreparedSource, root: Path) -> Any:
     local = root / name
     try:
         if (local / "dataset_info.json").exists() or (local / "dataset_dict.json").exists():
-            saved = datasets.load_from_disk(str(local))
-            saved = saved[source.split] if isinstance(saved, datasets.DatasetDict) else saved
+            saved = datasets.load_from_disk(str(_saved_split(local, source.split)))
             return saved.to_iterable_dataset(num_shards=max(1, len(saved.cache_files)))
         path = str(local) if local.is_dir() else name
         return datasets.load_dataset(path, source.subset, split=source.split, revision=source.revision, streaming=True)
     except Exception as error:  # of many kinds: no network, no such data set, no such split, no files in it
         place = local if local.is_dir() else f"data set {name!r} (no folder {local}, so looked for on the hub)"
         raise XmodelError(f"{place}: cannot be opened, split {source.split!r}: {error}") from None
+
+
+def _saved_split(folder: Path, split: str) -> Path:
+    """Return the folder of one split, which alone is opened. Raises ValueError if it is not there, or has no file with rows."""
+    if (folder / "dataset_dict.json").exists():
+        splits = json.loads((folder / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
+        if split not in splits:
+            raise ValueError(f"there are only {', '.join(splits)}")
+        folder = folder / split
+    if not json.loads((folder / "state.json").read_text(encoding="utf-8"))["_data_files"]:
+        raise ValueError("it has no rows")
+    return folder
