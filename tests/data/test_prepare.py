@@ -63,6 +63,14 @@ def test_prepare_inspect_and_refuse_to_overwrite(corpus: Path) -> None:
         ("[tokenizer]\nvocab_size=600\n[sources.a]\nfiles=['plain.jsonl']\nkind='web'\n", "should be 'text' or 'sft'"),
         ("[tokenizer]\nvocab_size=600\n[sources.a]\nfiles=['']\n", "no file matches ''"),
         ("[tokenizer]\nvocab_size=90000\n[sources.a]\nfiles=['plain.jsonl']\n", "vocab"),
+        (
+            "[tokenizer]\npath='nowhere'\n[sources.a]\nfiles=['packed.jsonl.gz']\n",
+            r"nowhere/tokenizer\.json: not found",
+        ),
+        (
+            "[tokenizer]\nvocab_size=600\n[sources.a]\nfiles=['*']\n",
+            r"sources\.a\.files: .*bad\.toml: unknown kind of file",
+        ),
         ("nonsense", "not valid TOML"),
     ],
 )
@@ -70,6 +78,7 @@ def test_bad_sources_file(corpus: Path, text: str, words: str) -> None:
     (corpus / "bad.toml").write_text(text)
     with pytest.raises(XmodelError, match=words):
         prepare(corpus / "bad.toml", corpus / "out2")
+    assert not (corpus / ".out2.work" / "clean").exists() or "90000" in text  # told before anything is read
 
 
 def test_empty_corpus(corpus: Path) -> None:
@@ -169,6 +178,17 @@ def test_chats_also_as_text(corpus: Path) -> None:
     assert len(answers) == 3
     assert answers[0]["task"] == "chat"
     assert answers[0]["messages"][1] == CHAT["messages"][1]
+
+
+def test_chats_in_a_source_of_text_are_written_as_text(corpus: Path) -> None:
+    (corpus / "text.toml").write_text(
+        "[tokenizer]\nvocab_size = 600\n[sources.a]\nfiles = ['chat.jsonl', 'packed.jsonl.gz']\nheldout = ['held.jsonl']\n"
+    )
+    prepare(corpus / "text.toml", corpus / "out")
+    shards, tokenizer = open_shards(corpus / "out", verify=True), load_tokenizer(corpus / "out" / "tokenizer")
+    split = shards.source("a").heldout
+    assert split is not None
+    assert split.document(0).tolist() == tokenizer.encode_document("2 + 2 = ?\n\n4")
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,21 @@ def test_the_mixture_file_is_a_base_for_recipes(rich: Path) -> None:
     assert Path(recipe.data.dir) == rich / "out"
 
 
+def test_the_mixture_file_of_chats_alone(rich: Path) -> None:
+    text = (rich / "rich.toml").read_text()
+    (rich / "chats.toml").write_text(text[: text.index("[sources.one]")] + text[text.index("[sources.chat]") :])
+    prepare(rich / "chats.toml", rich / "out")
+    recipe = load_recipe(rich / "out" / "mixture.toml")
+    assert recipe.stages.stable.mixture == {}
+    assert recipe.decay_mixture == {"chat": 1.0}
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that takes no files, whoever asks")
+def test_a_folder_that_takes_no_files_is_told_from_another_preparation(rich: Path) -> None:
+    with pytest.raises(XmodelError, match="/proc takes no files, or another"):
+        prepare(rich / "rich.toml", Path("/proc/x"))
+
+
 def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 

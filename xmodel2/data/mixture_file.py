@@ -12,7 +12,7 @@ def mixture_toml(index: dict[str, Any], directory: str) -> str:
     shares = own_shares(index)
     stages: dict[str, Any] = {"stable": {"mixture": shares["stable"]}}
     if shares["decay"]:
-        stages["decay"] = {"sft_share": index["sft_share"], "sft_mixture": shares["decay"]}
+        stages["decay"] = {"sft_share": _sft_share(index, shares), "sft_mixture": shares["decay"]}
     used = {**shares["stable"], **shares["decay"]}
     sources = {name: {key: index["sources"][name][key] for key in ("kind", "language", "licence")} for name in used}
     tree = {
@@ -22,6 +22,11 @@ def mixture_toml(index: dict[str, Any], directory: str) -> str:
     }
     head = "# Shares of tokens by source: a base for recipes. data.dir is as it was given to `data prepare`.\n"
     return head + tree_to_toml(tree)
+
+
+def _sft_share(index: dict[str, Any], shares: dict[str, dict[str, float]]) -> float:
+    """Return the decay stage's share for its own sources: all of it where there are no others, none where it has none."""
+    return index.get("sft_share", 0.64) if shares["stable"] and shares["decay"] else float(bool(shares["decay"]))
 
 
 def own_shares(index: dict[str, Any]) -> dict[str, dict[str, float]]:
@@ -44,6 +49,6 @@ def stage_shares(index: dict[str, Any]) -> dict[str, dict[str, float]]:
     In the decay stage, its own sources have ``sft_share`` and those of the stable stage the rest, as in a recipe.
     """
     shares = own_shares(index)
-    sft = index.get("sft_share", 0.64) if shares["stable"] and shares["decay"] else float(bool(shares["decay"]))
+    sft = _sft_share(index, shares)
     stable = {name: share * (1 - sft) for name, share in shares["stable"].items() if sft < 1}
     return {"stable": shares["stable"], "decay": {**stable, **{n: share * sft for n, share in shares["decay"].items()}}}

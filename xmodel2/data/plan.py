@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from xmodel2.data.huggingface import count_shards, pinned_dataset
+from xmodel2.data.read import check_kind
 from xmodel2.errors import XmodelError
 from xmodel2.files import as_path, files_below
 from xmodel2.recipe.preparation import Preparation, PreparedSource, text_form
+from xmodel2.tokenizer import load_tokenizer
 
 _TASK_BYTES = 8 << 20  # of files, packed or not, that are read by one task if there are many small ones
-_FORMAT = 2  # raised when the same sources would give other shards
+_FORMAT = 3  # raised when the same sources would give other shards
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,10 @@ class Plan:
 
 
 def make_plan(path: Path, preparation: Preparation) -> Plan:
-    """Find every file of every source. Raises `XmodelError` naming a pattern that matches none."""
+    """Find every file of every source. Raises `XmodelError` naming a pattern that matches none, or what cannot be read."""
     root = Path(path).resolve().parent
+    if preparation.tokenizer.path is not None:
+        load_tokenizer(root / preparation.tokenizer.path)  # before hours of cleaning
     pinned: dict[str, PreparedSource] = {}
     heldout: list[Task] = []
     training: list[Task] = []
@@ -119,6 +123,10 @@ def find_files(root: Path, where: str, patterns: list[str]) -> list[tuple[Path, 
         if not matches:
             raise XmodelError(f"{where}: no file matches {pattern!r}")
         for file in matches:
+            try:
+                check_kind(file)
+            except XmodelError as error:
+                raise XmodelError(f"{where}: {error}") from None
             status = file.stat()
             found.append((file, status.st_size, status.st_mtime))
     return found

@@ -76,14 +76,20 @@ def prepare(path: Path, out: Path, options: Options | None = None, progress: Pro
     work = work_path(out, options.work)
     check_apart(path, plan, out, work)
     work.parent.mkdir(parents=True, exist_ok=True)
+    lock = work.with_name(f"{work.name}.lock")
     try:
-        with FileLock(work.with_name(f"{work.name}.lock"), timeout=0):
+        with FileLock(lock, timeout=0):
             report = _prepare(plan, out, work, name, options, progress)
     except Timeout:
+        if not lock.exists():  # that it could not be made is told alike
+            raise XmodelError(
+                f"{work}: {work.parent} takes no files, or another `xmodel2 {COMMAND}` has just ended there; try again, or choose"
+                " another --out"
+            ) from None
         raise XmodelError(
             f"{work}: another `xmodel2 {COMMAND}` works there; wait for it, or choose another --out"
         ) from None
-    work.with_name(f"{work.name}.lock").unlink(missing_ok=True)
+    lock.unlink(missing_ok=True)
     return report
 
 

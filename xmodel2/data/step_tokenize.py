@@ -50,7 +50,9 @@ class TokenizeStep:
         questions: list[Document] = []
         documents = staying_documents(self.work, rank)
         if task.repeats is not None:
-            documents = as_text(staying_documents(self.work, task.repeats))
+            documents = (document for document in staying_documents(self.work, task.repeats) if not document["heldout"])
+        if kind == "text":
+            documents = map(as_text, documents)
         for batch in _batches(documents):
             encoded = encode(tokenizer, kind, batch)
             for document, (ids, loss) in zip(batch, encoded, strict=True):
@@ -72,11 +74,11 @@ def staying_documents(work: Path, task: int) -> Iterator[Document]:
             yield document
 
 
-def as_text(documents: Iterable[Document]) -> Iterator[Document]:
-    """Yield chats as text, but for those held out."""
-    for document in documents:
-        if not document["heldout"]:
-            yield {"text": chat_as_text(document["messages"]), "heldout": False}
+def as_text(document: Document) -> Document:
+    """Return a chat as a document of text; one of text is that."""
+    if "messages" not in document:
+        return document
+    return {"text": chat_as_text(document["messages"]), "heldout": document["heldout"]}
 
 
 def token_dtype(tokenizer: Tokenizer) -> str:
