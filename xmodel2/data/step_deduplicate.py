@@ -5,7 +5,7 @@ WORK/heldout.npy        bool [documents]
 WORK/tables/003.npy     int64 [pairs, 2], document numbers (earlier, later)
 WORK/stay.npy           int64 [documents], for each document the one that stays; its own number if it does itself
 
-Documents are numbered through all tasks, held-out ones first: what is held out stays.
+Documents are numbered through all tasks, held-out ones first: of copies, what is held out stays; of `heldout` files, all of them.
 """
 
 from collections.abc import Iterator

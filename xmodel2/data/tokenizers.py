@@ -19,7 +19,7 @@ from xmodel2.tokenizer.compare import (
     summary_markdown,
 )
 
-_FIGURES = (".svg", ".png")
+_FIGURES = (".svg", ".png", ".pdf")
 
 
 def train_on_files(
@@ -83,8 +83,8 @@ def compare_on_files(tokenizers: Sequence[Path], files: Sequence[Path], figure: 
     """Return the figures by tokenizer and source, and tables of them; draw ``figure`` if it is given."""
     if not tokenizers:
         raise XmodelError("tokenizer inspect: name at least one tokenizer")
-    if figure is not None and figure.suffix not in _FIGURES:
-        raise XmodelError(f"tokenizer inspect: --figure {figure}: its name must end in {' or '.join(_FIGURES)}")
+    if figure is not None and figure.suffix.lower() not in _FIGURES:
+        raise XmodelError(f"tokenizer inspect: --figure {figure}: its name must end in one of {', '.join(_FIGURES)}")
     loaded = {name: load_any(path) for name, path in _named(tokenizers).items()}
     with _telling() as skipped:
         comparison = compare_tokenizers(loaded, _texts(by_source(files), skipped))
