@@ -21,7 +21,7 @@ def test_rows_come_back_in_order_and_a_torn_one_is_written_over(tmp_path: Path) 
     assert read_json_lines(path) == [{"a": 1}, {"a": 2}]
 
 
-@pytest.mark.parametrize("line", ["{", "3"])
+@pytest.mark.parametrize("line", ["{", "3", "[" * 100_000])
 def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"a": 1}\n' + line + '\n{"a": 2}\n')

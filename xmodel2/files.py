@@ -224,7 +224,7 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise XmodelError(f"{path}, line {number}: not valid JSON ({error}); remove the line") from None
         if not isinstance(row, dict):
             raise XmodelError(f"{path}, line {number}: not an object; remove the line")

@@ -187,6 +187,11 @@ def test_description_tells_models_apart_and_holds_no_key(server: Server) -> None
     assert one["fingerprint"] == backend(server).description["fingerprint"]
     assert one["source"] == server.url
     assert KEY not in json.dumps(one)
+    shorter = [
+        backend(server, max_length=20, tokenizer=t).description for t in (Path(server.tokenizer.name_or_path), None)
+    ]
+    assert shorter[0]["fingerprint"] != one["fingerprint"]  # prompts are cut to another length
+    assert shorter[1]["fingerprint"] == other["fingerprint"]  # none are
 
 
 GOOD = {"choices": [{"text": "x"}]}
@@ -197,6 +202,7 @@ FAULTS: dict[str, tuple[Write, str]] = {
     "is busy": (send(429, "slow down", Retry_After="0"), "HTTP 429"),
     "is broken": (send(503, "<html>upstream is down</html>"), "HTTP 503.*upstream is down"),
     "sends no JSON": (send(200, "<html>hello</html>"), "no JSON.*<html>hello"),
+    "sends JSON without an end": (send(200, "[" * 100_000), "no JSON"),
     "sends nothing": (send(200, ""), "an empty answer"),
     "sends half": (send(200, json.dumps(GOOD), length=100), r"no whole answer \(IncompleteRead"),
     "sends other JSON": (send(200, {"error": "overloaded"}), "lacks a field.*choices.*overloaded"),

@@ -198,6 +198,9 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     write(tmp_path, "piqa/validation.jsonl", "")
     with pytest.raises(XmodelError, match=r"validation.jsonl: no rows of the split 'validation'"):
         Mirror(tmp_path).load(TASKS["piqa"])
+    (tmp_path / "piqa" / "validation.jsonl").write_text("[" * 100_000)
+    with pytest.raises(XmodelError, match=r"validation.jsonl, line 1: not valid JSON"):
+        Mirror(tmp_path).load(TASKS["piqa"])
     write(tmp_path, "arc_easy/test.jsonl.gz", *[ARC] * 30)
     file = tmp_path / "arc_easy" / "test.jsonl.gz"
     file.write_bytes(file.read_bytes()[:-20])

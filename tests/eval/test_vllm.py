@@ -32,6 +32,10 @@ class Letters:
     """A tokenizer as `transformers` has them: a letter a token, BOS first."""
 
     bos_token_id, eos_token_id = BOS, EOS
+    vocabulary = LETTERS
+
+    def get_vocab(self) -> dict[str, int]:
+        return {letter: token for token, letter in enumerate(self.vocabulary)}
 
     def __call__(self, texts: list[str], add_special_tokens: bool = True, **_: Any) -> dict[str, list[list[int]]]:
         begin = [BOS] if add_special_tokens else []
@@ -182,7 +186,7 @@ def test_sampling_settings_are_handed_on() -> None:
     assert (params.temperature, params.top_p, params.seed, params.stop) == (0.7, 0.9, 5, ["c"])
 
 
-def test_description_and_options(tmp_path: Path) -> None:
+def test_description_and_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "config.json").write_text("{}")
     backend = VllmBackend(str(tmp_path), max_length=20, tensor_parallel_size=2)
     told = backend.description
@@ -192,6 +196,9 @@ def test_description_and_options(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"other": 1}')
     assert backend.description["fingerprint"] != told["fingerprint"]
     assert VllmBackend("organisation/model").description["source"] == "organisation/model"
+    theirs, same = (VllmBackend("a/b", tokenizer="here").description["fingerprint"] for _ in range(2))
+    monkeypatch.setattr(Letters, "vocabulary", LETTERS.upper())  # another one in the same place
+    assert theirs == same != VllmBackend("a/b", tokenizer="here").description["fingerprint"]
 
 
 def test_a_model_that_does_not_load_is_named() -> None:

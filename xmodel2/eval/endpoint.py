@@ -18,7 +18,7 @@ from xmodel2.eval.backend import Prompt
 from xmodel2.eval.endpoint_answer import chat_text, completion_text, score_ids, score_text
 from xmodel2.eval.endpoint_client import EndpointClient, EndpointError
 from xmodel2.eval.requests import cut_at_stop, distinct, encode_pair, fit_pair, fit_prompt, fit_windows, sum_windows
-from xmodel2.eval.text import TextTokenizer
+from xmodel2.eval.text import TextTokenizer, tokenizer_hash
 
 _DEFAULT_LENGTH = 2048
 """Context of a server that does not tell, as lm-evaluation-harness has it."""
@@ -59,8 +59,10 @@ class EndpointBackend:
 
     @property
     def description(self) -> dict[str, Any]:
-        """As `Backend` has it; the fingerprint is of URL, model and tokenizer: the weights of a server cannot be seen."""
-        parts = [self._client.base_url, self._model, self._chat, _tokenizer_hash(self._tokenizer)]
+        """As `Backend` has it; the fingerprint is of URL, model, tokenizer and context: a server's weights cannot be seen."""
+        parts: list[Any] = [self._client.base_url, self._model, self._chat, None]
+        if self._tokenizer:  # only then are prompts cut here
+            parts[-1:] = [tokenizer_hash(self._tokenizer.tokenizer), self.max_length]
         return {
             "name": self._model,
             "backend": "endpoint",
@@ -184,11 +186,3 @@ def _load_tokenizer(name: Path | str) -> Any:
         return AutoTokenizer.from_pretrained(str(name))
     except (OSError, ValueError, KeyError) as error:
         raise XmodelError(f"tokenizer {name}: cannot be loaded ({str(error).splitlines()[0]})") from None
-
-
-def _tokenizer_hash(tokenizer: TextTokenizer | None) -> str | None:
-    if tokenizer is None:
-        return None
-    fast = getattr(tokenizer.tokenizer, "backend_tokenizer", None)
-    text = fast.to_str() if fast else json.dumps(tokenizer.tokenizer.get_vocab(), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -257,7 +257,7 @@ def _root(error: BaseException) -> str:
 def _parse(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UnusableError("no JSON" if text.strip() else "an empty answer") from None
 
 

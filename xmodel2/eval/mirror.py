@@ -205,7 +205,7 @@ def _numbered(file: Path, content: bytes) -> Iterator[tuple[int, Row]]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise XmodelError(f"{file}, line {number}: not valid JSON ({error})") from None
         if not isinstance(row, dict):
             raise XmodelError(f"{file}, line {number}: not a JSON object")

@@ -1,10 +1,15 @@
 """Text of any model's tokenizer: `transformers`, called as lm-evaluation-harness calls it."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 from xmodel2.errors import XmodelError
+
+MODEL_FILES = (".safetensors", ".json", ".model", ".txt")
+"""Endings of a model directory's files that change answers: weights, settings, and every form of a vocabulary."""
 
 
 class TextTokenizer:
@@ -58,6 +63,13 @@ class TextTokenizer:
             return False
         tail = self.decode(ids[-_tail(until) :], special=True)
         return any(stop and stop in tail for stop in until)
+
+
+def tokenizer_hash(tokenizer: Any) -> str:
+    """Return the SHA-256 of a `transformers` tokenizer as it was loaded: a folder may hold another one under the same name."""
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    rules = fast.to_str() if fast else json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    return hashlib.sha256(f"{rules} {tokenizer.bos_token_id} {tokenizer.eos_token_id}".encode()).hexdigest()
 
 
 @cache
