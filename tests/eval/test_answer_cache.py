@@ -56,3 +56,6 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     (tmp_path / ANSWERS_FILE).write_text('{"key": "a", "answer": 1}\nnonsense\n')
     with pytest.raises(XmodelError, match=r"answers\.jsonl, line 2"):
         AnswerCache(tmp_path)
+    (tmp_path / ANSWERS_FILE).write_text('{"key": "a", "answer": 1}\n{"answer": 1}\n')
+    with pytest.raises(XmodelError, match=r"answers\.jsonl, line 2: has no 'key'; remove the line"):
+        AnswerCache(tmp_path)

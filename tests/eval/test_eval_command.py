@@ -54,11 +54,21 @@ def test_a_run_on_its_own_data_and_a_benchmark(
     assert "questions answered exactly, step 20 (decay)" in said
     assert "1 of 1,838" in said
     results = json.loads((out / "results.json").read_text())
-    assert results["questions"]["decay"]["count"] == 2
+    assert (results["questions"]["decay"]["count"], results["questions"]["decay"]["limit"]) == (2, 2)
     assert results["model"]["source"].endswith("step 20 (decay)")
     assert run("eval", run_dir / "checkpoints" / "step-12", *arguments) == 1
     assert "choose another --out" in capsys.readouterr().err
     assert run("eval", run_dir / "checkpoints" / "step-12", *arguments, "--overwrite") == 0
+
+
+def test_a_limit_is_said_of_what_it_was_of(road: Path, mirror: Path, tmp_path: Path) -> None:
+    out, tasks = tmp_path / "out", ("--tasks", "piqa", "--data-dir", mirror)
+    limits = []
+    for arguments in (("--suite", "questions", "--limit", "2"), tasks, ("--suite", "questions", "--limit", "1")):
+        assert run("eval", road / "run", *arguments, "--out", out) == 0
+        results = json.loads((out / "results.json").read_text())
+        limits.append((results["settings"]["limit"], results["questions"]["decay"]["limit"]))
+    assert limits == [(2, 2), (None, 2), (None, 1)]
 
 
 @pytest.mark.parametrize(

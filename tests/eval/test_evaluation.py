@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
+from transformers import AutoTokenizer
 
 from tests.eval.benchmark_rows import GSM8K, ROWS
 from tests.eval.rival_models import NATIVE, tiny_rival
 from xmodel2.errors import XmodelError
+from xmodel2.eval.endpoint import EndpointBackend
 from xmodel2.eval.engine import Engine
 from xmodel2.eval.evaluation import discard, evaluate
 from xmodel2.eval.mirror import Mirror
@@ -109,6 +111,40 @@ def test_another_model_and_another_process_are_kept_out(model: Engine, mirror: M
     evaluate(other, ["piqa"], tmp_path / "out", mirror)
 
 
+def test_overwriting_waits_for_the_model_to_answer(
+    model: Engine, mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    evaluate(model, ["piqa"], tmp_path, mirror)
+    before = (tmp_path / "results.json").read_text()
+    nobody = EndpointBackend("http://127.0.0.1:9", "tiny", max_length=64, retries=0)
+    with pytest.raises(XmodelError, match="no whole answer"):
+        evaluate(nobody, ["piqa"], tmp_path, mirror, overwrite=True)
+    assert (tmp_path / "results.json").read_text() == before
+    evaluate(model, ["arc_easy"], tmp_path, mirror, overwrite=True)
+    assert set(json.loads((tmp_path / "results.json").read_text())["tasks"]) == {"arc_easy"}
+
+
+def test_another_tokenizer_in_the_same_place_is_another_model(tmp_path: Path) -> None:
+    folder = tiny_rival(RIVAL, tmp_path / "model", context=64)
+    theirs, copied = tmp_path / "theirs", tmp_path / "copied"
+    for place in (theirs, copied):
+        AutoTokenizer.from_pretrained(str(folder)).save_pretrained(place)
+
+    def fingerprint(tokenizer: Path | None) -> str:
+        options = ModelOptions(device="cpu", tokenizer=str(tokenizer) if tokenizer else None)
+        return str(open_backend(str(folder), options).description["fingerprint"])
+
+    own, before = fingerprint(None), fingerprint(theirs)
+    assert before == fingerprint(copied)
+    other = AutoTokenizer.from_pretrained(str(theirs))
+    other.add_tokens(["hello"])
+    other.save_pretrained(theirs)
+    assert before != fingerprint(theirs)
+    (folder / "vocab.txt").write_text("another vocabulary")
+    assert own != fingerprint(None)
+
+
 def test_only_an_evaluations_folder_is_discarded(tmp_path: Path) -> None:
     discard(tmp_path / "nothing")
     (tmp_path / "thesis.tex").write_text("years of work")
@@ -128,6 +164,10 @@ def test_damaged_results_are_named(model: Engine, mirror: Mirror, tmp_path: Path
     (tmp_path / "results.json").write_text("{")
     with pytest.raises(XmodelError, match=r"results\.json: not valid JSON"):
         evaluate(model, ["piqa"], tmp_path, mirror)
+    (tmp_path / "results.json").write_text("{}")
+    with pytest.raises(XmodelError, match=r"results\.json: has no 'model'; evaluate the model again, with --overwrite"):
+        evaluate(model, ["piqa"], tmp_path, mirror)
+    evaluate(model, ["piqa"], tmp_path, mirror, overwrite=True)
 
 
 def test_requests_that_do_not_fit_are_counted(model: Engine, mirror: Mirror, tmp_path: Path) -> None:

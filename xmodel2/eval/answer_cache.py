@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from xmodel2.errors import XmodelError
 from xmodel2.files import JsonLinesLog, read_json_lines
 
 ANSWERS_FILE = "answers.jsonl"
@@ -19,11 +20,15 @@ Ask = Callable[[Sequence[Any]], Iterable[tuple[int, Any]]]
 
 
 class AnswerCache:
-    """One model's answers in a folder; ``model`` is its fingerprint."""
+    """One model's answers in a folder; ``model`` is its fingerprint. Raises `XmodelError` naming a damaged line."""
 
     def __init__(self, folder: Path, model: str = "") -> None:
         self._model, self._log = model, JsonLinesLog(folder / ANSWERS_FILE)
-        self._known = {row["key"]: row["answer"] for row in read_json_lines(folder / ANSWERS_FILE)}
+        self._known = dict[str, Any]()
+        for number, row in enumerate(read_json_lines(folder / ANSWERS_FILE), 1):
+            if missing := [field for field in ("key", "answer") if field not in row]:
+                raise XmodelError(f"{folder / ANSWERS_FILE}, line {number}: has no {missing[0]!r}; remove the line")
+            self._known[row["key"]] = row["answer"]
 
     def answer(
         self,

@@ -17,23 +17,24 @@ from typing import Any
 import numpy as np
 
 from xmodel2.errors import XmodelError
+from xmodel2.eval.agents.baselines import Baseline
 from xmodel2.eval.agents.benchmarks import open_benchmark
 from xmodel2.eval.agents.environment import Benchmark
 from xmodel2.eval.agents.options import MADE_UP, AgentOptions
 from xmodel2.eval.agents.outcome import OUTCOMES
 from xmodel2.eval.agents.runner import AgentRun
 from xmodel2.eval.answer_cache import AnswerCache
-from xmodel2.eval.backend import Backend
+from xmodel2.eval.backend import Backend, Prompt
 from xmodel2.eval.code_judge import CodeJudge
 from xmodel2.eval.definitions import FEWSHOT_SEED, BuiltTask, build_tasks
 from xmodel2.eval.harness import Items, Progress, Ran, run_task
 from xmodel2.eval.intervals import Interval, average_interval, bootstrap_ratio, mean_interval
 from xmodel2.eval.item_page import write_item_page
 from xmodel2.eval.mirror import DataSource, Kept
-from xmodel2.eval.result_files import ITEMS_FOLDER, RESULTS_FILE
+from xmodel2.eval.result_files import ITEMS_FOLDER, RESULTS_FILE, read_results
 from xmodel2.eval.result_page import write_result_page
 from xmodel2.eval.tasks import AGENTS, SUITES, TASKS
-from xmodel2.files import LOCK_FILE, alone_in, is_marked, mark_folder, read_json, write_json_atomic, write_text_atomic
+from xmodel2.files import LOCK_FILE, alone_in, is_marked, mark_folder, write_json_atomic, write_text_atomic
 
 _MARK = "eval"
 
@@ -55,7 +56,8 @@ def evaluate(
     """Score a model on tasks by our names, write the evaluation's folder, and return results.json.
 
     ``data`` may be None without tasks of the harness; ``extra`` are results of another kind that go beside them; ``agents``
-    are the worlds of the agent benchmarks. ``overwrite`` discards what is in the folder, once data and worlds are there.
+    are the worlds of the agent benchmarks. ``overwrite`` discards what is in the folder, once data and worlds are there and the
+    model answers.
     ``seed`` draws few-shot examples (and samples, where a task samples). ``limit`` is of items a task. ``insist`` runs
     generated programs where no isolation can be had.
     Raises `XmodelError` if the folder holds another model's evaluation or is being written, and as tasks, data and model do.
@@ -68,11 +70,13 @@ def evaluate(
         else:
             assert kept is not None
             kept.load(TASKS[name])
-    if overwrite:
+    model = backend.description  # once: it may read all weights for their fingerprint
+    if overwrite and out.exists():
+        if not isinstance(backend, Baseline):
+            list(backend.generate([Prompt("1", (), 1)]))  # what does not answer must not cost what is there
         discard(out)
     with alone_in(out):
         settings = {"limit": limit, "seed": seed, "data": kept.description if kept else None}
-        model = backend.description  # once: it may read all weights for their fingerprint
         results = _begin(out, model, settings, names) | (extra or {})
         write_json_atomic(out / RESULTS_FILE, results)
         cache = AnswerCache(out, model["fingerprint"])
@@ -148,24 +152,26 @@ def _others(out: Path) -> list[str]:
 def _begin(out: Path, model: dict[str, Any], settings: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
     """Return the results so far, in a folder that is an evaluation's from now on.
 
-    Raises `XmodelError` if it is something else, or holds another model's results, or such of another limit or seed.
+    Raises `XmodelError` if it is something else, or holds another model's results, tasks of another limit or seed, or damaged ones.
     """
     if not is_marked(out, _MARK):
         if others := _others(out):
             raise XmodelError(f"{out}: holds {others[0]}, and was not made by `xmodel2 eval`; choose another --out")
         mark_folder(out, _MARK)
-    before = read_json(out / RESULTS_FILE)
-    if before is None:
+    if not (out / RESULTS_FILE).exists():
         return {"model": model, "settings": settings, "tasks": {}, "suites": {}, "xmodel2": version("xmodel2")}
+    before = read_results(out)
     if before["model"]["fingerprint"] != model["fingerprint"]:
         raise XmodelError(
             f"{out}: holds the evaluation of {before['model']['source']} ({before['model']['fingerprint']}), and this is"
             f" {model['source']} ({model['fingerprint']}); choose another --out, or give --overwrite"
         )
-    if not names:
-        return dict(before)
+    if not before["tasks"]:
+        return {**before, "settings": settings}
+    if not names:  # the settings are the tasks'
+        return before
     # A table is of one limit and one seed.
-    if before["tasks"] and any(before["settings"][key] != settings[key] for key in ("limit", "seed")):
+    if any(before["settings"][key] != settings[key] for key in ("limit", "seed")):
         said = " and ".join(f"{key} {before['settings'][key]}" for key in ("limit", "seed"))
         raise XmodelError(f"{out}: holds results with {said}; give the same ones, another --out, or --overwrite")
     return {**before, "settings": settings}

@@ -19,9 +19,9 @@ from xmodel2.eval.engine import Engine
 from xmodel2.eval.evaluation import discard, evaluate
 from xmodel2.eval.hub import open_data
 from xmodel2.eval.mirror import Kept
-from xmodel2.eval.result_files import RESULTS_FILE
+from xmodel2.eval.result_files import RESULTS_FILE, read_results
 from xmodel2.eval.tasks import AGENTS, SUITES, TASKS, resolve
-from xmodel2.files import as_path, read_json, sha256_file
+from xmodel2.files import as_path, sha256_file
 from xmodel2.model import Xmodel2
 from xmodel2.model.convert import as_granite
 from xmodel2.recipe import Recipe
@@ -60,7 +60,7 @@ class InTraining:
 
         engine = open_snapshot(snapshot)
         folder = snapshot.run_dir / "evaluation" / "during" / f"step-{snapshot.step}"
-        before = read_json(folder / RESULTS_FILE)
+        before = read_results(folder) if (folder / RESULTS_FILE).exists() else None
         same = (engine.description["fingerprint"], self._limit)
         if before and (before["model"]["fingerprint"], before["settings"]["limit"]) != same:
             discard(folder)  # the run went back, and came here with other weights or settings

@@ -17,7 +17,8 @@ def evaluate_run(path: Path, suites: Sequence[str], limit: int | None = None) ->
     """Score a run or checkpoint on those of `open_model.RUN_SUITES` that are asked for; ``limit`` is of questions.
 
     Results of a suite stand under the checkpoint's stage, so that the ends of both stages can be told apart, and ``steps``
-    says which step each stage was measured at; ``transcripts`` are the questions' answers.
+    says which step each stage was measured at; beside the questions stands their limit; ``transcripts`` are
+    their answers.
     Raises `XmodelError` if the data is not there.
     """
     model, recipe, state = load_model(path)
@@ -35,5 +36,5 @@ def evaluate_run(path: Path, suites: Sequence[str], limit: int | None = None) ->
         tokenizer = load_tokenizer(find_tokenizer(path))
         outcome = evaluate_reasoning(model, tokenizer, read_questions(data)[:limit])
         results["transcripts"] = {stage: outcome.pop("transcripts")}
-        results["questions"] = {stage: outcome}
+        results["questions"] = {stage: {**outcome, "limit": limit}}
     return results
