@@ -1,6 +1,7 @@
 """`xmodel2 eval` from the command line: what it prints, where it writes, and what it says of a user's mistakes."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,30 @@ def test_a_run_on_its_own_data_and_a_benchmark(
     assert run("eval", run_dir / "checkpoints" / "step-12", *arguments) == 1
     assert "choose another --out" in capsys.readouterr().err
     assert run("eval", run_dir / "checkpoints" / "step-12", *arguments, "--overwrite") == 0
+
+
+def test_tasks_whose_data_is_not_there_are_left_out_and_named(
+    model: Path, mirror: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    shutil.copytree(mirror / "piqa", data / "piqa")
+    arguments = ("eval", model, "--data-dir", data, "--out", out, "--skip-missing", "--tasks")
+    assert run(*arguments, "arc_easy,piqa,sciq") == 0
+    said = capsys.readouterr()
+    assert "left out sciq:" in said.err
+    assert "sciq/test.jsonl.gz: no such file" in said.err
+    assert "without arc_challenge, arc_easy" in said.out
+    results = json.loads((out / "results.json").read_text())
+    assert (list(results["tasks"]), list(results["skipped"])) == (["piqa"], ["arc_easy", "sciq"])
+    shutil.copytree(mirror / "arc_easy", data / "arc_easy")
+    assert run(*arguments, "arc_easy") == 0
+    results = json.loads((out / "results.json").read_text())
+    assert (list(results["tasks"]), list(results["skipped"])) == (["arc_easy", "piqa"], ["sciq"])
+    assert run(*arguments, "sciq") == 1
+    assert "no task's data is there" in capsys.readouterr().err
+    (data / "piqa" / "validation.jsonl").write_text("{}\n")
+    assert run(*arguments, "piqa,arc_easy") == 1
+    assert "validation.jsonl, line 1: field 'goal' is missing" in capsys.readouterr().err
 
 
 def test_a_limit_is_said_of_what_it_was_of(road: Path, mirror: Path, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ def evaluate(
     agents: Agents = MADE_UP,
     unsafe_code: Flag = False,
     overwrite: Flag = False,
+    skip_missing: Flag = False,
     json: Flag = False,
 ) -> None:
     """Score a model on the report's tables (Tables 2, 3 and 4) or single tasks; resumable.
@@ -50,6 +51,7 @@ def evaluate(
         out: folder to write or go on with (default: RUN/evaluation/step-N, or evaluation/NAME)
         unsafe_code: run generated programs (HumanEval, MBPP) even unconfined, able to reach your files and processes
         overwrite: discard what is in the folder
+        skip_missing: leave out benchmarks whose data is not there, and name them
         json: print the results as one JSON object
     """
     from xmodel2.errors import XmodelError
@@ -92,7 +94,11 @@ def evaluate(
             extra=extra,
             agents=agents,
             overwrite=overwrite,
+            skip_missing=skip_missing,
         )
+    for name, why in results.get("skipped", {}).items():
+        if name in chosen:
+            print(f"left out {name}: {why}", file=sys.stderr)
     if transcripts:
         write_json_atomic(folder / "transcripts.json", transcripts)
     if json:

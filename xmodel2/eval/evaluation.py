@@ -30,7 +30,7 @@ from xmodel2.eval.definitions import FEWSHOT_SEED, BuiltTask, build_tasks
 from xmodel2.eval.harness import Items, Progress, Ran, run_task
 from xmodel2.eval.intervals import Interval, average_interval, bootstrap_ratio, mean_interval
 from xmodel2.eval.item_page import write_item_page
-from xmodel2.eval.mirror import DataSource, Kept
+from xmodel2.eval.mirror import DataSource, Kept, MissingDataError
 from xmodel2.eval.result_files import ITEMS_FOLDER, RESULTS_FILE, read_results
 from xmodel2.eval.result_page import write_result_page
 from xmodel2.eval.tasks import AGENTS, SUITES, TASKS
@@ -52,6 +52,7 @@ def evaluate(
     extra: dict[str, Any] | None = None,
     agents: AgentOptions = MADE_UP,
     overwrite: bool = False,
+    skip_missing: bool = False,
 ) -> dict[str, Any]:
     """Score a model on tasks by our names, write the evaluation's folder, and return results.json.
 
@@ -59,17 +60,27 @@ def evaluate(
     are the worlds of the agent benchmarks. ``overwrite`` discards what is in the folder, once data and worlds are there and the
     model answers.
     ``seed`` draws few-shot examples (and samples, where a task samples). ``limit`` is of items a task. ``insist`` runs
-    generated programs where no isolation can be had.
+    generated programs where no isolation can be had. ``skip_missing`` leaves out tasks whose data is not there; ``skipped``
+    of the results says why each was.
     Raises `XmodelError` if the folder holds another model's evaluation or is being written, and as tasks, data and model do.
     """
     kept = Kept(data) if data else None
     worlds: dict[str, Benchmark] = {}
+    skipped: dict[str, str] = {}
     for name in names:  # before anything is asked, so that hours later nothing is missing
         if name in AGENTS:
             worlds[name] = open_benchmark(name, agents)
         else:
             assert kept is not None
-            kept.load(TASKS[name])
+            try:
+                kept.load(TASKS[name])
+            except MissingDataError as error:
+                if not skip_missing:
+                    raise
+                skipped[name] = str(error)
+    names = [name for name in names if name not in skipped]
+    if skipped and not names and not extra:
+        raise XmodelError(f"--skip-missing: no task's data is there: {next(iter(skipped.values()))}")
     model = backend.description  # once: it may read all weights for their fingerprint
     if overwrite and out.exists():
         if not isinstance(backend, Baseline):
@@ -78,6 +89,8 @@ def evaluate(
     with alone_in(out):
         settings = {"limit": limit, "seed": seed, "data": kept.description if kept else None}
         results = _begin(out, model, settings, names) | (extra or {})
+        if skipped := {name: why for name, why in skipped.items() if name not in results["tasks"]}:
+            results["skipped"] = {**results.get("skipped", {}), **skipped}
         write_json_atomic(out / RESULTS_FILE, results)
         cache = AnswerCache(out, model["fingerprint"])
         for name in names:
@@ -89,6 +102,7 @@ def evaluate(
                 items, summary = _ask(name, kept, backend, cache, limit, seed, progress, insist)
             _write_items(out, name, items)
             results["tasks"][name] = {**summary, "seconds": round(time.perf_counter() - started, 2)}
+            results.get("skipped", {}).pop(name, None)  # its data has come
             results["tasks"] = {task: results["tasks"][task] for task in (*TASKS, *AGENTS) if task in results["tasks"]}
             results["suites"] = suite_summaries(results["tasks"])
             write_json_atomic(out / RESULTS_FILE, results)

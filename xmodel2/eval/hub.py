@@ -11,7 +11,7 @@ from typing import Any
 
 from xmodel2.errors import XmodelError
 from xmodel2.eval.definitions import packaged_definition, part_files
-from xmodel2.eval.mirror import DataSource, Mirror, TaskData, check_row, comparable, coverage, to_line
+from xmodel2.eval.mirror import DataSource, Mirror, MissingDataError, TaskData, check_row, comparable, coverage, to_line
 from xmodel2.eval.row_checks import Row
 from xmodel2.eval.tasks import Task
 
@@ -33,7 +33,10 @@ class Hub:
         self._load = load or _load_dataset
 
     def load(self, task: Task) -> TaskData:
-        """Return a task's rows. Raises `XmodelError` if the Hub is out of reach, or a row is not as the task needs it."""
+        """Return a task's rows.
+
+        Raises `MissingDataError` if the Hub is out of reach, and `XmodelError` if a row is not as the task needs it.
+        """
         splits = {split: self.rows(task, split) for split in task.splits}
         digest = hashlib.sha256()
         for rows in splits.values():
@@ -65,7 +68,7 @@ class Hub:
         try:
             return self._load(path, name, split)
         except (OSError, DatasetsError, ValueError) as error:  # ValueError: no such configuration or split
-            raise XmodelError(
+            raise MissingDataError(
                 f"{task.name}: {path} cannot be read from the Hugging Face Hub ({error}). Without a network give "
                 f"--data-dir DIR; `xmodel2 eval fetch --tasks {task.name} --out DIR` makes it on a machine that has one"
             ) from None

@@ -61,6 +61,10 @@ class TaskData:
     """SHA-256 of all rows: equal data, equal fingerprint, wherever it came from in the same form."""
 
 
+class MissingDataError(XmodelError):
+    """A task's rows are not there at all."""
+
+
 class DataSource(Protocol):
     """Where rows come from: a `Mirror`, or `xmodel2.eval.hub.Hub`."""
 
@@ -69,7 +73,7 @@ class DataSource(Protocol):
         """What results.json says of the data."""
 
     def load(self, task: Task) -> TaskData:
-        """Return a task's rows. Raises `XmodelError` saying how to get them if they are not there."""
+        """Return a task's rows. Raises `MissingDataError` saying how to get them if they are not there."""
 
 
 class Kept:
@@ -106,8 +110,8 @@ class Mirror:
     def load(self, task: Task) -> TaskData:
         """Return a task's rows.
 
-        Raises `XmodelError` for a file that is missing or damaged, and naming line and field of a row that is not as the
-        task needs it.
+        Raises `MissingDataError` for a file that is not there, and `XmodelError` for one that is damaged, naming line and field
+        of a row that is not as the task needs it.
         """
         splits: dict[str, list[Row]] = {}
         digest = hashlib.sha256()
@@ -135,7 +139,7 @@ class Mirror:
             or [file for file in files if split in _stem(file).split("-")]
         )
         if not found:
-            raise XmodelError(f"{folder / split}.jsonl.gz: no such file (nor .jsonl); {self._how(task)}")
+            raise MissingDataError(f"{folder / split}.jsonl.gz: no such file (nor .jsonl); {self._how(task)}")
         if len(found) > 1:
             names = ", ".join(file.name for file in found)
             raise XmodelError(f"{folder}: {names} hold the same split; join them as {split}.jsonl, or keep one")
