@@ -18,6 +18,7 @@ def evaluate(
     /,
     suite: str = "",
     tasks: str = "",
+    include_path: Path | None = None,
     data_dir: Path | None = None,
     limit: int | None = None,
     seed: int = 1234,
@@ -45,6 +46,7 @@ def evaluate(
         model: run, checkpoint, model directory, hub id, or one of the report's rivals (`xmodel2 rivals`)
         suite: comma-separated from commonsense, reasoning, agents, and for our runs heldout, questions (their default)
         tasks: comma-separated single tasks, such as arc_easy, gsm8k, wikitext, hotpotqa
+        include_path: folder of task YAMLs of your own (lm-evaluation-harness's), which --tasks may then name
         data_dir: folder of benchmark files (`xmodel2 eval fetch` makes one); default: the Hugging Face Hub
         limit: items a task at most, the first ones, as many of each of its parts
         seed: of the few-shot examples that are drawn
@@ -62,7 +64,12 @@ def evaluate(
     names = _wanted(model, suite, tasks, options.backend == "baseline")
     if limit is not None and limit < 1:
         raise XmodelError(f"--limit {limit}: must be 1 or more")
-    chosen = resolve([name for name in names if name in SUITES], [task for task in tasks.split(",") if task])
+    own = {}
+    if include_path is not None:
+        with importing_harness("eval --include-path"):
+            from xmodel2.eval.own_tasks import own_tasks
+        own = own_tasks(include_path)
+    chosen = resolve([name for name in names if name in SUITES], [task for task in tasks.split(",") if task], own)
     if set(chosen) & set(AGENTS):
         agents = with_folder(agents, data_dir)
         if agents.agents_dir is None and data_dir is not None:
@@ -71,14 +78,14 @@ def evaluate(
         from xmodel2.eval.evaluation import evaluate as run_evaluation
         from xmodel2.eval.hub import open_data
         from xmodel2.eval.open_model import default_folder, open_backend
-    data = open_data(data_dir) if set(chosen) - set(AGENTS) else None
+    data = open_data(data_dir) if set(chosen) - {*AGENTS, *own} else None
     extra: dict[str, Any] = {}
     with busy("loading"):
         opened = open_backend(model, options)
-        if own := [name for name in names if name not in SUITES]:
+        if suites := [name for name in names if name not in SUITES]:
             from xmodel2.eval.run import evaluate_run
 
-            extra = evaluate_run(Path(model), own, limit)
+            extra = evaluate_run(Path(model), suites, limit)
     folder = out or default_folder(model)
     transcripts = extra.pop("transcripts", None)
     with progress_bars() as progress:
@@ -95,6 +102,7 @@ def evaluate(
             agents=agents,
             overwrite=overwrite,
             skip_missing=skip_missing,
+            own=own,
         )
     for name, why in results.get("skipped", {}).items():
         if name in chosen:

@@ -9,7 +9,7 @@ been answered is not asked again.
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from xmodel2.eval.harness import Items, Progress, Ran, run_task
 from xmodel2.eval.intervals import Interval, average_interval, bootstrap_ratio, mean_interval
 from xmodel2.eval.item_page import write_item_page
 from xmodel2.eval.mirror import DataSource, Kept, MissingDataError
+from xmodel2.eval.own_tasks import OwnTask
 from xmodel2.eval.result_files import ITEMS_FOLDER, RESULTS_FILE, read_results
 from xmodel2.eval.result_page import write_result_page
 from xmodel2.eval.tasks import AGENTS, SUITES, TASKS
@@ -53,27 +54,31 @@ def evaluate(
     agents: AgentOptions = MADE_UP,
     overwrite: bool = False,
     skip_missing: bool = False,
+    own: Mapping[str, OwnTask] | None = None,
 ) -> dict[str, Any]:
     """Score a model on tasks by our names, write the evaluation's folder, and return results.json.
 
     ``data`` may be None without tasks of the harness; ``extra`` are results of another kind that go beside them; ``agents``
-    are the worlds of the agent benchmarks. ``overwrite`` discards what is in the folder, once data and worlds are there and the
-    model answers.
-    ``seed`` draws few-shot examples (and samples, where a task samples). ``limit`` is of items a task. ``insist`` runs
-    generated programs where no isolation can be had. ``skip_missing`` leaves out tasks whose data is not there; ``skipped``
-    of the results says why each was.
+    are the worlds of the agent benchmarks, and ``own`` the user's tasks by name. ``overwrite`` discards what is in the folder,
+    once data and worlds are there and the model answers. ``seed`` draws few-shot examples (and samples, where a task samples).
+    ``limit`` is of items a task. ``insist`` runs generated programs where no isolation can be had. ``skip_missing`` leaves out
+    tasks whose data is not there; ``skipped`` of the results says why each was.
     Raises `XmodelError` if the folder holds another model's evaluation or is being written, and as tasks, data and model do.
     """
     kept = Kept(data) if data else None
     worlds: dict[str, Benchmark] = {}
+    built: dict[str, BuiltTask] = {}
     skipped: dict[str, str] = {}
     for name in names:  # before anything is asked, so that hours later nothing is missing
         if name in AGENTS:
             worlds[name] = open_benchmark(name, agents)
         else:
-            assert kept is not None
             try:
-                kept.load(TASKS[name])
+                if own and name in own:
+                    built[name] = own[name].build(seed)
+                else:
+                    assert kept is not None
+                    kept.load(TASKS[name])
             except MissingDataError as error:
                 if not skip_missing:
                     raise
@@ -97,13 +102,17 @@ def evaluate(
             started = time.perf_counter()
             if name in worlds:
                 items, summary = _play(worlds[name], backend, cache, out, limit, seed, progress)
+            elif name in built:
+                ran = run_task(built[name], backend, cache, limit, progress, seed=seed)
+                items, summary = ran.items, task_summary(built[name], ran)
             else:
                 assert kept is not None
                 items, summary = _ask(name, kept, backend, cache, limit, seed, progress, insist)
             _write_items(out, name, items)
             results["tasks"][name] = {**summary, "seconds": round(time.perf_counter() - started, 2)}
             results.get("skipped", {}).pop(name, None)  # its data has come
-            results["tasks"] = {task: results["tasks"][task] for task in (*TASKS, *AGENTS) if task in results["tasks"]}
+            ordered = dict.fromkeys((*TASKS, *AGENTS, *results["tasks"]))
+            results["tasks"] = {task: results["tasks"][task] for task in ordered if task in results["tasks"]}
             results["suites"] = suite_summaries(results["tasks"])
             write_json_atomic(out / RESULTS_FILE, results)
         if results["tasks"]:

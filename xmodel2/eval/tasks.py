@@ -263,15 +263,15 @@ AGENTS = SUITES["agents"]
 """Played step by step in environments of our own (`xmodel2.eval.agents`); the others are the harness's."""
 
 
-def resolve(suites: Iterable[str] = (), tasks: Iterable[str] = ()) -> list[str]:
-    """Return the tasks of the suites, then the single ones, each once.
+def resolve(suites: Iterable[str] = (), tasks: Iterable[str] = (), own: Iterable[str] = ()) -> list[str]:
+    """Return the tasks of the suites, then the single ones, each once; ``own`` are names of the user's own tasks.
 
     Raises `XmodelError` for an unknown name, with the nearest one.
     """
     names: list[str] = []
     for suite in suites:
         names += SUITES[_known("--suite", suite, tuple(SUITES))]
-    names += [_known("--tasks", task, (*TASKS, *AGENTS)) for task in tasks]
+    names += [_known("--tasks", task, (*TASKS, *AGENTS, *own)) for task in tasks]
     return list(dict.fromkeys(names))
 
 
