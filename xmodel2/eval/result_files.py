@@ -17,11 +17,7 @@ def read_results(folder: Path) -> dict[str, Any]:
         raise XmodelError(
             f"{folder}: no {RESULTS_FILE}; give the folder that `xmodel2 eval MODEL --out` wrote to its end"
         )
-    missing = [
-        key
-        for key in ("model", "settings", "tasks")
-        if not isinstance(results, dict) or not isinstance(results.get(key), dict)
-    ]
+    missing = [key for key in ("model", "settings", "tasks") if not isinstance(results, dict) or key not in results]
     if missing:
         raise XmodelError(f"{folder / RESULTS_FILE}: has no {missing[0]!r}; evaluate the model again, with --overwrite")
     return dict(results)
