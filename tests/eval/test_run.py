@@ -12,8 +12,9 @@ from xmodel2.eval.open_model import RUN_SUITES
 from xmodel2.eval.reasoning import evaluate_reasoning, majority_baseline
 from xmodel2.eval.run import evaluate_run
 from xmodel2.model import Xmodel2
+from xmodel2.recipe import Recipe
 from xmodel2.tokenizer import load_tokenizer
-from xmodel2.train import load_model
+from xmodel2.train import load_model, train
 
 
 def test_scores_stand_under_the_checkpoints_stage(road: Path) -> None:
@@ -71,3 +72,12 @@ def test_what_eval_refuses(road: Path, tmp_path: Path) -> None:
     (tmp_path / "data" / "index.json").write_text(json.dumps(index))
     with pytest.raises(XmodelError, match="no held-out questions"):
         read_questions(tmp_path / "data")
+
+
+def test_data_without_questions_is_no_fault_unless_they_are_asked_for(
+    small_recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(small_recipe, tmp_path / "run")
+    assert set(evaluate_run(tmp_path / "run", RUN_SUITES, skip=True)) == {"steps", "heldout"}
+    with pytest.raises(XmodelError, match="no held-out questions"):
+        evaluate_run(tmp_path / "run", RUN_SUITES)

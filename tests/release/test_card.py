@@ -15,6 +15,7 @@ from xmodel2.recipe import SourceSettings, load_recipe
 from xmodel2.release.card import card_of
 from xmodel2.release.importing.model import import_model
 from xmodel2.release.trained import Trained, open_trained
+from xmodel2.train import train
 
 
 def header(card: str) -> dict[str, Any]:
@@ -126,6 +127,19 @@ def test_the_card_of_an_import_claims_no_training(road: Path, tmp_path: Path) ->
         import_model(tmp_path / "bare", tmp_path / "run", recipe=recipe, overwrite=True)
         card = card_of(open_trained(tmp_path / "run"))
         assert not {"## Data", "```toml"} & set(card.splitlines())
+
+
+def test_the_card_of_a_run_that_began_with_other_weights_says_whose(road: Path, tmp_path: Path) -> None:
+    import_model(road / "hf", tmp_path / "theirs", name="theirs")
+    keys = ["stages.stable.tokens=1024", "stages.decay.tokens=0", "train.warmup_steps=0", "train.compile=false"]
+    recipe = load_recipe(road / "run" / "recipe.toml", [*keys, "train.batch_tokens=512", "train.micro_batch_size=1"])
+    for source, run in (("theirs", "tuned"), ("tuned", "again")):
+        train(recipe, tmp_path / run, init_from=tmp_path / source)
+    tuned, again = (card_of(open_trained(tmp_path / run)) for run in ("tuned", "again"))
+    assert "trained, from the weights of theirs, on 1,024 tokens" in tuned
+    for card in (tuned, again):
+        assert "It went on from a model that was imported" in card
+        assert "tokens of training" not in card
 
 
 def test_the_card_of_a_directory_that_says_nothing(road: Path) -> None:

@@ -85,7 +85,7 @@ def evaluate(
         if suites := [name for name in names if name not in SUITES]:
             from xmodel2.eval.run import evaluate_run
 
-            extra = evaluate_run(Path(model), suites, limit)
+            extra = evaluate_run(Path(model), suites, limit, skip=not suite)
     folder = out or default_folder(model)
     transcripts = extra.pop("transcripts", None)
     with progress_bars() as progress:

@@ -34,6 +34,11 @@ def write_questions(folder: Path, documents: Sequence[Document]) -> dict[str, An
     return {"file": path.name, **file_record(path)}
 
 
+def has_questions(directory: str | Path) -> bool:
+    """Tell whether a data directory has held-out questions."""
+    return any("questions" in entry for entry in read_index(directory)["sources"].values())
+
+
 def read_questions(directory: str | Path) -> list[Document]:
     """Return the held-out questions of a data directory. Raises `XmodelError` if it has none."""
     found: list[Document] = []

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from xmodel2.data.questions import read_questions
+from xmodel2.data.questions import has_questions, read_questions
 from xmodel2.data.shards import data_fingerprint, open_shards
 from xmodel2.errors import XmodelError
 from xmodel2.eval.reasoning import evaluate_reasoning
@@ -13,8 +13,9 @@ from xmodel2.train.checkpoint import find_tokenizer, load_model
 from xmodel2.train.heldout import heldout_losses
 
 
-def evaluate_run(path: Path, suites: Sequence[str], limit: int | None = None) -> dict[str, Any]:
-    """Score a run or checkpoint on those of `open_model.RUN_SUITES` that are asked for; ``limit`` is of questions.
+def evaluate_run(path: Path, suites: Sequence[str], limit: int | None = None, skip: bool = False) -> dict[str, Any]:
+    """Score a run or checkpoint on those of `open_model.RUN_SUITES` that are asked for; ``limit`` is of questions, and
+    with ``skip`` data without any is no fault.
 
     Results of a suite stand under the checkpoint's stage, so that the ends of both stages can be told apart, and ``steps``
     says which step each stage was measured at; beside the questions stands their limit; ``transcripts`` are
@@ -32,9 +33,9 @@ def evaluate_run(path: Path, suites: Sequence[str], limit: int | None = None) ->
     results: dict[str, Any] = {"steps": {stage: state["step"]}}
     if "heldout" in suites:
         results["heldout"] = {stage: heldout_losses(model, open_shards(data, cache_dir=recipe.data.cache_dir), recipe)}
-    if "questions" in suites:
-        tokenizer = load_tokenizer(find_tokenizer(path))
-        outcome = evaluate_reasoning(model, tokenizer, read_questions(data)[:limit])
+    if "questions" in suites and (has_questions(data) or not skip):
+        questions = read_questions(data)[:limit]
+        outcome = evaluate_reasoning(model, load_tokenizer(find_tokenizer(path)), questions)
         results["transcripts"] = {stage: outcome.pop("transcripts")}
         results["questions"] = {stage: {**outcome, "limit": limit}}
     return results

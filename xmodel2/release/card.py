@@ -20,7 +20,7 @@ from xmodel2.release.reporting.faults import complaint
 from xmodel2.release.results import run_results
 from xmodel2.release.trained import Trained
 from xmodel2.train.checkpoint import STATE_FILE, checkpoint_steps
-from xmodel2.train.run_dir import BRANCH_FILE
+from xmodel2.train.run_dir import BRANCH_FILE, INIT_FILE
 
 NATIVE = "GraniteForCausalLM"
 _LANGUAGE, _DATASET = re.compile("[a-z]{2,3}"), re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
@@ -90,8 +90,18 @@ def _imported_before(run: Path) -> tuple[int, Mapping[str, Any]] | None:
         state = read_json(run / "checkpoints" / f"step-{step}" / STATE_FILE) or {}
         if "imported" in state:
             return step, state["imported"]
+    if imported := _weights_of(run).get("imported"):
+        return 0, imported
     note = read_json(run / BRANCH_FILE)
     return _imported_before(Path(note["run"])) if note else None
+
+
+def _weights_of(run: Path | None) -> Mapping[str, Any]:
+    """Return what a run, or one it branched from, says of the weights that it began with; nothing if they were drawn."""
+    if run is None:
+        return {}
+    note = read_json(run / BRANCH_FILE)
+    return read_json(run / INIT_FILE) or (_weights_of(Path(note["run"])) if note else {})
 
 
 def _tokens(recipe: Recipe, state: Mapping[str, Any], began: int) -> int:
@@ -113,7 +123,9 @@ def _what(trained: Trained, made_here: bool, began: int) -> str:
         else ""
     )
     assert recipe is not None
-    how = "imported, and trained on" if began else "trained from scratch on"
+    first = _weights_of(trained.run)
+    how = f"trained, from the weights of {plain(str(first['name']))}, on" if first else "trained from scratch on"
+    how = "imported, and trained on" if began else how
     tokens = f"{_tokens(recipe, state, began):,} tokens"
     return f"{said}, {how} {tokens} with the Xmodel-2 method (arXiv 2412.19638){ending}.{mean}"
 
@@ -316,7 +328,11 @@ def _benchmarks(results: Mapping[str, Any]) -> list[str]:
 def _limitations(trained: Trained, recipe: Recipe | None, made_here: bool, began: int) -> str:
     settings, state = trained.settings, trained.state or {}
     small = f"- It is small ({parameter_count(settings):,} parameters"
-    small += f", {state['tokens']:,} tokens of training): " if made_here and not began else "): "
+    small += (
+        f", {state['tokens']:,} tokens of training): "
+        if made_here and not began and not _weights_of(trained.run)
+        else "): "
+    )
     lines = [
         small + "what it states as a fact is often wrong, and it says so of nothing. Don't rely on its answers.",
         "- It was not aligned or tuned for safety: it can write what is harmful, biased or offensive, and follows any"

@@ -21,6 +21,7 @@ from xmodel2.train.checkpoint import (
     RECIPE_FILE,
     checkpoint_steps,
     find_checkpoint,
+    read_state,
     run_of,
 )
 from xmodel2.train.checkpoint_writer import fresh, publish
@@ -66,7 +67,7 @@ def open_with_weights(
     own, recipe = open_run_dir(recipe, run_dir, resume, shards.fingerprint)
     if own is not None and note is None:
         raise XmodelError(f"{run_dir}: did not begin with the weights of another run; choose another --out")
-    if note is not None and init_from is not None and note != _note(init_from):
+    if note is not None and init_from is not None and note.get("from") != str(init_from.resolve()):
         raise XmodelError(f"{run_dir}: began with the weights of {note.get('from')}; choose another --out")
     if own is not None:
         return own, recipe
@@ -79,14 +80,16 @@ def open_with_weights(
             f"{shards.directory}: was made with another tokenizer than the weights of {init_from}; prepare it with"
             f" [tokenizer] path = {str(theirs.parent)!r}"
         )
-    write_json_atomic(
-        run_dir / INIT_FILE, _note(init_from)
-    )  # before the checkpoint: without it, weights would be drawn
+    # Before the checkpoint: without it, weights would be drawn.
+    write_json_atomic(run_dir / INIT_FILE, _note(init_from, checkpoint))
     return _taken_over(checkpoint, run_dir, recipe, shards.fingerprint), recipe
 
 
-def _note(source: Path) -> dict[str, Any]:
-    return {"from": str(source.resolve())}
+def _note(source: Path, checkpoint: Path) -> dict[str, Any]:
+    """Return whose weights they are: place, name, and what is known of an import that they go back to."""
+    before: dict[str, Any] = read_json(run_of(source) / INIT_FILE) or {}
+    imported = read_state(checkpoint).get("imported", before.get("imported"))
+    return {"from": str(source.resolve()), "name": load_recipe(checkpoint / RECIPE_FILE).name, "imported": imported}
 
 
 def _taken_over(source: Path, run_dir: Path, recipe: Recipe, data: str) -> Path:
