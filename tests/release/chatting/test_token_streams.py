@@ -14,6 +14,7 @@ from xmodel2.model.generate import generate, stream
 from xmodel2.release.chatting.open_engine import open_engine
 from xmodel2.release.chatting.streams import Engine, Sampling, TooLongError, Usage
 from xmodel2.release.chatting.token_streams import as_text
+from xmodel2.release.llama_server import LlamaServer
 from xmodel2.release.trained import open_trained
 from xmodel2.tokenizer import Message, load_tokenizer, train_bpe
 
@@ -138,6 +139,26 @@ def test_what_cannot_be_opened(tiny: Path, tmp_path: Path) -> None:
             open_engine(str(model), engine)  # type: ignore[arg-type]
     with pytest.raises(XmodelError, match="are for addresses"):
         open_engine(str(tiny), api_key_file=tmp_path / "key")
+
+
+def test_characters_of_several_tokens_come_from_llama_whole(
+    engine: Engine, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "llama" not in engine.kind:
+        pytest.skip("a grammar is llama.cpp's")
+    said = "🙂🎉 x 世界 Größe"
+    post = LlamaServer.stream
+    grammar = {"grammar": f'root ::= "{said}"'}  # makes the model say it
+    monkeypatch.setattr(LlamaServer, "stream", lambda server, path, body: post(server, path, body | grammar))
+    usage = Usage()
+    pieces = list(engine.stream(QUESTION, Sampling(), usage))
+    assert "".join(pieces) == said
+    assert pieces[0] == "🙂"
+    assert len(said) < usage.tokens <= len(said.encode())
+    assert usage.finish == "stop"
+    cut = Usage()
+    assert "".join(engine.stream(QUESTION, Sampling(max_new_tokens=6), cut)) == "🙂"
+    assert (cut.tokens, cut.finish) == (6, "length")
 
 
 @pytest.mark.skipif("llama" not in ENGINES, reason="xllamacpp is not installed")

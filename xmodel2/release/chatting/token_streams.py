@@ -1,8 +1,9 @@
-"""Engines that get ids and give ids: our own model, and llama.cpp behind our tokenizer.
+"""Engines that get ids: our own model, and llama.cpp behind our tokenizer.
 
-messages -> Chat ids -> tokens of the engine -> text, byte by byte into characters
+messages -> Chat ids -> our model's tokens -> text, byte by byte into characters
+                     -> llama.cpp's text
 
-Our tokenizer does both ends, so that every engine sees the ids that the model was trained on, and names of special tokens
+Our tokenizer makes the ids, so that every engine sees those that the model was trained on, and names of special tokens
 inside a user's text stay text.
 """
 
@@ -19,8 +20,8 @@ from xmodel2.tokenizer import Message, Tokenizer
 
 LEAST_ROOM = 4
 """An answer has at least a quarter of the context, if it may be so long."""
-Tokens = Callable[[list[int], int, Sampling, Usage], Iterator[int]]
-"""(prompt, longest answer, sampling, usage) -> ids of the answer, which may end with one that ends it."""
+Continue = Callable[[list[int], int, Sampling, Usage], Iterator[str]]
+"""(prompt, longest answer, sampling, usage) -> text of the answer, in whole characters; usage fills up meanwhile."""
 
 
 class TokenEngine:
@@ -32,11 +33,11 @@ class TokenEngine:
         kind: str,
         context: int,
         tokenizer: Tokenizer,
-        tokens: Tokens,
+        go_on: Continue,
         close: Callable[[], None] = lambda: None,
     ) -> None:
         self.model, self.kind, self.context, self.close = model, kind, context, close
-        self._tokenizer, self._tokens = tokenizer, tokens
+        self._tokenizer, self._go_on = tokenizer, go_on
         self._chat = has_chat_template(tokenizer.directory)
         if not self._chat:
             self.kind += ", without a chat template: texts are continued"
@@ -52,16 +53,7 @@ class TokenEngine:
                 f" {self.context - least:,} beside an answer"
             )
         usage.prompt_tokens, usage.finish = len(prompt), "length"
-        yield from as_text(self._answer(prompt, min(room, sampling.max_new_tokens), sampling, usage), self._tokenizer)
-
-    def _answer(self, prompt: list[int], room: int, sampling: Sampling, usage: Usage) -> Iterator[int]:
-        for token in self._tokens(prompt, room, sampling, usage):
-            if token in self._tokenizer.stop_ids:
-                usage.finish = "stop"
-                return
-            usage.tokens += 1
-            usage.came()
-            yield token
+        yield from self._go_on(prompt, min(room, sampling.max_new_tokens), sampling, usage)
 
     def _ids(self, messages: Sequence[Message]) -> list[int]:
         if self._chat:
@@ -102,8 +94,8 @@ def own_engine(path: Path, threads: int = 0) -> TokenEngine:
     trained = open_trained(path)
     tokenizer, model = trained.tokenizer, trained.load()
 
-    def tokens(prompt: list[int], room: int, sampling: Sampling, usage: Usage) -> Iterator[int]:
-        return stream(
+    def go_on(prompt: list[int], room: int, sampling: Sampling, usage: Usage) -> Iterator[str]:
+        ids = stream(
             model,
             prompt,
             room,
@@ -116,24 +108,39 @@ def own_engine(path: Path, threads: int = 0) -> TokenEngine:
             repetition_penalty=sampling.repetition_penalty,
             pieces=tokenizer.vocab_size,
         )
+        return as_text(_counted(ids, tokenizer.stop_ids, usage), tokenizer)
 
-    return TokenEngine(trained.name, "torch", trained.settings.max_position_embeddings, tokenizer, tokens)
+    return TokenEngine(trained.name, "torch", trained.settings.max_position_embeddings, tokenizer, go_on)
+
+
+def _counted(ids: Iterator[int], stop_ids: Sequence[int], usage: Usage) -> Iterator[int]:
+    for token in ids:
+        if token in stop_ids:
+            usage.finish = "stop"
+            return
+        usage.tokens += 1
+        usage.came()
+        yield token
 
 
 def llama_engine(server: LlamaServer, model: str, kind: str, tokenizer: Tokenizer) -> TokenEngine:
     """Return llama.cpp on a model whose tokenizer is ours; closing the engine closes the server."""
 
-    def tokens(prompt: list[int], room: int, sampling: Sampling, usage: Usage) -> Iterator[int]:
-        body = {"prompt": prompt, "n_predict": room, "return_tokens": True, **llama_sampling(sampling, server.context)}
+    def go_on(prompt: list[int], room: int, sampling: Sampling, usage: Usage) -> Iterator[str]:
+        body = {"prompt": prompt, "n_predict": room, **llama_sampling(sampling, server.context)}
         try:
             for event in server.stream("/completion", body):
-                yield from event["tokens"]
+                # Its text and its count: of the tokens of one character it sends the last one's id only.
+                usage.tokens = event["tokens_predicted"] - (event.get("stop_type") == "eos")
+                if event["content"]:
+                    usage.came()
+                    yield event["content"]
                 if event.get("stop") and event.get("stop_type") != "limit":
                     usage.finish = "stop"
         except LlamaError as error:
             raise XmodelError(f"{model}: {error}") from None
 
-    return TokenEngine(model, kind, server.context, tokenizer, tokens, server.close)
+    return TokenEngine(model, kind, server.context, tokenizer, go_on, server.close)
 
 
 def llama_sampling(sampling: Sampling, context: int) -> dict[str, Any]:
