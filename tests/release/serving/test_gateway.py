@@ -111,6 +111,34 @@ def test_stop_texts_end_an_answer_and_are_not_in_it(served: Served) -> None:
     cut = served.ask(CHAT, chat("hello", stop=[text[2:4]])).json["choices"][0]
     assert cut["message"]["content"] == text[: text.index(text[2:4])]
     assert cut["finish_reason"] == "stop"
+    served.wait_for(lambda: engine_works_on(served) == 0)
+
+
+def test_stop_texts_that_do_not_come_change_nothing(served: Served) -> None:
+    plain = served.ask(CHAT, chat("hello", logprobs=True, top_logprobs=2)).json
+    text = plain["choices"][0]["message"]["content"]
+    begun = [text[-2:] + "zz", text[3:6] + "zz"]  # a beginning of one is at the limit
+    asked = served.ask(CHAT, chat("hello", logprobs=True, top_logprobs=2, stop=begun)).json
+    assert asked["choices"][0]["message"]["content"] == text
+    assert asked["choices"][0]["finish_reason"] == plain["choices"][0]["finish_reason"]
+    assert asked["usage"] == plain["usage"]
+    first, second = (answer["choices"][0]["logprobs"]["content"] for answer in (plain, asked))
+    assert [entry["token"] for entry in first] == [entry["token"] for entry in second]
+    assert [entry["logprob"] for entry in first] == pytest.approx([entry["logprob"] for entry in second], abs=1e-2)
+
+
+def test_log_probabilities_end_where_a_stop_text_begins(served: Served) -> None:
+    drawn = chat("hello", logprobs=True, temperature=2, seed=3)  # does not repeat itself
+    entries = served.ask(CHAT, drawn).json["choices"][0]["logprobs"]["content"]
+    tokens = [entry["token"] for entry in entries]
+    text = "".join(tokens)
+    at = next(at for at in range(2, len(text)) if text[at : at + 2] not in text[: at + 1])
+    for stream in (False, True):
+        answer = served.ask(CHAT, drawn | {"stop": text[at : at + 2], "stream": stream})
+        choices = [event["choices"][0] for event in answer.events[:-1]] if stream else answer.json["choices"]
+        found = [entry["token"] for one in choices for entry in (one.get("logprobs") or {"content": []})["content"]]
+        assert found == tokens[: len(found)]
+        assert len("".join(found[:-1])) < at <= len("".join(found))
 
 
 def test_a_seed_repeats_an_answer(served: Served) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,16 +94,39 @@ def test_both_forms_of_log_probabilities_are_read() -> None:
         (["a<", "end", ">b"], ["<end>"], ["a", "", ""]),
         (["a<", "b"], ["<end>"], ["a", "<b"]),
         (["a<en"], ["<end>"], ["a<en"]),
-        (["abc", "d"], ["c", "b"], ["a", ""]),
+        (["abc", "d"], ["c", "b"], ["a"]),
         (["xx", "xy"], ["xxy"], ["", "x"]),
     ],
 )
 def test_stop_texts_are_cut_where_the_engine_leaves_them(pieces: list[str], stops: list[str], seen: list[str]) -> None:
+    assert [piece.text for piece in heard(pieces, stops)] == seen
+
+
+def test_an_engine_that_counts_by_itself_is_read_to_its_end() -> None:
+    found = heard(["a<end>", "b", "c"], ["<end>"], to_end=True)
+    assert [(piece.text, piece.finish) for piece in found] == [("a", "stop"), ("", None), ("", None)]
+    assert found[-1].all_tokens == 3
+
+
+def test_log_probabilities_are_held_back_with_their_texts() -> None:
+    def tokens(*pieces: str) -> list[list[str]]:
+        return [[entry["token"] for entry in piece.logprobs or []] for piece in heard(pieces, ["<end>"])]
+
+    assert tokens("a", "<", "en", "b") == [["a"], [], [], ["<", "en", "b"]]
+    assert tokens("a", "<", "end", ">") == [["a"], [], [], []]
+    assert tokens("a<", "end>b", "c") == [["a<"], []]
+    assert tokens("a", "<", "") == [["a"], [], ["<", ""]]
+
+
+def heard(texts: Sequence[str], stops: list[str], to_end: bool = False) -> list[Piece]:
+    """Return what comes of an engine's pieces, one a token."""
+
     async def say() -> AsyncIterator[Piece]:
-        for number, text in enumerate(pieces):
-            yield Piece(text, 1, "stop" if number == len(pieces) - 1 else None)
+        for number, text in enumerate(texts, 1):
+            logprobs = [{"token": text, "logprob": -1.0}]
+            yield Piece(text, 1, "length" if number == len(texts) else None, logprobs, None, number)
 
-    async def heard() -> list[str]:
-        return [piece.text async for piece in cut(say(), stops)]
+    async def cut_pieces() -> list[Piece]:
+        return [piece async for piece in cut(say(), stops, to_end)]
 
-    assert asyncio.run(heard()) == seen
+    return asyncio.run(cut_pieces())

@@ -10,7 +10,7 @@ import aiohttp
 from xmodel2.release.serving.api_error import ApiError
 from xmodel2.release.serving.child import Running
 from xmodel2.release.serving.engines import Engine
-from xmodel2.release.serving.ways import Piece, Question
+from xmodel2.release.serving.ways import Logprob, Piece, Question
 
 _MAX_EVENT = 4_000_000
 _PASSED_ON = (400, 404, 413, 422)
@@ -57,17 +57,32 @@ async def ask(
         raise _garbage() from None
 
 
-async def cut(pieces: AsyncIterator[Piece], stops: Sequence[str]) -> AsyncIterator[Piece]:
-    """Yield the pieces up to the first of the texts; what may be the beginning of one is held back until it is not."""
-    held, over = "", False
+async def cut(pieces: AsyncIterator[Piece], stops: Sequence[str], to_end: bool = False) -> AsyncIterator[Piece]:
+    """Yield the pieces up to the first of the texts; what may be the beginning of one is held back until it is not.
+
+    Log-probabilities go with their texts. ``to_end``: go on without text, for the engine's count of tokens.
+    """
+    held, entries, over = "", list[Logprob](), False
+    said = begins = 0  # letters yielded, and those before the first of the entries
     async for piece in pieces:
-        held = "" if over else held + piece.text
+        if over:
+            yield Piece(tokens=piece.tokens, prompt_tokens=piece.prompt_tokens, all_tokens=piece.all_tokens)
+            continue
+        held, entries = held + piece.text, entries + (piece.logprobs or [])
         ends = [at for at in map(held.find, stops) if at >= 0]
         if ends:
-            held, over = held[: min(ends)], True
-        kept = 0 if over or piece.finish else max(_begun(held, stop) for stop in stops)
-        piece.text, held = held[: len(held) - kept], held[len(held) - kept :]
+            at, piece.finish, over = min(ends), "stop", True
+        else:
+            at = len(held) - (0 if piece.finish else max(_begun(held, stop) for stop in stops))
+        piece.text, held = held[:at], held[at:]
+        said += at
+        piece.logprobs = []
+        while entries and (begins < said or (piece.finish and not ends)):
+            begins += len(entries[0]["token"])
+            piece.logprobs.append(entries.pop(0))
         yield piece
+        if over and not to_end:
+            return  # the caller closes the connection, at which the engine stops
 
 
 def _begun(text: str, stop: str) -> int:

@@ -210,7 +210,8 @@ class Gateway:
                 assert self._session
                 running = self._supervisor.ready()
                 async with aclosing(ask(self._session, self._engine, running, question)) as pieces:
-                    timed = self._timed(cut(pieces, question.stops) if question.stops else pieces, answer, began)
+                    ended = cut(pieces, question.stops, not question.prompt_tokens) if question.stops else pieces
+                    timed = self._timed(ended, answer, began)
                     if not asked.stream:
                         whole = answer.whole([piece async for piece in timed])
                         return web.Response(body=whole, content_type="application/json")

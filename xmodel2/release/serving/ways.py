@@ -109,20 +109,25 @@ class LlamaWay:
 
     def prepare(self, asked: Asked) -> Question:
         ids, tokens = self._prompts.ids(asked)
-        given = _for_llama({name: value for name, value in asked.options.items() if name != "max_tokens"})
+        # Told of stop texts, llama.cpp loses what it holds back at the limit, and gives log-probabilities to other tokens.
+        given = _for_llama({k: value for k, value in asked.options.items() if k not in ("max_tokens", "stop")})
         if asked.logprobs is not None:
             given["n_probs"] = max(1, asked.logprobs)
         return Question(
             "/completion",
             _LLAMA | given | {"prompt": ids, "n_predict": tokens, "repeat_last_n": self._prompts.context},
             len(ids),
+            tuple(asked.options.get("stop", ())),
         )
 
     def read(self, event: dict[str, Any]) -> Piece:
         if not event["stop"]:
             found = event.get("completion_probabilities")
             return Piece(
-                event["content"], len(event["tokens"]), None, [_entry(token) for token in found] if found else None
+                event["content"],
+                len(event["tokens"]),
+                logprobs=[_entry(token) for token in found] if found else None,
+                all_tokens=event["tokens_predicted"],
             )
         finish = "length" if event["stop_type"] == "limit" else "stop"
         return Piece(event["content"], finish=finish, all_tokens=event["tokens_predicted"])
