@@ -88,6 +88,25 @@ def test_both_forms_of_log_probabilities_are_read() -> None:
     assert OpenAIWay("m").read(chat).logprobs == OpenAIWay("m").read(completion).logprobs == [entry]
 
 
+def test_a_character_of_several_tokens_has_no_log_probability(prompts: Prompts) -> None:
+    ids = prompts.tokenizer.encode("🙂")
+    assert len(ids) == 4  # a byte each
+
+    def entry(token: int, text: str) -> dict[str, Any]:
+        alone = {"id": token, "token": text, "bytes": list(text.encode()), "logprob": -1.5}
+        event = {"content": text, "stop": False, "tokens": [token], "tokens_predicted": 1}
+        (found,) = (
+            LlamaWay(prompts).read(event | {"completion_probabilities": [alone | {"top_logprobs": [alone]}]}).logprobs
+            or []
+        )
+        return found
+
+    whole = entry(ids[-1], "🙂")  # as llama.cpp tells it: of the last token
+    assert (whole["token"], whole["logprob"], whole["top_logprobs"]) == ("🙂", None, [])
+    (letter,) = prompts.tokenizer.encode("e")
+    assert (entry(letter, "e")["logprob"], len(entry(letter, "e")["top_logprobs"])) == (-1.5, 1)
+
+
 @pytest.mark.parametrize(
     ("pieces", "stops", "seen"),
     [

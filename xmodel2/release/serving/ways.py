@@ -17,7 +17,7 @@ from xmodel2.release.serving.requests import Asked
 from xmodel2.tokenizer import Tokenizer
 
 Logprob = dict[str, Any]
-"""A token's text, log-probability, bytes and ``top_logprobs``, as OpenAI's chat answers have them."""
+"""A token's text, log-probability (None: not known), bytes and ``top_logprobs``, as OpenAI's chat answers have them."""
 _COMPLETION_TOKENS = 16
 """Tokens of a completion whose request says nothing: OpenAI's."""
 _NEUTRAL: dict[str, Any] = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
@@ -126,11 +126,17 @@ class LlamaWay:
             return Piece(
                 event["content"],
                 len(event["tokens"]),
-                logprobs=[_entry(token) for token in found] if found else None,
+                logprobs=[self._told(token) for token in found] if found else None,
                 all_tokens=event["tokens_predicted"],
             )
         finish = "length" if event["stop_type"] == "limit" else "stop"
         return Piece(event["content"], finish=finish, all_tokens=event["tokens_predicted"])
+
+    def _told(self, token: dict[str, Any]) -> Logprob:
+        """Return a token's entry; one that also has the bytes of tokens before it is without what is of its last one only."""
+        entry = _entry(token)
+        alone = self._prompts.tokenizer.bytes_of(token["id"]) == bytes(token["bytes"])
+        return entry if alone else {**entry, "logprob": None, "top_logprobs": []}
 
 
 class OpenAIWay:
