@@ -81,10 +81,45 @@ def test_logits_that_are_not_numbers_are_refused(make_run: MakeRun, tmp_path: Pa
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("key", "wrong"), [("max_position_embeddings", 32), ("rms_norm_eps", 1.001e-5), ("eos_token_id", 5)]
+)
+def test_what_logits_show_little_of_is_compared(
+    road: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, wrong: float
+) -> None:
+    right = LAYOUTS["hf"]
+    layout = replace(right, config=lambda *args: {**right.config(*args), key: wrong})
+    monkeypatch.setattr(formats, "LAYOUTS", {"hf": layout})
+    with pytest.raises(XmodelError, match=rf"config\.json: {key} is {wrong}, and ours .*; nothing was published"):
+        export_model(road / "run", ["hf"], tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_export_of_small_logits_is_not_published(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lessen(model: Xmodel2) -> None:
+        model.norm.weight *= 1e-3
+
+    run = make_run(lessen)
+    (report,) = export_model(run, ["hf"], tmp_path / "right")
+    assert report["max_abs_difference"] < 1e-6
+    right = LAYOUTS["hf"]
+    wrong = {"rope_parameters": {"rope_type": "default", "rope_theta": 10_500.0}}
+    monkeypatch.setattr(
+        formats, "LAYOUTS", {"hf": replace(right, config=lambda *args: {**right.config(*args), **wrong})}
+    )
+    with pytest.raises(XmodelError, match=r"differ from ours by \d\.\d+e-0[56], more than \de-0[67]"):
+        export_model(run, ["hf"], tmp_path / "wrong")
+
+
 def test_differences() -> None:
-    one = torch.tensor([[1.0, 2.0]])
+    one = torch.tensor([[1.0, 3.0]])
     assert largest_difference(one, one + 0.5) == 0.5
     assert check_difference("x", one, one + 2**-14) == 2**-14
+    assert check_difference("x", one * 0, one * 0 + 2**-22) == 2**-22
+    with pytest.raises(XmodelError, match="more than 1e-06"):
+        check_difference("x", one * 1e-3, one * 1.01e-3)
     with pytest.raises(XmodelError, match=r"by 5\.00e-01, more than 1e-04, for 'a prompt'"):
         check_difference("a prompt", one, one + 0.5)
     with pytest.raises(XmodelError, match=r"its logits are not numbers \(NaN\)"):

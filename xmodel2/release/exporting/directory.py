@@ -70,7 +70,7 @@ def write_directory(trained: Trained, folder: Path, layout: Layout, dtype: str, 
 
     exact = dtype == "float32"
     ours = reference_logits(trained, prompts, None if exact else as_written, head_copied=copied)
-    difference = transformers_difference(folder, layout.architecture, prompts, ours, tokenizer.pad_id)
+    difference = transformers_difference(folder, layout.architecture, prompts, ours, settings, tokenizer)
     return {"bytes": written, "dtype": dtype, "max_abs_difference": difference}
 
 

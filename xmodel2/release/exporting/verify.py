@@ -1,6 +1,6 @@
 """What was written is loaded again and held against our own logits on real prompts; one model is in memory at a time.
 
-trained -> reference_logits (model loaded, then freed) -> what was written gives its own -> check_logits
+trained -> reference_logits (model loaded, then freed) -> what was written gives its own -> check_difference, check_config
 """
 
 import inspect
@@ -15,11 +15,13 @@ from torch import nn
 
 from xmodel2.errors import XmodelError
 from xmodel2.model.convert import HEAD, no_progress_bar
+from xmodel2.recipe import ModelSettings
 from xmodel2.release.exporting.weights import EMBEDDING, AsWritten, native_tensors, own_model
 from xmodel2.release.trained import Trained
+from xmodel2.tokenizer import Tokenizer
 
 BOUND = 1e-4
-"""Largest difference of two logits that is still rounding; above it nothing is published."""
+"""Largest difference of two logits that is still rounding, of a spread of 1 and more; above it nothing is published."""
 PROMPTS = (
     "def main():\n    return 0",
     "The language model was trained on text and code.",
@@ -27,6 +29,9 @@ PROMPTS = (
     "A list of numbers: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, and so on.",
     "Ein Größenvergleich: 世界, мир, 🙂.",
 )
+
+_ROUNDING = 2.0**-20
+"""Of a logit in fp32 after some hundred sums, as a share of it."""
 
 Logits = list[torch.Tensor]
 """Of each prompt [positions, vocabulary], fp32."""
@@ -72,12 +77,17 @@ def largest_difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
 
 @torch.no_grad()
 def transformers_difference(
-    folder: Path, architecture: str, prompts: Sequence[list[int]], ours: Logits, pad_id: int
+    folder: Path,
+    architecture: str,
+    prompts: Sequence[list[int]],
+    ours: Logits,
+    settings: ModelSettings,
+    tokenizer: Tokenizer,
 ) -> float:
     """Load a directory as `transformers` does (computing in fp32), and return the largest difference of its logits from ours.
 
     Each prompt whole; then all together, padded on the left, in two parts with a key/value cache between them. Raises
-    `XmodelError` as `check_difference` does.
+    `XmodelError` as `check_difference` and `check_config` do.
     """
     from transformers import AutoModelForCausalLM
 
@@ -89,24 +99,47 @@ def transformers_difference(
     worst = 0.0
     for text, prompt, want in zip(PROMPTS, prompts, ours, strict=True):
         worst = max(worst, check_difference(text, want, model(torch.tensor([prompt])).logits[0]))
-    for text, want, theirs in zip(PROMPTS, ours, _padded_and_cached(model, prompts, pad_id), strict=True):
+    for text, want, theirs in zip(PROMPTS, ours, _padded_and_cached(model, prompts, tokenizer.pad_id), strict=True):
         worst = max(worst, check_difference(f"{text}, padded and with a cache", want, theirs))
+    check_config(model.config, settings, tokenizer)
     return worst
 
 
 def check_difference(what: str, ours: torch.Tensor, theirs: torch.Tensor) -> float:
-    """Return the largest difference of a prompt's logits. Raises `XmodelError` if it is not below `BOUND`, or not a number."""
+    """Return the largest difference of a prompt's logits. Raises `XmodelError` if it is not below the bound, or not a number.
+
+    The bound is `BOUND` of the spread of our logits over the vocabulary, or of 1 if that is less; but never below the rounding
+    of the largest.
+    """
     difference = largest_difference(ours, theirs)
     if math.isnan(difference):
         whose = "our own logits are" if ours.isnan().any() else "its logits are"
         raise XmodelError(
             f"export: {whose} not numbers (NaN) for {what!r}; the weights are damaged; nothing was published"
         )
-    if not difference < BOUND:
+    spread, largest = float(ours.float().std(-1).mean()), float(ours.abs().max())
+    bound = min(BOUND, max(BOUND * spread, _ROUNDING * max(1.0, largest)))
+    if not difference < bound:
         raise XmodelError(
-            f"export: logits differ from ours by {difference:.2e}, more than {BOUND:.0e}, for {what!r}; nothing was published"
+            f"export: logits differ from ours by {difference:.2e}, more than {bound:.0e}, for {what!r}; nothing was published"
         )
     return difference
+
+
+def check_config(config: Any, settings: ModelSettings, tokenizer: Tokenizer) -> None:
+    """Hold against ours what a loaded config says and logits of short prompts show little of, or nothing.
+
+    Raises `XmodelError` naming the key that differs.
+    """
+    rope = getattr(config, "rope_parameters", None) or {}  # transformers 5; before it the base is a key of its own
+    found = {**config.to_dict(), **rope}
+    ours = {name: getattr(settings, name) for name in ("max_position_embeddings", "rms_norm_eps", "rope_theta")}
+    ours |= {f"{name}_token_id": getattr(tokenizer, f"{name}_id") for name in ("bos", "eos", "pad")}
+    for key, value in ours.items():
+        if found.get(key) != value:
+            raise XmodelError(
+                f"export: config.json: {key} is {found.get(key)}, and ours {value}; nothing was published"
+            )
 
 
 def _compute_in_fp32(model: nn.Module) -> None:
