@@ -23,8 +23,11 @@ from xmodel2.release.exporting.gguf_file import (
 )
 from xmodel2.release.exporting.gguf_read import context_of, read_metadata
 from xmodel2.release.exporting.gguf_types import check_kind
+from xmodel2.release.exporting.gguf_vocabulary import is_held
 from xmodel2.release.served_kind import SERVED_KIND
 from xmodel2.release.trained import Trained, open_trained
+from xmodel2.tokenizer import load_tokenizer
+from xmodel2.train.checkpoint import find_tokenizer
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,16 @@ def served_model(path: Path, kind: str = SERVED_KIND) -> Served:
                 f" `xmodel2 export {path} --to gguf --out DIR` and give that file"
             ) from None
     return replace(_of_file(file), name=trained.name, tokenizer_dir=trained.tokenizer_dir)
+
+
+def is_servable(path: Path) -> bool:
+    """Tell whether GGUF holds a model's tokenizer; of what is no model `served_model` says what is wrong."""
+    if path.is_file():
+        return True
+    try:
+        return is_held(load_tokenizer(path if (path / "config.json").exists() else find_tokenizer(path)))
+    except XmodelError:
+        return True
 
 
 def _is_of(file: Path, trained: Trained) -> bool:

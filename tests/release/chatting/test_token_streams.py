@@ -103,6 +103,21 @@ def test_text_comes_in_whole_characters(tiny: Path) -> None:
         assert list(as_text(iter(rocket[:3]), tokenizer)) == ["\ufffd"]
 
 
+@pytest.mark.skipif("llama" not in ENGINES, reason="xllamacpp is not installed")
+@pytest.mark.parametrize("kind", ["run", "hf"])
+def test_what_llama_has_no_file_of_our_own_model_answers(road: Path, tmp_path: Path, kind: str) -> None:
+    model = shutil.copytree(road / kind, tmp_path / kind)
+    place = model / "tokenizer" if kind == "run" else model
+    (place / "tokenizer.model").unlink(missing_ok=True)
+    train_bpe([f"The number {n} is {n * 7}, héllo." for n in range(300)], 280, tmp_path / "bpe")
+    shutil.copytree(tmp_path / "bpe", place, dirs_exist_ok=True)
+    opened = open_engine(str(model))
+    assert opened.kind.startswith("torch")
+    assert list(opened.stream(QUESTION, Sampling(max_new_tokens=4), Usage()))
+    with pytest.raises(XmodelError, match="its tokenizer is BPE"):
+        open_engine(str(model), "llama")
+
+
 def test_text_of_a_byte_level_vocabulary_comes_in_whole_characters(tmp_path: Path) -> None:
     train_bpe([f"The number {n} is {n * 7}, héllo." for n in range(300)], 280, tmp_path / "bpe")
     tokenizer = load_tokenizer(tmp_path / "bpe")

@@ -1,6 +1,7 @@
 """Which engine serves what, and its command line."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from xmodel2.errors import XmodelError
 from xmodel2.release.serving import engines
 from xmodel2.release.serving.engines import choose
 from xmodel2.release.serving.options import ServeOptions
+from xmodel2.tokenizer import train_bpe
 
 
 @pytest.fixture
@@ -56,6 +58,22 @@ def test_transformers_listens_on_loopback_and_fetches_nothing(
     assert engine.kind == "transformers"
     assert f"transformers serve {foreign} --host 127.0.0.1 --port 8123" in command
     assert (environment, key) == ({"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "2"}, "")
+
+
+def test_a_model_of_ours_with_another_tokenizer_is_for_transformers(
+    road: Path, tmp_path: Path, started: list[tuple[str, dict[str, str], str]]
+) -> None:
+    train_bpe([f"The number {n} is {n * 7}." for n in range(300)], 270, tmp_path / "bpe")
+    native, run = (Path(shutil.copytree(road / kind, tmp_path / kind)) for kind in ("hf", "run"))
+    assert choose(native, ServeOptions(slots=1)).kind == "llama"
+    for place in (native, run / "tokenizer"):
+        shutil.copytree(tmp_path / "bpe", place, dirs_exist_ok=True)
+    assert choose(native, ServeOptions()).kind == "transformers"
+    for engine in ("auto", "llama"):
+        with pytest.raises(
+            XmodelError, match=rf"`xmodel2 export {run} --to hf --out DIR`, then `xmodel2 serve DIR --eng"
+        ):
+            choose(run, ServeOptions(engine=engine))
 
 
 def test_a_context_beyond_the_trained_one(foreign: Path) -> None:

@@ -42,13 +42,16 @@ def open_engine(
     if api_key_file or name:
         raise XmodelError(f"{model}: --api-key-file and --name are for addresses, such as http://127.0.0.1:8000")
     from xmodel2.release.chatting.token_streams import llama_engine, own_engine
+    from xmodel2.release.served import is_servable, served_model
 
     path = Path(model)
     if not path.exists():
         raise XmodelError(f"{model}: does not exist; give a run, checkpoint, model directory, .gguf file or an address")
     file = path.is_file()
     there = importlib.util.find_spec("xllamacpp") is not None and importlib.util.find_spec("gguf") is not None
-    if engine == "torch" or (engine == "auto" and not there and not file):
+    if engine == "auto" and not file and not (there and is_servable(path)):
+        engine = "torch"
+    if engine == "torch":
         if file:
             raise XmodelError(f"{model}: --engine torch runs runs, checkpoints and directories; a file is llama.cpp's")
         return own_engine(path, threads)
@@ -56,7 +59,6 @@ def open_engine(
         raise XmodelError("llama.cpp's binding is not installed; pip install 'xmodel2[serve]'")
     from xmodel2.release.chatting.message_streams import file_engine
     from xmodel2.release.llama_server import LlamaServer
-    from xmodel2.release.served import served_model
 
     served = served_model(path, kind)
     what = f"llama.cpp, {served.gguf.name if file else kind}"

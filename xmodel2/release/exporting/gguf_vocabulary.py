@@ -32,7 +32,7 @@ def vocabulary(tokenizer: Tokenizer, rows: int) -> tuple[list[bytes], list[float
     tree = _tree(tokenizer)
     raw = tree["normalizer"] is None
     model, special = tree["model"], {token["id"]: token["content"] for token in tree["added_tokens"]}
-    if model["type"] != "Unigram" or not model.get("byte_fallback"):
+    if not is_held(tokenizer):
         raise XmodelError(
             f"{tokenizer.directory}: its tokenizer is {model['type']}, and GGUF files are written of Unigram tokenizers with"
             " byte fallback; export with --to hf, and convert that with llama.cpp's convert_hf_to_gguf.py"
@@ -62,6 +62,12 @@ def vocabulary(tokenizer: Tokenizer, rows: int) -> tuple[list[bytes], list[float
         [scores[number] for number in range(rows)],
         [types[number] for number in range(rows)],
     )
+
+
+def is_held(tokenizer: Tokenizer) -> bool:
+    """Tell whether a tokenizer is one that GGUF files are written of, a Unigram with byte fallback."""
+    model = _tree(tokenizer)["model"]
+    return model["type"] == "Unigram" and bool(model.get("byte_fallback"))
 
 
 def is_raw(tokenizer: Tokenizer) -> bool:

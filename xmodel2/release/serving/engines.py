@@ -4,7 +4,7 @@
 |---|---|---|---|
 | vLLM (``vllm serve``) | a native directory | continuously | where there is CUDA and the package |
 | llama.cpp's own server | runs, checkpoints, native directories of ours, .gguf | continuously | otherwise |
-| ``transformers serve`` | any native directory | on CUDA | without llama.cpp's binding, or a foreign model |
+| ``transformers serve`` | any native directory | on CUDA | no llama.cpp's binding, a foreign model, or its tokenizer BPE |
 """
 
 import importlib.util
@@ -24,6 +24,7 @@ from typing import TypeVar
 from xmodel2.cores import usable_cores
 from xmodel2.errors import XmodelError
 from xmodel2.files import read_json
+from xmodel2.release.exporting.gguf_vocabulary import is_held
 from xmodel2.release.served_slots import default_slots, token_bytes
 from xmodel2.release.serving.child import DIRECT, Child, Elsewhere, Running
 from xmodel2.release.serving.limits import read_keys
@@ -68,7 +69,7 @@ def _best(model: Path) -> str:
     native = (model / "config.json").exists()
     if native and _installed("vllm") and _apart(_has_cuda):
         return "vllm"
-    if _installed("xllamacpp") and (not native or _is_ours(model)):
+    if _installed("xllamacpp") and (not native or (_is_ours(model) and is_held(load_tokenizer(model)))):
         return "llama"
     return "transformers"
 
@@ -128,8 +129,13 @@ def _has_cuda() -> bool:
 
 def _served(model: Path, kind: str) -> tuple[str, Path, Path | None, int, int]:
     from xmodel2.release.exporting.gguf_read import read_metadata
-    from xmodel2.release.served import served_model
+    from xmodel2.release.served import is_servable, served_model
 
+    if not is_servable(model):
+        raise XmodelError(
+            f"{model}: llama.cpp's files hold Unigram tokenizers with byte fallback, and its own is none; serve it with"
+            f" transformers: `xmodel2 export {model} --to hf --out DIR`, then `xmodel2 serve DIR --engine transformers`"
+        )
     served = served_model(model, kind)
     return served.name, served.gguf, served.tokenizer_dir, served.context, token_bytes(read_metadata(served.gguf))
 
