@@ -152,7 +152,8 @@ def test_a_full_context_is_told_apart(server: Server, status: int, message: str)
     ("answer", "message"),
     [
         ((401, {}), "wants a key: give --api-key-file FILE"),
-        ((403, {}), "wants a key"),
+        ((403, {"error": {"message": "Invalid API key"}}), "wants a key"),
+        ((403, {"error": {"message": "unknown host 'box'"}}), "HTTP 403 Forbidden: unknown host 'box'$"),
         ((429, {"error": "slow down"}), "slow down"),
         ((500, "<html>\x1b[2Jbroken"), r"HTTP 500 .*\\x1b\[2Jbroken"),
         ((302, ""), "to http://elsewhere/; give that address"),

@@ -5,6 +5,7 @@ The key is in the header of a request and nowhere else; what a server repeats of
 
 import http.client
 import json
+import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -108,7 +109,8 @@ class Address:
     def _refusal(self, path: str, response: http.client.HTTPResponse) -> AddressError:
         status = response.status
         said = f"{self.url}{path}: HTTP {status} {response.reason}"
-        if status in (401, 403):
+        message, code = _message(response.read(_LONGEST_LINE))
+        if status == 401 or (status == 403 and re.search(r"\bkey", message, re.IGNORECASE)):
             what = (
                 f"does not take the key in {self._key_file}" if self._key else "wants a key: give --api-key-file FILE"
             )
@@ -116,7 +118,6 @@ class Address:
         if 300 <= status < 400:
             return AddressError(status, f"{said}, to {response.headers.get('Location')}; give that address")
         later = response.headers.get("Retry-After")
-        message, code = _message(response.read(_LONGEST_LINE))
         again = f" (again in {later} s)" if later else ""
         return AddressError(status, f"{said}: {self._hidden(message)}{again}", code)
 
