@@ -141,6 +141,52 @@ def test_log_probabilities_end_where_a_stop_text_begins(served: Served) -> None:
         assert len("".join(found[:-1])) < at <= len("".join(found))
 
 
+PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "maxLength": 8}, "age": {"type": "integer", "minimum": 1, "maximum": 9}},
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+
+
+def formed(served: Served, schema: Any, **more: Any) -> Any:
+    form = {"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": schema}}
+    (choice,) = served.ask(CHAT, chat("hello", response_format=form, max_tokens=200, **more)).json["choices"]
+    assert choice["finish_reason"] == "stop"
+    return choice
+
+
+def test_an_answer_keeps_to_a_json_schema(served: Served) -> None:
+    for settings in ({}, {"temperature": 2, "seed": 1}, {"temperature": 2, "seed": 2}):
+        found = json.loads(formed(served, PERSON, **settings)["message"]["content"])
+        assert set(found) == {"name", "age"}
+        assert 1 <= found["age"] <= 9
+    answer = served.ask(CHAT, chat("hello", response_format={"type": "json_object"})).json
+    assert answer["choices"][0]["message"]["content"].startswith("{")  # the limit may cut it
+    refs = {"$defs": {"P": PERSON}, "type": "array", "items": {"$ref": "#/$defs/P"}, "minItems": 2, "maxItems": 2}
+    parts = [{"anyOf": [{"const": 5}, {"type": "null"}]}, {"type": ["boolean", "null"]}, {"enum": ["yes", "no"]}, refs]
+    for schema, kinds in zip(parts, ((int, type(None)), (bool, type(None)), str, list), strict=True):
+        assert isinstance(json.loads(formed(served, schema)["message"]["content"]), kinds)  # type: ignore[arg-type]
+
+
+def test_characters_of_several_tokens_have_one_entry_without_a_log_probability(served: Served) -> None:
+    choice = formed(served, {"const": "e🙂界"}, logprobs=True, top_logprobs=2)
+    assert choice["message"]["content"] == '"e🙂界"'
+    told = {entry["token"]: entry["logprob"] for entry in choice["logprobs"]["content"]}
+    assert (told["🙂"], told["界"]) == (None, None)
+    assert all(value is not None for token, value in told.items() if token.isascii())
+
+
+def test_the_logit_of_a_token_is_raised_and_lowered(served: Served, tokenizer: Tokenizer) -> None:
+    (token,) = tokenizer.encode("e")
+    asked = {"prompt": "The dog", "max_tokens": 3, "temperature": 0}
+    assert served.ask("/v1/completions", asked | {"logit_bias": {token: 100}}).json["choices"][0]["text"] == "eee"
+    blanks = {token: -100 for token in range(700) if not tokenizer.bytes_of(token).strip()}
+    assert not served.ask("/v1/completions", asked).json["choices"][0]["text"].strip()
+    assert served.ask("/v1/completions", asked | {"logit_bias": blanks}).json["choices"][0]["text"].strip()
+    assert served.ask(CHAT, chat("hello", logit_bias={"700": 1})).error["param"] == "logit_bias"
+
+
 def test_a_seed_repeats_an_answer(served: Served) -> None:
     asked = [served.ask(CHAT, chat("hello", temperature=2, seed=seed)).json for seed in (-7, -7, 5)]
     first, again, other = (answer["choices"][0]["message"]["content"] for answer in asked)

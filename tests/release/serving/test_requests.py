@@ -39,14 +39,21 @@ def test_what_is_no_json_object(body: bytes) -> None:
         ("seed", 2**64, "from"),
         ("stop", 5, "text or a list"),
         ("stop", [""], "1 to 256 letters"),
+        ("stop", {}, "text or a list"),
         ("stop", ["a"] * 17, "at most 16"),
         ("stream", "yes", "true or false"),
         ("stream_options", {"include_usage": True}, "stream: true only"),
         ("stream_options", [], "an object"),
         ("n", 2, "not supported"),
         ("tools", [{"type": "function"}], "not supported"),
-        ("response_format", {"type": "json_object"}, "not supported"),
-        ("logit_bias", {"5": 1}, "not supported"),
+        ("response_format", "json", "must be an object"),
+        ("response_format", {"type": "json"}, "text, json_object or json_schema"),
+        ("response_format", {"type": "json_schema"}, "must be an object, a JSON schema"),
+        ("logit_bias", [5], "must be an object, not a list"),
+        ("logit_bias", {"a": 1}, "token ids as texts"),
+        ("logit_bias", {"-5": 1}, "token ids as texts"),
+        ("logit_bias", {"5": 101}, "from -100 to 100"),
+        ("logit_bias", {"5": "x"}, "must be a number"),
         ("logprobs", 3, "true or false"),
         ("top_logprobs", 3, "needs logprobs"),
         ("top_logprobs", 50, "from 0 to 20"),
@@ -70,6 +77,7 @@ def test_a_wrong_value_names_its_field(field: str, value: Any, words: str) -> No
         ({"role": "asistant", "content": "hi"}, "messages[0].role"),
         ({"role": ["user"], "content": "hi"}, "messages[0].role"),
         ({"role": "user"}, "messages[0].content"),
+        ({"role": "user", "content": None}, "messages[0].content"),
         ({"role": "user", "content": 5}, "messages[0].content"),
         ({"role": "user", "content": "\ud800"}, "messages[0].content"),
         ({"role": "user", "content": [{"type": "image_url"}]}, "messages[0].content[0]"),
@@ -97,3 +105,11 @@ def test_what_is_given_goes_on_and_nothing_else() -> None:
     assert asked.options == {"top_p": 1.0, "max_tokens": 5, "stop": ["x"]}
     assert asked.messages == MESSAGES
     assert (asked.stream, asked.logprobs, asked.model) == (False, None, None)
+
+
+def test_what_says_nothing_is_left_out() -> None:
+    silent = {"role": "assistant", "content": None}
+    body = {"messages": [*MESSAGES, silent], "stop": "", "logit_bias": {}, "response_format": {"type": "text"}}
+    asked = parse(json.dumps(body).encode(), chat=True)
+    assert asked.options == {}
+    assert asked.messages == [*MESSAGES, {"role": "assistant", "content": ""}]

@@ -8,6 +8,7 @@ by habit and that change nothing are left out. Values that are null count as abs
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from xmodel2.errors import nearest
 from xmodel2.page import printable
 from xmodel2.release.serving.api_error import ApiError, wrong
+from xmodel2.release.serving.schemas import schema_of
 from xmodel2.tokenizer import Message
 from xmodel2.tokenizer.load import ROLES, is_unicode
 
@@ -39,18 +41,18 @@ _REFUSED: dict[str, tuple[Any, ...]] = {
     "best_of": (1,),
     "echo": (False,),
     "suffix": ("",),
-    "logit_bias": ({},),
     "tools": ([],),
     "functions": ([],),
-    "response_format": ({"type": "text"},),
     "modalities": (["text"],),
     "audio": (),
 }
 """Fields whose other values would change the answer, and the values that change nothing."""
-_COMMON = {*_RANGES, "model", "stop", "stream", "stream_options", "logprobs"} - {"max_completion_tokens"}
+_COMMON = {*_RANGES, "model", "stop", "stream", "stream_options", "logprobs", "logit_bias", "response_format"}
+_COMMON -= {"max_completion_tokens"}
 _FIELDS = {True: {*_COMMON, "messages", "max_completion_tokens", "top_logprobs"}, False: {*_COMMON, "prompt"}}
 _MAX_STOPS, _MAX_STOP = 16, 256
 _MAX_LOGPROBS = 20
+_MAX_BIASES = 1024
 _SAME_ROLES = {"developer": "system"}
 """Other names of roles."""
 
@@ -64,7 +66,8 @@ class Asked:
     """A chat; None for a completion of `prompt`."""
     prompt: str | list[int] = ""
     options: dict[str, Any] = field(default_factory=dict)
-    """Sampling settings that were given, by OpenAI's names; ``max_tokens`` under that name."""
+    """Settings that were given, by OpenAI's names: ``max_tokens`` under that name, ``logit_bias`` by token id, and as
+    ``response_format`` the JSON schema that an answer keeps to."""
     logprobs: int | None = None
     """Alternatives whose log-probabilities are told of each token; None: none, not even the token's own."""
     stream: bool = False
@@ -126,13 +129,26 @@ def _options(given: dict[str, Any]) -> dict[str, Any]:
     longest = options.pop("max_completion_tokens", None)
     if longest is not None:
         options["max_tokens"] = longest
+    if bias := _logit_bias(given):
+        options["logit_bias"] = bias
+    if "response_format" in given and (schema := schema_of(given["response_format"])) is not None:
+        options["response_format"] = schema
     stops = given.get("stop", [])
-    stops = [stops] if isinstance(stops, str) else stops
+    stops = ([stops] if stops else []) if isinstance(stops, str) else stops
     if not isinstance(stops, list) or not all(isinstance(stop, str) for stop in stops):
         raise wrong("stop", "must be text or a list of texts", "invalid_type")
     if len(stops) > _MAX_STOPS or not all(0 < len(stop) <= _MAX_STOP and is_unicode(stop) for stop in stops):
         raise wrong("stop", f"takes at most {_MAX_STOPS} texts of 1 to {_MAX_STOP} letters")
     return options | ({"stop": stops} if stops else {})
+
+
+def _logit_bias(given: dict[str, Any]) -> dict[int, float]:
+    value = given.get("logit_bias", {})
+    if not isinstance(value, dict):
+        raise wrong("logit_bias", f"must be an object, not {_kind(value)}", "invalid_type")
+    if len(value) > _MAX_BIASES or not all(re.fullmatch("[0-9]{1,9}", token) for token in value):
+        raise wrong("logit_bias", f"takes at most {_MAX_BIASES:,} token ids as texts, each with a number")
+    return {int(token): _number(f"logit_bias.{token}", bias, float, -100, 100) for token, bias in value.items()}
 
 
 def _number(name: str, value: Any, kind: type, low: float, high: float) -> float:
@@ -189,6 +205,8 @@ def _message(where: str, message: Any) -> Message:
     if message.get("tool_calls"):
         raise wrong(f"{where}.tool_calls", "is not supported here", "unsupported_value")
     content = message.get("content")
+    if content is None and role == "assistant":
+        content = ""
     if isinstance(content, list):
         content = "".join(_part(f"{where}.content[{number}]", part) for number, part in enumerate(content))
     if not isinstance(content, str):

@@ -24,6 +24,8 @@ _NEUTRAL: dict[str, Any] = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p
 """OpenAI's defaults: what the model says, untouched. llama.cpp's own, and many a generation_config.json, cut the tail off."""
 _SAMPLERS = ["penalties", "temperature", "top_k", "top_p", "min_p"]
 """vLLM's order."""
+_DENSE = {"x-guidance": {"whitespace_flexible": False}}
+"""JSON without blanks between its parts, of which a small model writes until the limit."""
 _LLAMA: dict[str, Any] = {
     "stream": True,
     "return_tokens": True,
@@ -109,6 +111,8 @@ class LlamaWay:
 
     def prepare(self, asked: Asked) -> Question:
         ids, tokens = self._prompts.ids(asked)
+        if max(asked.options.get("logit_bias", ()), default=0) >= (size := self._prompts.tokenizer.vocab_size):
+            raise wrong("logit_bias", f"token ids are from 0 to {size - 1}")
         # Told of stop texts, llama.cpp loses what it holds back at the limit, and gives log-probabilities to other tokens.
         given = _for_llama({k: value for k, value in asked.options.items() if k not in ("max_tokens", "stop")})
         if asked.logprobs is not None:
@@ -142,10 +146,15 @@ class LlamaWay:
 class OpenAIWay:
     """An engine that speaks OpenAI's protocol. With ``prompts`` it is asked in ids, chats too."""
 
+    refused: tuple[str, ...] = ("response_format", "logit_bias")
+
     def __init__(self, model: str, prompts: Prompts | None = None, extra: dict[str, Any] | None = None) -> None:
         self._model, self._prompts, self._extra = model, prompts, extra or {}
 
     def prepare(self, asked: Asked) -> Question:
+        for name, given in (("logprobs", asked.logprobs is not None), *asked.options.items()):
+            if given is not False and name in self.refused:
+                raise wrong(name, "is not supported by this server's engine", "unsupported_value")
         body = {**asked.options, "model": self._model, "stream": True, **self._extra}
         chat = asked.messages is not None and self._prompts is None
         if asked.logprobs is not None:
@@ -173,6 +182,8 @@ class OpenAIWay:
 class LlamaTextWay(OpenAIWay):
     """llama.cpp asked in text, for a GGUF file whose tokenizer only llama.cpp has."""
 
+    refused = ()
+
     def prepare(self, asked: Asked) -> Question:
         question = super().prepare(asked)
         return replace(question, body=_for_llama(question.body))
@@ -184,14 +195,13 @@ class TransformersWay(OpenAIWay):
     With ``counted`` prompts are counted by our tokenizer; the engine's reads names of special tokens inside them as such.
     """
 
+    refused = (*OpenAIWay.refused, "logprobs", "presence_penalty", "frequency_penalty")
+
     def __init__(self, model: str, generation: dict[str, Any], counted: Prompts | None = None) -> None:
         super().__init__(model)
         self._generation, self._counted = generation, counted
 
     def prepare(self, asked: Asked) -> Question:
-        for name, given in (("logprobs", asked.logprobs is not None), *asked.options.items()):
-            if given and name in ("logprobs", "presence_penalty", "frequency_penalty"):
-                raise wrong(name, "is not supported by this server's engine", "unsupported_value")
         question = super().prepare(asked)
         body, tokens = dict(question.body), 0
         if self._counted:
@@ -207,6 +217,10 @@ class TransformersWay(OpenAIWay):
 def _for_llama(settings: dict[str, Any]) -> dict[str, Any]:
     given = {**_NEUTRAL, **settings, "samplers": _SAMPLERS}
     given["repeat_penalty"] = given.pop("repetition_penalty")
+    if "logit_bias" in given:
+        given["logit_bias"] = [[token, bias] for token, bias in given["logit_bias"].items()]
+    if "response_format" in given:
+        given["json_schema"] = given.pop("response_format") | _DENSE
     if "seed" in given:
         given["seed"] %= 2**32 - 1  # 2**32 - 1 itself asks for a random one
     return given
