@@ -187,6 +187,20 @@ def test_the_logit_of_a_token_is_raised_and_lowered(served: Served, tokenizer: T
     assert served.ask(CHAT, chat("hello", logit_bias={"700": 1})).error["param"] == "logit_bias"
 
 
+def test_a_file_with_a_tokenizer_of_its_own(served: Served, run: Path, tmp_path: Path) -> None:
+    file = Path(shutil.copy(next((run / "serving").glob("*.gguf")), tmp_path / "alone.gguf"))
+    with serving(choose(file, ServeOptions(slots=1, threads=1)), policy()) as alone:
+        drawn = chat("hello", temperature=2, seed=3)
+        whole = alone.ask(CHAT, drawn).json
+        text = whole["choices"][0]["message"]["content"]
+        assert alone.ask(CHAT, drawn | {"stop": text[-2:] + "zz"}).json["choices"] == whole["choices"]
+        cut = alone.ask(CHAT, drawn | {"stop": text[2:4]}).json
+        assert cut["choices"][0]["message"]["content"] == text[: text.index(text[2:4])]
+        assert cut["usage"]["prompt_tokens"] == whole["usage"]["prompt_tokens"] > 2
+        assert cut["usage"]["completion_tokens"] < whole["usage"]["completion_tokens"]
+        assert set(json.loads(formed(alone, PERSON, temperature=2, seed=1)["message"]["content"])) == {"name", "age"}
+
+
 def test_a_seed_repeats_an_answer(served: Served) -> None:
     asked = [served.ask(CHAT, chat("hello", temperature=2, seed=seed)).json for seed in (-7, -7, 5)]
     first, again, other = (answer["choices"][0]["message"]["content"] for answer in asked)

@@ -68,7 +68,8 @@ def test_transformers_gets_a_generation_config(prompts: Prompts) -> None:
         **{"top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0},
     }
     assert "top_k" not in question.body
-    assert question.stops == ("x",)
+    assert (question.stops, question.read_on) == (("x",), False)
+    assert TransformersWay("/model", {}).prepare(chat(stop=["x"])).read_on
     greedy = {"eos_token_id": 2, "do_sample": False, "top_p": 0.8, "temperature": 0.6, "repetition_penalty": 1.0}
     assert json.loads(way.prepare(chat(temperature=0.0)).body["generation_config"]) == greedy
     assert json.loads(way.prepare(chat(top_k=-1)).body["generation_config"])["top_k"] == 0
@@ -126,7 +127,7 @@ def test_stop_texts_are_cut_where_the_engine_leaves_them(pieces: list[str], stop
 
 
 def test_an_engine_that_counts_by_itself_is_read_to_its_end() -> None:
-    found = heard(["a<end>", "b", "c"], ["<end>"], to_end=True)
+    found = heard(["a<end>", "b", "c"], ["<end>"], read_on=True)
     assert [(piece.text, piece.finish) for piece in found] == [("a", "stop"), ("", None), ("", None)]
     assert found[-1].all_tokens == 3
 
@@ -141,7 +142,7 @@ def test_log_probabilities_are_held_back_with_their_texts() -> None:
     assert tokens("a", "<", "") == [["a"], [], ["<", ""]]
 
 
-def heard(texts: Sequence[str], stops: list[str], to_end: bool = False) -> list[Piece]:
+def heard(texts: Sequence[str], stops: list[str], read_on: bool = False) -> list[Piece]:
     """Return what comes of an engine's pieces, one a token."""
 
     async def say() -> AsyncIterator[Piece]:
@@ -150,6 +151,6 @@ def heard(texts: Sequence[str], stops: list[str], to_end: bool = False) -> list[
             yield Piece(text, 1, "length" if number == len(texts) else None, logprobs, None, number)
 
     async def cut_pieces() -> list[Piece]:
-        return [piece async for piece in cut(say(), stops, to_end)]
+        return [piece async for piece in cut(say(), stops, read_on)]
 
     return asyncio.run(cut_pieces())

@@ -57,10 +57,10 @@ async def ask(
         raise _garbage() from None
 
 
-async def cut(pieces: AsyncIterator[Piece], stops: Sequence[str], to_end: bool = False) -> AsyncIterator[Piece]:
+async def cut(pieces: AsyncIterator[Piece], stops: Sequence[str], read_on: bool = False) -> AsyncIterator[Piece]:
     """Yield the pieces up to the first of the texts; what may be the beginning of one is held back until it is not.
 
-    Log-probabilities go with their texts. ``to_end``: go on without text, for the engine's count of tokens.
+    Log-probabilities go with their texts. ``read_on``: to the engine's end without text, for its count of tokens.
     """
     held, entries, over = "", list[Logprob](), False
     said = begins = 0  # letters yielded, and those before the first of the entries
@@ -81,7 +81,7 @@ async def cut(pieces: AsyncIterator[Piece], stops: Sequence[str], to_end: bool =
             begins += len(entries[0]["token"])
             piece.logprobs.append(entries.pop(0))
         yield piece
-        if over and not to_end:
+        if over and not read_on:
             return  # the caller closes the connection, at which the engine stops
 
 

@@ -210,7 +210,7 @@ class Gateway:
                 assert self._session
                 running = self._supervisor.ready()
                 async with aclosing(ask(self._session, self._engine, running, question)) as pieces:
-                    ended = cut(pieces, question.stops, not question.prompt_tokens) if question.stops else pieces
+                    ended = cut(pieces, question.stops, question.read_on) if question.stops else pieces
                     timed = self._timed(ended, answer, began)
                     if not asked.stream:
                         whole = answer.whole([piece async for piece in timed])

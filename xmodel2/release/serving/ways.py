@@ -58,6 +58,8 @@ class Question:
     """0 if the engine counts them."""
     stops: tuple[str, ...] = ()
     """Texts that end the answer and that the engine leaves in it."""
+    read_on: bool = False
+    """Beyond them, as only the engine's last words count the prompt."""
 
 
 class Way(Protocol):
@@ -113,8 +115,7 @@ class LlamaWay:
         ids, tokens = self._prompts.ids(asked)
         if max(asked.options.get("logit_bias", ()), default=0) >= (size := self._prompts.tokenizer.vocab_size):
             raise wrong("logit_bias", f"token ids are from 0 to {size - 1}")
-        # Told of stop texts, llama.cpp loses what it holds back at the limit, and gives log-probabilities to other tokens.
-        given = _for_llama({k: value for k, value in asked.options.items() if k not in ("max_tokens", "stop")})
+        given = _for_llama({name: value for name, value in asked.options.items() if name != "max_tokens"})
         if asked.logprobs is not None:
             given["n_probs"] = max(1, asked.logprobs)
         return Question(
@@ -186,7 +187,14 @@ class LlamaTextWay(OpenAIWay):
 
     def prepare(self, asked: Asked) -> Question:
         question = super().prepare(asked)
-        return replace(question, body=_for_llama(question.body))
+        body = _for_llama(question.body) | {"timings_per_token": True}  # which count, too
+        return replace(question, body=body, stops=tuple(asked.options.get("stop", ())))
+
+    def read(self, event: dict[str, Any]) -> Piece:
+        piece = super().read(event)
+        if counts := event.get("timings"):
+            piece.prompt_tokens, piece.all_tokens = counts["cache_n"] + counts["prompt_n"], counts["predicted_n"]
+        return piece
 
 
 class TransformersWay(OpenAIWay):
@@ -211,11 +219,16 @@ class TransformersWay(OpenAIWay):
         settings["top_k"] = max(settings["top_k"], 0)
         sampled = settings if settings["temperature"] > 0 else {"repetition_penalty": settings["repetition_penalty"]}
         body["generation_config"] = json.dumps({**self._generation, "do_sample": sampled is settings, **sampled})
-        return Question(question.path, body, tokens, tuple(asked.options.get("stop", ())))
+        return Question(question.path, body, tokens, tuple(asked.options.get("stop", ())), read_on=not tokens)
 
 
 def _for_llama(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings by llama.cpp's names.
+
+    Without stop texts: told of them, it loses what it holds back at the limit, and gives log-probabilities to other tokens.
+    """
     given = {**_NEUTRAL, **settings, "samplers": _SAMPLERS}
+    given.pop("stop", None)
     given["repeat_penalty"] = given.pop("repetition_penalty")
     if "logit_bias" in given:
         given["logit_bias"] = [[token, bias] for token, bias in given["logit_bias"].items()]
