@@ -197,7 +197,7 @@ def test_a_file_with_a_tokenizer_of_its_own(served: Served, run: Path, tmp_path:
         cut = alone.ask(CHAT, drawn | {"stop": text[2:4]}).json
         assert cut["choices"][0]["message"]["content"] == text[: text.index(text[2:4])]
         assert cut["usage"]["prompt_tokens"] == whole["usage"]["prompt_tokens"] > 2
-        assert cut["usage"]["completion_tokens"] < whole["usage"]["completion_tokens"]
+        assert 2 <= cut["usage"]["completion_tokens"] <= 12
         assert set(json.loads(formed(alone, PERSON, temperature=2, seed=1)["message"]["content"])) == {"name", "age"}
 
 

@@ -125,7 +125,9 @@ def _text(given: dict[str, Any], name: str) -> str | None:
 
 
 def _options(given: dict[str, Any]) -> dict[str, Any]:
-    options = {name: _number(name, given[name], *limits) for name, limits in _RANGES.items() if name in given}
+    options: dict[str, Any] = {
+        name: _number(name, given[name], *limits) for name, limits in _RANGES.items() if name in given
+    }
     longest = options.pop("max_completion_tokens", None)
     if longest is not None:
         options["max_tokens"] = longest

@@ -158,9 +158,9 @@ def _check_sizes(part: Schema, types: list[str], where: str) -> None:
             _check_number(part[key], f"{where}.{key}")
             if "integer" in types and part[key] % 1:
                 raise wrong(f"{where}.{key}", "must be a whole number where integers are allowed")
-    for least, most in _PAIRS:
-        if least in part and most in part and part[least] > part[most]:
-            raise wrong(f"{where}.{least}", f"is above {most}")
+    for low, high in _PAIRS:
+        if low in part and high in part and part[low] > part[high]:
+            raise wrong(f"{where}.{low}", f"is above {high}")
 
 
 def _check_number(value: Any, where: str) -> None:
