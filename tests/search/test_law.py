@@ -58,6 +58,7 @@ def test_the_prediction_is_on_disk_before_the_size_is_trained(small_recipe: Reci
     for before, after in zip(said["lengths"], found["prediction"]["lengths"], strict=True):
         assert before["without embeddings"].items() <= after["without embeddings"].items()
         assert after["without embeddings"]["percent"] == pytest.approx(0, abs=0.01)
+        assert before["largest_fitted"] == after["largest_fitted"] > after["without embeddings"]["measured"]
     assert (tmp_path / "law.json").exists()
     assert len(list((tmp_path / "figures").glob("*.svg"))) == 4
     assert found["cost"]["tokens_trained"] == 3 * (24 + 4 + 8 + 16) * 64

@@ -20,6 +20,7 @@ from xmodel2.search.law_fit import LEVEL, check_enough, fit_with_intervals
 from xmodel2.search.law_points import Row, append_row, points_of, read_rows
 from xmodel2.search.law_report import LawReport, constants, error_of, report_on
 from xmodel2.search.law_runs import Job, jobs_of, run_job
+from xmodel2.search.over_seeds import mean_and_error
 from xmodel2.search.setting import same_setting
 
 RESULTS_FILE = "results.jsonl"
@@ -132,7 +133,7 @@ def _predict(report: LawReport, jobs: Sequence[Job], out: Path) -> dict[str, Any
     lengths, row = [], jobs[0].row()
     sizes = {"without embeddings": row.parameters, "with embeddings": row.parameters_total or row.parameters}
     for job in jobs:
-        entry: dict[str, Any] = {"tokens": job.tokens}
+        entry: dict[str, Any] = {"tokens": job.tokens, "largest_fitted": _of_largest(report.rows, job.tokens)}
         for counting, counted in report.counted.items():
             values = {"parameters": float(sizes[counting]), "tokens": float(job.tokens)}
             loss, low, high = counted.fit.predict(**values)
@@ -152,13 +153,20 @@ def _predict(report: LawReport, jobs: Sequence[Job], out: Path) -> dict[str, Any
     return value
 
 
+def _of_largest(rows: Sequence[Row], tokens: int) -> float | None:
+    """Return the mean loss of the largest size's runs of a length, which a law must predict better than; None without one."""
+    largest = max(row.parameters for row in rows)
+    losses = [row.loss for row in rows if (row.parameters, row.tokens, row.ended) == (largest, tokens, "")]
+    return mean_and_error(losses)[0]
+
+
 def _compared(prediction: dict[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
     """Return the prediction beside what was measured; a run that diverged has no error."""
     measured = {row.tokens: row.loss for row in rows if not row.ended}
     lengths = []
     for entry in prediction["lengths"]:
         loss = measured.get(entry["tokens"])
-        compared = {"tokens": entry["tokens"]}
+        compared = dict(entry)
         for counting in prediction["laws"]:
             said = entry[counting]
             found = (

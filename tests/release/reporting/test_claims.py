@@ -142,6 +142,41 @@ def test_a_law_is_judged_by_the_size_that_it_predicted(tmp_path: Path) -> None:
         assert row("Loss follows", tmp_path)[1] == verdict
 
 
+def judged_law(folder: Path, *lengths: dict[str, Any]) -> list[str]:
+    """Return verdict and words of predictions within 1%, changed."""
+    entries = []
+    for tokens, changes in enumerate(lengths, 1):
+        said = {"loss": 5.05, "low": 4.95, "high": 5.15, "measured": 5.0, "percent": 1.0, "covered": True}
+        smaller = {"largest_fitted": changes.pop("largest_fitted", None)}
+        kept = {key: value for key, value in (said | changes).items() if value is not None}
+        entries.append({"tokens": 1000 * tokens, **smaller, "without embeddings": kept})
+    prediction = {"size": "64x1", "from": {"points": 9}, "lengths": entries}
+    write_json_atomic(folder / "law.json", {"laws": {}, "prediction": prediction})
+    return row("Loss follows", folder)[1:3]
+
+
+def test_a_law_holds_by_predictions_that_could_have_failed(tmp_path: Path) -> None:
+    assert judged_law(tmp_path, {}, {})[0] == "held"  # of an earlier version
+    assert judged_law(tmp_path, {}, {"low": 4.5, "high": 5.6}) == [
+        "not told",
+        "the next size predicted within 1.0%, 2 of 2 inside their intervals, which are up to 22% of the loss wide",
+    ]
+    assert judged_law(tmp_path, {"largest_fitted": 5.2}, {"largest_fitted": 5.04})[0] == "held"
+    assert judged_law(tmp_path, {"largest_fitted": 5.03}, {"largest_fitted": 5.04}) == [
+        "not told",
+        "the next size predicted within 1.0%, 2 of 2 inside their intervals; the losses of the largest fitted size are as near",
+    ]
+
+
+def test_a_predicted_size_that_diverged_leaves_the_law_open(tmp_path: Path) -> None:
+    diverged = {"measured": None, "percent": None, "covered": None}
+    assert judged_law(tmp_path, {}, dict(diverged)) == [
+        "not told",
+        "1 of 2 runs of the next size have no loss: diverged, or not made",
+    ]
+    assert judged_law(tmp_path, dict(diverged))[0] == "not told"
+
+
 def test_a_run_tells_of_its_own_decay(road: Path) -> None:
     found = row("Instruction data", road / "run")
     assert found[1] == "not told"  # what the decay did alone, nobody measured

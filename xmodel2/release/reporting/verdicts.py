@@ -31,6 +31,8 @@ _CLEARLY = 0.9
 """Ratio of two forms' errors up to which the better one is told from the other."""
 _GOOD_FIT = 0.9
 """R² above which a law describes a curve."""
+_NARROW = 0.1
+"""Widest interval of a predicted loss, as a share of it, that a loss inside speaks for."""
 _IN_ITS_PLACE = " for chain-of-thought"
 _MOST_BY_CHANCE = 0.1
 """Calibration error of a calibrated model by chance above which the items are too few to tell."""
@@ -171,20 +173,32 @@ def chain_of_thought(evidence: Evidence) -> Finding | None:
 
 
 def law(evidence: Evidence) -> Finding | None:
-    """Loss follows a law: a larger size was predicted before it was trained."""
+    """Loss follows a law: a larger size was predicted before it was trained, closely, and better than by the next smaller one."""
     prediction = evidence.study(LAW_FILE).get("prediction")
     if not prediction:
         return None
-    said = [entry["without embeddings"] for entry in prediction["lengths"] if "percent" in entry["without embeddings"]]
-    if not said:
-        return None
+    lengths = prediction["lengths"]
+    said = [entry["without embeddings"] for entry in lengths if "percent" in entry["without embeddings"]]
+    scale = f"{prediction['from']['points']} points, size {prediction['size']}"
+    if len(said) < len(lengths):
+        lacking = f"{len(lengths) - len(said)} of {len(lengths)} runs of the next size have no loss"
+        return Finding(NOT_TOLD, f"{lacking}: diverged, or not made", scale)
     covered, worst = sum(entry["covered"] for entry in said), max(abs(entry["percent"]) for entry in said)
     measured = f"the next size predicted within {worst:.1f}%, {covered} of {len(said)} inside their intervals"
-    scale = f"{prediction['from']['points']} points, size {prediction['size']}"
-    if covered == len(said):
-        return Finding(HELD, measured, scale)
-    # One outside of several may be the twentieth that an interval of 95% leaves out.
-    return Finding(NOT_HELD if covered <= len(said) / 2 else NOT_TOLD, measured, scale)
+    if covered < len(said):
+        # One outside of several may be the twentieth that an interval of 95% leaves out.
+        return Finding(NOT_HELD if covered <= len(said) / 2 else NOT_TOLD, measured, scale)
+    widest = max((entry["high"] - entry["low"]) / entry["loss"] for entry in said)
+    if widest > _NARROW:  # anything is inside an interval that is wide enough
+        return Finding(NOT_TOLD, f"{measured}, which are up to {widest:.0%} of the loss wide", scale)
+    smaller = [entry["largest_fitted"] for entry in lengths if entry.get("largest_fitted")]
+    if len(smaller) == len(said):  # predictions of earlier versions have none
+        by_law = sum(abs(entry["percent"]) for entry in said) / len(said)
+        by_size = sum(abs(100 * (loss / entry["measured"] - 1)) for loss, entry in zip(smaller, said, strict=True))
+        if by_law >= by_size / len(said):
+            measured += "; the losses of the largest fitted size are as near"
+            return Finding(NOT_TOLD, measured, scale)
+    return Finding(HELD, measured, scale)
 
 
 def test_time(evidence: Evidence) -> Finding | None:
