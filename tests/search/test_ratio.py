@@ -1,7 +1,9 @@
 """Comparisons of decays: which are made, that they resume, what is refused, and what is said of them."""
 
+import dataclasses
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,9 @@ from filelock import FileLock
 
 from xmodel2.errors import XmodelError
 from xmodel2.recipe import Recipe, load_recipe, replace
-from xmodel2.search.decay import part_of
+from xmodel2.search.decay import Decay, base_decay, part_of
 from xmodel2.search.ratio import COMPARISONS, Comparison, RatioSettings
+from xmodel2.search.ratio_summary import Summary
 from xmodel2.train import train
 
 SHARES = (0.0, 0.4, 0.7, 1.0)
@@ -194,6 +197,58 @@ def test_a_diverged_decay_is_a_result(small_recipe: Recipe, tmp_path: Path, monk
     found = run(small_recipe, tmp_path, shares=(*SHARES, 0.2))
     assert found["diverged"] == {"seed1_12+8_exponential_sft1": "diverged: step 14: bad again"}
     assert 1.0 not in [share for _, share, _ in found["shares"]["text"]["points"]]
+    assert found["shares"]["text"]["diverged"] == [1]
+
+
+def rows_of(recipe: Recipe, losses: dict[Decay, float | None]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": decay.name,
+            **asdict(decay),
+            "tokens": (decay.step + decay.steps) * recipe.train.batch_tokens,
+            "ended": "diverged" if loss is None else "",
+            **({} if loss is None else {"text": loss, "sft": loss, "heldout": {"text": loss}}),
+        }
+        for decay, loss in losses.items()
+    ]
+
+
+def test_what_diverged_is_named_with_its_value(small_recipe: Recipe) -> None:
+    base = [base_decay(small_recipe, seed) for seed in (1, 2, 3)]
+    linear = [dataclasses.replace(decay, shape="linear") for decay in base]
+    losses = dict(zip([*base, *linear], (5.0, 5.1, 5.2, 4.9, None, 5.0), strict=True))
+    own, other = Summary(small_recipe, {}, rows_of(small_recipe, losses)).to_dict()["shape"]
+    assert (own["value"], own["seeds"], own["diverged"]) == ("exponential", 3, [])
+    assert (other["value"], other["seeds"], other["diverged"]) == ("linear", 2, [2])
+    assert other["text"]["seeds"] == 2
+    assert other["text"]["difference"] == pytest.approx(-0.15)
+
+
+def test_each_schedule_is_compared_at_its_own_best_rate(small_recipe: Recipe) -> None:
+    by_rate = {
+        ("wsd", 1.0): (5.0, 5.1),
+        ("wsd", 2.0): (4.8, 4.7),
+        ("wsd", 4.0): (4.0, None),  # the best of those that survive
+        ("cosine", 1.0): (4.9, 5.1),
+        ("cosine", 2.0): (5.5, 5.6),
+    }
+    losses = {
+        dataclasses.replace(base_decay(small_recipe, seed), share=0.0, rate=rate, schedule=schedule): loss
+        for (schedule, rate), pair in by_rate.items()
+        for seed, loss in enumerate(pair, 1)
+    }
+    found = Summary(small_recipe, {}, rows_of(small_recipe, losses)).to_dict()
+    assert [(row["rate"], row["difference"], row["diverged"]) for row in found["schedules"]] == [
+        (1.0, pytest.approx(0.05), []),
+        (2.0, pytest.approx(-0.8), []),
+        (4.0, None, [2]),
+    ]
+    [best] = found["schedules_at_best"]
+    assert (best["wsd_rate"], best["cosine_rate"], best["seeds"], best["diverged"]) == (2.0, 1.0, 2, [])
+    assert best["difference"] == pytest.approx((4.8 - 4.9 + 4.7 - 5.1) / 2)
+    alone = {decay: loss for decay, loss in losses.items() if decay.rate == 4 or decay.schedule == "cosine"}
+    [best] = Summary(small_recipe, {}, rows_of(small_recipe, alone)).to_dict()["schedules_at_best"]
+    assert (best["wsd_rate"], best["seeds"], best["diverged"]) == (4.0, 1, [2])
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from xmodel2.errors import XmodelError
 from xmodel2.files import read_json, write_json_atomic
 from xmodel2.recipe import Recipe, load_recipe, replace
 from xmodel2.search.ratio import COMPARISONS, Comparison, RatioSettings
-from xmodel2.search.ratio_summary import compared
+from xmodel2.search.ratio_formats import ARMS, MEASURES
+from xmodel2.search.ratio_summary import compared, format_table
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +105,23 @@ def test_data_without_the_texts(with_text: Recipe, small_recipe: Recipe) -> None
     assert list(Comparison(small_recipe, RatioSettings(compare=("all",))).settings.compare) == without
     assert Comparison(with_text, RatioSettings(compare=("all",))).settings.compare == COMPARISONS
     assert len(Comparison(with_text, RatioSettings(compare=("format", "shares"), shares=SHARES)).decays()) == 6
+
+
+def test_seeds_of_which_one_of_both_diverged_are_named() -> None:
+    scores = {form: {"documents": 1.0, "counts": {}} for form in ("chat", "text")}
+    rows: list[dict[str, Any]] = [
+        {
+            "seed": seed,
+            "mixture": mixture,
+            "ended": "",
+            "formats": {form: {**dict.fromkeys(MEASURES), **scores[form]} for form in scores},
+        }
+        for mixture in ARMS.values()
+        for seed in (1, 2)
+    ]
+    rows[-1] |= {"ended": "diverged", "formats": None}
+    found = format_table(rows)
+    assert (found["seeds"], found["diverged"]) == ([1], [2])
 
 
 def test_one_seed_has_no_interval_and_a_missing_score_no_row() -> None:

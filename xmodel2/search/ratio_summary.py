@@ -2,9 +2,10 @@
 
 A row belongs to a comparison by what it differs in from the recipe's own decay of its seed, so rows of earlier calls count too.
 Differences are taken within a seed, where the stable stage is the same, and then averaged; one seed has no error to state.
+A decay that diverged has no scores; the seeds of such are listed with what it is part of, since survivors alone are a choice.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -35,10 +36,10 @@ class Summary:
         """``weights``: of losses in the combined score. Raises `XmodelError` if every decay diverged."""
         self.recipe = recipe
         self.diverged = {row["name"]: row["ended"] for row in rows if row["ended"]}
-        rows = [row for row in rows if not row["ended"]]
-        if not rows:
+        finished = _finished(rows)
+        if not finished:
             raise XmodelError("every decay diverged; lower train.learning_rate, and choose another --out")
-        last = "answers" if all(row.get("answers") is not None for row in rows) else "sft"
+        last = "answers" if all(row.get("answers") is not None for row in finished) else "sft"
         weights = weights or {"text": 1.0, last: 1.0}
         self.weights = {name: weight / sum(weights.values()) for name, weight in weights.items()}
         self.rows = [{**row, "combined": self._combined(row)} for row in rows]
@@ -55,17 +56,18 @@ class Summary:
         mixtures = [row for row in within({"mixture"}) if row["mixture"] != AS_TEXT]
         return {
             "recipe": self.recipe.name,
-            "seeds": sorted({row["seed"] for row in self.rows}),
+            "seeds": sorted({row["seed"] for row in _finished(self.rows)}),
             "weights": self.weights,
             "shares": _curves(within({"share"})),
-            "by_source": _by_source(within({"share"})),
+            "by_source": _by_source(_finished(within({"share"}))),
             "mixtures": table(mixtures, lambda row: row["mixture"], base.mixture),
             "format": format_table(within({"mixture"})),
             "shape": table(within({"shape"}), lambda row: row["shape"], base.shape),
             "length": table(within({"steps"}), self._decay_tokens, base.steps * self.recipe.train.batch_tokens),
             "equal_tokens": table(whole, self._decay_tokens, base.steps * self.recipe.train.batch_tokens),
             "schedules": _schedules(schedules),
-            "law": [self._point(row) for row in schedules if row["schedule"] == "wsd" and row["rate"] == 1],
+            "schedules_at_best": _at_best_rates(schedules),
+            "law": [self._point(row) for row in _finished(schedules) if row["schedule"] == "wsd" and row["rate"] == 1],
             "diverged": self.diverged,
         }
 
@@ -101,13 +103,13 @@ class Summary:
 
 
 def table(rows: Sequence[Row], key: Callable[[Row], Any], base: Any) -> list[dict[str, Any]]:
-    """Return for each value of ``key``: a run, the count of seeds, and of each objective mean, difference and error.
+    """Return for each value of ``key``: a run, the count of seeds, those that diverged, and of each objective the figures.
 
-    The value ``base`` comes first, numbers in their order. The difference is to ``base`` in the same seed, and its standard
-    error that over the seeds (None for one).
+    They are the mean and the difference to ``base`` in the same seed, its standard error over the seeds that have both (None
+    for one), and how many these are. The value ``base`` comes first, numbers in their order.
     """
     groups: dict[Any, dict[int, Row]] = {}
-    for row in rows:
+    for row in _finished(rows):
         groups.setdefault(key(row), {})[row["seed"]] = row
     if len(groups) < 2:
         return []
@@ -118,17 +120,18 @@ def table(rows: Sequence[Row], key: Callable[[Row], Any], base: Any) -> list[dic
             "value": value,
             "run": next(iter(group.values()))["name"],
             "seeds": len(group),
+            "diverged": _diverged(row for row in rows if key(row) == value),
             **{name: _cell(group, own, name) for name in OBJECTIVES if _have(group.values(), name)},
         }
         for value, group in ((value, groups[value]) for value in values)
     ]
 
 
-def _cell(group: Mapping[int, Row], own: Mapping[int, Row], name: str) -> dict[str, float | None]:
+def _cell(group: Mapping[int, Row], own: Mapping[int, Row], name: str) -> dict[str, float | int | None]:
     values = [row[name] for row in group.values()]
     apart = [row[name] - own[seed][name] for seed, row in group.items() if own.get(seed, {}).get(name) is not None]
     difference, error = mean_and_error(apart)
-    return {"mean": sum(values) / len(values), "difference": difference, "error": error}
+    return {"mean": sum(values) / len(values), "difference": difference, "error": error, "seeds": len(apart)}
 
 
 def format_table(rows: Sequence[Row]) -> dict[str, Any]:
@@ -147,6 +150,7 @@ def format_table(rows: Sequence[Row]) -> dict[str, Any]:
         "measure": first,
         **measures[first],
         "seeds": both,
+        "diverged": _diverged(row for row in rows if row["mixture"] in ARMS.values()),
         "counts": arms["chat"][both[0]]["chat"]["counts"],
         "measures": measures,
     }
@@ -182,7 +186,8 @@ def _curves(rows: Sequence[Row]) -> dict[str, Any]:
         points = [(row["seed"], row["share"], row[name]) for row in rows if row.get(name) is not None]
         if not why_no_curve(points):
             curve = fit_shares(points, name in HIGHER_IS_BETTER)
-            found[name] = {"optimum_is": curve.sentence(), **asdict(curve), "points": points}
+            known = {"points": points, "diverged": _diverged(rows)}
+            found[name] = {"optimum_is": curve.sentence(), **asdict(curve), **known}
     return found
 
 
@@ -198,21 +203,56 @@ def _by_source(rows: Sequence[Row]) -> dict[str, list[tuple[float, float]]]:
 
 def _schedules(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Return for each number of tokens and rate the text loss of both schedules, and WSD's less cosine's by seed."""
-    groups: dict[tuple[int, float], dict[tuple[str, int], float]] = {}
-    for row in rows:
-        groups.setdefault((row["tokens"], row["rate"]), {})[row["schedule"], row["seed"]] = row["text"]
+    places = sorted({(row["tokens"], row["rate"]) for row in _finished(rows)})
+    return [{"tokens": tokens, "rate": rate, **_both(rows, tokens, rate, rate)} for tokens, rate in places]
+
+
+def _at_best_rates(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return as `_schedules`, for each number of tokens that both have, the two at the rate that is the best of each."""
     found = []
-    for (tokens, rate), losses in sorted(groups.items()):
-        seeds = {seed for _, seed in losses}
-        both = [seed for seed in seeds if {("wsd", seed), ("cosine", seed)} <= losses.keys()]
-        difference, error = mean_and_error([losses["wsd", seed] - losses["cosine", seed] for seed in both])
-        means = {
-            schedule: mean_and_error([loss for (name, _), loss in losses.items() if name == schedule])[0]
-            for schedule in ("wsd", "cosine")
-        }
-        counted = {"difference": difference, "error": error, "seeds": len(both)}
-        found.append({"tokens": tokens, "rate": rate, **means, **counted})
+    for tokens in sorted({row["tokens"] for row in rows}):
+        wsd, cosine = (_best_rate(rows, tokens, schedule) for schedule in ("wsd", "cosine"))
+        if wsd is not None and cosine is not None:
+            rates = {"wsd_rate": wsd, "cosine_rate": cosine}
+            found.append({"tokens": tokens, **rates, **_both(rows, tokens, wsd, cosine)})
     return found
+
+
+def _best_rate(rows: Sequence[Row], tokens: int, schedule: str) -> float | None:
+    """Return the rate of the lowest mean loss, among those of the most seeds that have one; None without any."""
+    losses: dict[float, list[float]] = {}
+    for row in _finished(rows):
+        if (row["tokens"], row["schedule"]) == (tokens, schedule):
+            losses.setdefault(row["rate"], []).append(row["text"])
+    return min(losses, key=lambda rate: (-len(losses[rate]), sum(losses[rate])), default=None)
+
+
+def _both(rows: Sequence[Row], tokens: int, wsd: float, cosine: float) -> dict[str, Any]:
+    """Return the mean text loss of both schedules, each at its rate, WSD's less cosine's by seed, and seeds that diverged."""
+    rates = {"wsd": wsd, "cosine": cosine}
+    here = [row for row in rows if row["tokens"] == tokens and row["rate"] == rates[row["schedule"]]]
+    losses = {
+        schedule: {row["seed"]: row["text"] for row in _finished(here) if row["schedule"] == schedule}
+        for schedule in rates
+    }
+    apart = [loss - losses["cosine"][seed] for seed, loss in losses["wsd"].items() if seed in losses["cosine"]]
+    difference, error = mean_and_error(apart)
+    return {
+        **{schedule: mean_and_error(list(found.values()))[0] for schedule, found in losses.items()},
+        "difference": difference,
+        "error": error,
+        "seeds": len(apart),
+        "diverged": _diverged(here),
+    }
+
+
+def _finished(rows: Iterable[Row]) -> list[Row]:
+    return [row for row in rows if not row.get("ended")]
+
+
+def _diverged(rows: Iterable[Row]) -> list[int]:
+    """Return the seeds of those that have no scores."""
+    return sorted({row["seed"] for row in rows if row.get("ended")})
 
 
 def _have(rows: Any, name: str) -> bool:

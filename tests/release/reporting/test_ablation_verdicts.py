@@ -199,6 +199,16 @@ def test_formats(chat: Sequence[float], text: Sequence[float], verdict: str, tmp
     assert found(verdicts.formats(ratio(tmp_path, format=of_formats(chat, text)))).verdict == verdict
 
 
+def test_formats_and_steps_are_not_judged_by_what_survives(tmp_path: Path) -> None:
+    chats = of_formats((2.0, 2.1, 2.2), (2.5, 2.61, 2.69)) | {"diverged": [4]}
+    swap = of_swap((0.3, 0.31, 0.32), (0.1, 0.12, 0.11))
+    swap[1]["diverged"] = [4]
+    evidence = ratio(tmp_path, format=chats, mixtures=swap)
+    for judge in (verdicts.formats, verdicts.steps_to_answers):
+        assert found(judge(evidence)).verdict == "not told"
+        assert found(judge(evidence)).measured.endswith("; a run diverged with seed 4")
+
+
 def test_what_is_said_of_formats(tmp_path: Path) -> None:
     said = found(verdicts.formats(ratio(tmp_path, format=of_formats((2.0, 2.1, 2.2), (2.5, 2.61, 2.69)))))
     assert said.measured.startswith(

@@ -71,6 +71,33 @@ def test_wsd_against_cosine(difference: float, error: float | None, verdict: str
     assert row("WSD", ratio(tmp_path, schedules=[{**schedule, "difference": 2 * difference}, even]))[1] == both
 
 
+def test_wsd_is_judged_at_the_best_rate_of_each(tmp_path: Path) -> None:
+    """A rate at which it is worse, and that nobody would use, decides nothing."""
+    worse = {"tokens": 81920, "rate": 4, "wsd": 7.0, "cosine": 6.5, "difference": 0.5, "error": 0.01, "seeds": 3}
+    better = {**worse, "rate": 1, "difference": -0.1}
+    best = {**better, "wsd_rate": 1, "cosine_rate": 2}
+    said = row("WSD", ratio(tmp_path, seeds=[1, 2, 3, 4], schedules=[better, worse], schedules_at_best=[best]))[1:3]
+    assert said == [
+        "held",
+        "WSD less cosine -0.100 to -0.100 nats a token at 1 length, from one stable run a seed (3 seeds), each at the best of"
+        " 2 rates",
+    ]
+
+
+def test_what_survives_of_a_comparison_is_not_judged(tmp_path: Path) -> None:
+    lost = {"diverged": [2, 4]}
+    schedule = {"tokens": 81920, "rate": 1, "difference": -0.1, "error": 0.01, "seeds": 3}
+    shares = curve([0.0, 0.5, 0.4], interval=[0.61, 0.68], points=[(seed, 0.0, 0.0) for seed in (1, 3)], **lost)
+    own = {"value": "own", "seeds": 3, "accuracy": {"mean": 0.25}, "answers": {}, **lost}
+    exact = {"mean": 0.2, "difference": -0.05, "error": 0.01, "seeds": 3}
+    other = {"value": "general for chain-of-thought", "seeds": 3, "accuracy": exact}
+    ratio(tmp_path, schedules_at_best=[schedule | lost], shares=shares, mixtures=[own, other])
+    for claim in ("WSD", "Instruction data", "Its best share", "Chain"):
+        assert row(claim, tmp_path)[1] == "not told"
+        assert row(claim, tmp_path)[2].endswith("; a run diverged with seed 2, 4")
+    assert row("Its best share", tmp_path)[3] == "recipe r, 2 seeds"
+
+
 def test_instruction_data(tmp_path: Path) -> None:
     lifts = row("Instruction data", ratio(tmp_path, shares=curve([0.0, 0.5, 0.4])))
     assert lifts[1:3] == ["held", "questions answered exactly: 0.0% without, 50.0% at a share of 64%"]

@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from xmodel2.release.reporting.evidence import Evidence, counted, short
-from xmodel2.release.reporting.verdicts import HELD, LEAST_QUESTIONS, NOT_HELD, NOT_TESTABLE, NOT_TOLD, Finding
+from xmodel2.release.reporting.verdicts import (
+    HELD,
+    LEAST_QUESTIONS,
+    NOT_HELD,
+    NOT_TESTABLE,
+    NOT_TOLD,
+    Finding,
+    listed,
+    unless_diverged,
+)
 from xmodel2.release.reporting.wind_tunnel import RATIO_FILE
 from xmodel2.search.ablation_runs import RESULT_FILE as ABLATION_FILE
 from xmodel2.search.ablation_summary import UNITS
@@ -71,7 +80,8 @@ def formats(evidence: Evidence) -> Finding | None:
     measured += f" {row['text']['own']:.3f}; chats less texts {row['difference']:+.3f}{_between(row['interval'])}"
     if later := row["measures"].get("later_tokens"):
         measured += f", without each answer's first token {later['difference']:+.3f}{_between(later['interval'])}"
-    return Finding(verdict, measured, f"recipe {found['recipe']}, {counted(len(row['seeds']), 'seed')}")
+    scale = f"recipe {found['recipe']}, {counted(len(row['seeds']), 'seed')}"
+    return unless_diverged(Finding(verdict, measured, scale), row)
 
 
 def steps_to_answers(evidence: Evidence) -> Finding | None:
@@ -83,14 +93,16 @@ def steps_to_answers(evidence: Evidence) -> Finding | None:
         if not old or new != old + ANSWERS or "accuracy" not in row or row["accuracy"]["difference"] is None:
             continue
         difference, without = row["accuracy"]["difference"], row["accuracy"]["mean"]
-        ends = t_interval(difference, row["accuracy"]["error"], min(row["seeds"], rows[OWN]["seeds"]))
+        seeds = row["accuracy"].get("seeds", min(row["seeds"], rows[OWN]["seeds"]))
+        ends = t_interval(difference, row["accuracy"]["error"], seeds)
         low, high = ends or (-float("inf"), float("inf"))
         verdict = HELD if high < 0 else NOT_HELD if low > 0 else NOT_TOLD
         if verdict == NOT_TOLD and max(without, without - difference) < LEAST_QUESTIONS:
             verdict = NOT_TESTABLE
         measured = f"questions answered exactly: {without - difference:.1%} with the steps, {without:.1%} without;"
         measured += f" without less with {difference:+.1%}{_between(ends, '.1%')}"
-        return Finding(verdict, measured, f"recipe {found['recipe']}, {counted(row['seeds'], 'seed')}")
+        finding = Finding(verdict, measured, f"recipe {found['recipe']}, {counted(seeds, 'seed')}")
+        return unless_diverged(finding, row, rows[OWN])
     return None
 
 
@@ -130,7 +142,7 @@ def peer(evidence: Evidence) -> Finding | None:
     for side, whose in (("ours", "our"), ("peer", "the Trainer's")):
         parts += [f"{whose} best rate is at the edge of its grid"] * found[side]["at_edge"]
     if found["diverged"]:
-        parts.append(f"a run diverged with seed {_listed(found['diverged'])}")
+        parts.append(f"a run diverged with seed {listed(found['diverged'])}")
     scale = f"recipe {found['recipe']}, {short(found['tokens'])} tokens, {counted(len(found['seeds']), 'seed')}"
     return Finding(_kind(found["verdict"]), "; ".join(parts), scale)
 
@@ -211,13 +223,13 @@ def _judged(
 def _doubts(arm: Arm) -> list[str]:
     """Return what may make an arm look worse or better than it is."""
     doubts = ["best rate at the edge"] if arm["at_edge"] else []
-    return doubts + ([f"diverged with seed {_listed(arm['diverged'])}"] if arm["diverged"] else [])
+    return doubts + ([f"diverged with seed {listed(arm['diverged'])}"] if arm["diverged"] else [])
 
 
 def _tokens_time(product: dict[str, Any], tokens: dict[str, Any], time: dict[str, Any]) -> str:
     if product["factor"] is None:
         if missed := tokens["not_reached"]:
-            return f"its loss is not reached at {tokens['longest']:g}x of its tokens with seed {_listed(missed)}"
+            return f"its loss is not reached at {tokens['longest']:g}x of its tokens with seed {listed(missed)}"
         return "no seed has both losses"
     most = "at most " if tokens["at_most"] else ""
     factors = f"tokens {most}{tokens['mean']:.3f} x time {time['factor']:.3f}"
@@ -237,7 +249,3 @@ def _kind(verdict: str) -> str:
 
 def _between(ends: Sequence[float] | None, digits: str = ".3f", sign: str = "+") -> str:
     return f" ({ends[0]:{sign}{digits}} to {ends[1]:{sign}{digits}})" if ends else ""
-
-
-def _listed(seeds: Sequence[int]) -> str:
-    return ", ".join(map(str, seeds))

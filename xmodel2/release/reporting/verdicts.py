@@ -4,6 +4,7 @@
 leave open is "not told". None: nothing was measured. Files of another version raise whatever they raise; the ledger names them.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf, nan
 from typing import Any
@@ -80,22 +81,28 @@ def carries_over(evidence: Evidence) -> Finding | None:
 
 
 def wsd(evidence: Evidence) -> Finding | None:
-    """WSD is at least as good as cosine: the difference at every length, of the seeds of both."""
+    """WSD is at least as good as cosine: the difference at every length, of the seeds of both, each at its own best rate."""
     found = evidence.study(RATIO_FILE)
-    rows = [row for row in found.get("schedules", []) if row["difference"] is not None]
+    lengths = found.get(
+        "schedules_at_best", found.get("schedules", [])
+    )  # earlier versions have those of one rate alone
+    rows = [row for row in lengths if row["difference"] is not None]
     if not rows:
         return None
     apart, tokens = [row["difference"] for row in rows], [row["tokens"] for row in rows]
-    seeds = len(found["seeds"])
-    ends = [_ends(row["difference"], row["error"], row.get("seeds", seeds), len(rows)) for row in rows]
+    seeds = [row.get("seeds", len(found["seeds"])) for row in rows]
+    ends = [_ends(row["difference"], row["error"], count, len(rows)) for row, count in zip(rows, seeds, strict=True)]
     measured = (
         f"WSD less cosine {min(apart):+.3f} to {max(apart):+.3f} nats a token at {counted(len(set(tokens)), 'length')}, from one"
-        f" stable run a seed ({counted(seeds, 'seed')})"
+        f" stable run a seed ({counted(min(seeds), 'seed')})"
     )
+    if (rates := len({row["rate"] for row in found["schedules"] if "rate" in row})) > 1:
+        measured += f", each at the best of {rates} rates"
     verdict = NOT_HELD if any(low > 0 for low, _ in ends) else NOT_TOLD
     if all(high <= 0 for _, high in ends):
         verdict = HELD
-    return Finding(verdict, measured, f"{short(min(tokens))} to {short(max(tokens))} tokens")
+    finding = Finding(verdict, measured, f"{short(min(tokens))} to {short(max(tokens))} tokens")
+    return unless_diverged(finding, *lengths)
 
 
 def sft_lifts(evidence: Evidence) -> Finding | None:
@@ -109,7 +116,8 @@ def sft_lifts(evidence: Evidence) -> Finding | None:
         verdict = NOT_HELD if curve["high"][chosen] < curve["low"][0] else NOT_TOLD
         if curve["low"][chosen] > curve["high"][0]:
             verdict = HELD
-        return Finding(verdict, f"questions answered exactly: {said}", _ratio_scale(found))
+        finding = Finding(verdict, f"questions answered exactly: {said}", _ratio_scale(found, _seeds_of(curve, found)))
+        return unless_diverged(finding, curve)
     for run in evidence.runs:
         questions, share = run.results.get("questions", {}), run.recipe.stages.decay.sft_share
         if {"stable", "decay"} <= questions.keys() and share:
@@ -137,7 +145,7 @@ def best_share(evidence: Evidence) -> Finding | None:
         verdict = NOT_HELD
     else:
         verdict = HELD if tried and least <= low and high <= most else NOT_TOLD
-    return Finding(verdict, said, _ratio_scale(found))
+    return unless_diverged(Finding(verdict, said, _ratio_scale(found, _seeds_of(curve, found))), curve)
 
 
 def chain_of_thought(evidence: Evidence) -> Finding | None:
@@ -154,11 +162,11 @@ def chain_of_thought(evidence: Evidence) -> Finding | None:
             return None
         apart = row["accuracy"]["difference"]
         measured = f"answered exactly without it {apart:+.1%}, its part given to the questions' own kind too"
-        return Finding(NOT_TOLD, measured, _ratio_scale(found))
-    seeds = min(own["seeds"], swapped["seeds"])
+        return Finding(NOT_TOLD, measured, _ratio_scale(found, row["accuracy"].get("seeds", row["seeds"])))
     exact, loss = swapped["accuracy"], swapped.get("answers")
     if exact["difference"] is None:
         return None
+    seeds = exact.get("seeds", min(own["seeds"], swapped["seeds"]))
     low, high = _ends(exact["difference"], exact["error"], seeds)
     measured = f"answered exactly {own['accuracy']['mean']:.1%} with it, {exact['mean']:.1%} with {swapped['value']}"
     measured += ", one seed" if exact["error"] is None else f" ({low:+.1%} to {high:+.1%})"
@@ -169,7 +177,7 @@ def chain_of_thought(evidence: Evidence) -> Finding | None:
             f"; loss on their answers {loss['difference']:+.3f} nats a token ({low:+.3f} to {high:+.3f}), which decides"
         )
         verdict = HELD if low > 0 else NOT_HELD if high < 0 else NOT_TOLD
-    return Finding(verdict, measured, _ratio_scale(found))
+    return unless_diverged(Finding(verdict, measured, _ratio_scale(found, seeds)), own, swapped)
 
 
 def law(evidence: Evidence) -> Finding | None:
@@ -251,5 +259,22 @@ def _ends(difference: float, error: float | None, seeds: int, among: int = 1) ->
     return t_interval(difference, error, seeds, among) or (-inf, inf)
 
 
-def _ratio_scale(ratio: dict[str, Any]) -> str:
-    return f"recipe {ratio['recipe']}, {counted(len(ratio['seeds']), 'seed')}"
+def unless_diverged(finding: Finding, *compared: dict[str, Any]) -> Finding:
+    """Return a finding, not told if any part of the comparison has a seed that diverged: its survivors are a choice."""
+    seeds = sorted({seed for part in compared for seed in part.get("diverged", [])})
+    if not seeds:
+        return finding
+    return Finding(NOT_TOLD, f"{finding.measured}; a run diverged with seed {listed(seeds)}", finding.scale)
+
+
+def listed(seeds: Iterable[int]) -> str:
+    """Return seeds in words."""
+    return ", ".join(map(str, seeds))
+
+
+def _seeds_of(curve: dict[str, Any], ratio: dict[str, Any]) -> int:
+    return len({seed for seed, _, _ in curve.get("points", [])} or ratio["seeds"])
+
+
+def _ratio_scale(ratio: dict[str, Any], seeds: int) -> str:
+    return f"recipe {ratio['recipe']}, {counted(seeds, 'seed')}"
