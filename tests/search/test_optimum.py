@@ -47,7 +47,8 @@ def test_without_seeds_there_is_no_interval() -> None:
     moved = drift(cells(0.0, seeds=1))
     assert moved.interval is None
     assert moved.noise is None
-    assert verdict(moved) == "held"
+    assert verdict(moved) == "not told: one seed has no interval"
+    assert verdict(drift(cells(0.9, seeds=1))) == "not told: one seed has no interval"
 
 
 def test_verdicts() -> None:

@@ -125,12 +125,14 @@ def summarise(recipe: Recipe, out: Path) -> dict[str, Any]:
 
 
 def verdict(moved: Drift) -> str:
-    """Say whether an optimum carries over: "held", "not held", or "not told" if its interval has both or an edge hides it."""
+    """Say whether an optimum carries over: "held", "not held", or "not told": its interval has both, or one seed or an edge hides it."""
     if moved.octaves is None:
         return "not told: fewer than two sizes have a loss"
     if any(optimum.at_edge for optimum in moved.optima):
         return "not told: a best value is at the edge of those tried, or beside one that diverged"
-    low, high = moved.interval or (moved.octaves, moved.octaves)
+    if moved.interval is None:
+        return "not told: one seed has no interval"
+    low, high = moved.interval
     if max(abs(low), abs(high)) <= HALF_AN_OCTAVE:
         return "held"
     if low > HALF_AN_OCTAVE or high < -HALF_AN_OCTAVE:
