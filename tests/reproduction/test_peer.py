@@ -45,6 +45,20 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
+def test_our_rates_are_those_of_muon_too(
+    small_recipe: Recipe, tmp_path: Path, made: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = set()
+
+    def ours(job: Job, runs: Path) -> Row:
+        rates.add((job.recipe.train.learning_rate, job.recipe.train.muon_learning_rate))
+        return job.row(4.0 + abs(job.recipe.train.learning_rate / 0.01 - 1) + (1280 - job.tokens) / 1280)
+
+    monkeypatch.setattr("xmodel2.reproduction.peer_runs.run_job", ours)
+    run_peer(replace(small_recipe, {"train.muon_learning_rate": 0.1}), PLAN, tmp_path, lambda text: None)
+    assert rates == {(0.005, 0.05), (0.01, 0.1), (0.02, 0.2)}
+
+
 def test_both_sides_are_tuned_alike_and_every_run_is_made_once(
     small_recipe: Recipe, tmp_path: Path, made: list[str]
 ) -> None:

@@ -114,6 +114,26 @@ def test_what_is_finished_is_not_made_again_and_more_can_be_asked_for(
     assert (out / "results.jsonl").read_text().startswith(before)
 
 
+def test_another_peak_rate_is_muons_too(small_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: dict[str, tuple[float, float]] = {}
+
+    def noted(recipe: Recipe, *args: Any, **kwargs: Any) -> Any:
+        rates[recipe.name] = (recipe.train.learning_rate, recipe.train.muon_learning_rate)
+        return train(recipe, *args, **kwargs)
+
+    monkeypatch.setattr("xmodel2.search.decay_runs.train", noted)
+    muon = replace(
+        small_recipe, {"train.optimizer": "muon", "train.learning_rate": 0.01, "train.muon_learning_rate": 0.02}
+    )
+    run(muon, tmp_path, compare=("cosine",), checkpoints=1, rates=(0.5,))
+    assert rates.keys() == {
+        "seed1_rate0.5",
+        "seed1_12+8_exponential_sft0_rate0.5",
+        "seed1_12+8_one-cosine_sft0_rate0.5",
+    }
+    assert set(rates.values()) == {(0.005, 0.01)}
+
+
 def test_a_kill_loses_only_the_decay_in_progress(
     small_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,6 +65,20 @@ def test_every_value_with_every_seed_in_few_calls(
     ]
 
 
+def test_a_sweep_of_the_rate_moves_that_of_muon_too(recipe: Recipe, tmp_path: Path) -> None:
+    own, asked = recipe.train.muon_learning_rate, set[tuple[float, float]]()
+
+    def run(recipes: list[Recipe]) -> list[TrialResult]:
+        asked.update(
+            (one.train.learning_rate / recipe.train.learning_rate, one.train.muon_learning_rate / own)
+            for one in recipes
+        )
+        return Runs(best=0.01)(recipes)
+
+    list(run_sweep(recipe, replace(RATE, octaves=(-1, 0, 1), every=True), [1], tmp_path, run))
+    assert asked == {(0.5, 0.5), (1.0, 1.0), (2.0, 2.0)}
+
+
 def test_a_grid_goes_on_in_the_folder_of_a_search_and_a_search_in_that_of_a_grid(
     recipe: Recipe, tmp_path: Path
 ) -> None:

@@ -16,6 +16,7 @@ from xmodel2.recipe import Recipe, replace
 from xmodel2.reproduction.peer_speed import measure_speed
 from xmodel2.reproduction.peer_trainer import PeerRun, train_peer
 from xmodel2.search.law_runs import jobs_of, run_job
+from xmodel2.search.rates import at_rate
 
 RESULTS_FILE = "results.jsonl"
 
@@ -41,8 +42,7 @@ class PeerRuns:
 
     def ours(self, multiple: float, seed: int, lengths: Sequence[int], folder: str = "") -> dict[int, float]:
         """Return our loss by length in tokens."""
-        rate = self._recipe.train.learning_rate * multiple
-        recipe = replace(self._recipe, {"train.learning_rate": rate})
+        recipe = at_rate(self._recipe, multiple)
         losses = {}
         for job in jobs_of(recipe, recipe.model.hidden_size, lengths, seed):
 

@@ -17,6 +17,7 @@ from xmodel2.model.count import block_parameter_count
 from xmodel2.recipe import ModelSettings, Recipe
 from xmodel2.recipe import replace as with_keys
 from xmodel2.search.ablation_text import at_equal_text
+from xmodel2.search.rates import at_rate
 from xmodel2.search.sizes import size_name
 from xmodel2.train.run_dir import differences
 
@@ -45,18 +46,9 @@ class Arm:
     def recipe(self, own: Recipe, rate: float = 1.0, seed: int | None = None) -> Recipe:
         """Return what to train: with peak rates of ``rate`` times its own, measured at the end only."""
         seed = own.seed if seed is None else seed
-        recipe = with_keys(own, dict(self.changes))
-        train = recipe.train
-        return with_keys(
-            recipe,
-            {
-                "name": f"{self.name}_rate{rate:g}_seed{seed}",
-                "seed": seed,
-                "train.learning_rate": train.learning_rate * rate,
-                "train.muon_learning_rate": train.muon_learning_rate * rate,
-                "train.heldout_every": 0,
-            },
-        )
+        recipe = at_rate(with_keys(own, dict(self.changes)), rate)
+        name = f"{self.name}_rate{rate:g}_seed{seed}"
+        return with_keys(recipe, {"name": name, "seed": seed, "train.heldout_every": 0})
 
 
 @dataclass(frozen=True)

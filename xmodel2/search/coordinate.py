@@ -31,6 +31,7 @@ from torch import nn
 from xmodel2.data.batch import Batch
 from xmodel2.model import Xmodel2, tensor_program
 from xmodel2.recipe import Recipe, replace
+from xmodel2.search.rates import at_rate
 from xmodel2.search.sizes import at_size, at_width
 from xmodel2.train.device import pick_device
 from xmodel2.train.optimizer import build_optimizer
@@ -117,17 +118,14 @@ def findings(width: Series, depth: Series) -> list[Finding]:
 
 def probe_recipe(recipe: Recipe, changes: dict[str, Any] | None = None) -> Recipe:
     """Return what is measured in a recipe's place: its rules and optimizer, with few layers, pieces and tokens."""
-    train = recipe.train
     return replace(
-        recipe,
+        at_rate(recipe, RATE_SHARE),
         {
             "model.num_hidden_layers": LAYERS,
             "model.vocab_size": VOCAB_SIZE,
             "model.max_position_embeddings": LENGTH,
             "data.sequence_length": LENGTH,
             "data.mask_documents": False,
-            "train.learning_rate": RATE_SHARE * train.learning_rate,
-            "train.muon_learning_rate": RATE_SHARE * train.muon_learning_rate,
             "train.warmup_steps": 0,
             "train.batch_tokens": ROWS * LENGTH,
             "train.micro_batch_size": ROWS,

@@ -6,6 +6,7 @@ from typing import Literal
 
 from xmodel2.recipe import Recipe, replace
 from xmodel2.recipe.preparation import text_form
+from xmodel2.search.rates import at_rate
 
 Shape = Literal["exponential", "linear", "cosine", "1-sqrt"]
 
@@ -56,7 +57,7 @@ class Decay:
         """Return the recipe of its run."""
         batch, half_life = base.train.batch_tokens, base.train.decay_half_life_steps
         return replace(
-            base,
+            at_rate(base, self.rate),
             {
                 "name": self.name,
                 "seed": self.seed,
@@ -67,7 +68,6 @@ class Decay:
                 "train.schedule": self.schedule,
                 "train.decay_shape": self.shape,
                 "train.decay_half_life_steps": max(1, round(half_life * self.steps / base.decay_steps)),
-                "train.learning_rate": base.train.learning_rate * self.rate,
                 "train.keep_checkpoints": 1,
                 "train.keep_checkpoint_every": 0,
             },

@@ -19,6 +19,7 @@ from xmodel2.errors import XmodelError
 from xmodel2.files import append_json_line, having, read_json_lines, sha256_file
 from xmodel2.recipe import Recipe, replace
 from xmodel2.search.decay import Decay
+from xmodel2.search.rates import at_rate
 from xmodel2.search.setting import same_setting
 from xmodel2.search.trial import last_heldout, mean_text_loss
 from xmodel2.train import read_metrics, train
@@ -125,14 +126,13 @@ class DecayRuns:
             "name": run_dir.name,
             "seed": decay.seed,
             "stages.decay.tokens": 0,
-            "train.learning_rate": self.recipe.train.learning_rate * decay.rate,
             "train.checkpoint_every": self.every,
             "train.keep_checkpoint_every": self.every,
         }
         with self._alone(run_dir.name):  # another process may be training it
             self.say(f"stable stage, {run_dir.name}: {self.recipe.stable_steps} steps")
             try:
-                self._train(replace(self.recipe, settings), run_dir, None)
+                self._train(replace(at_rate(self.recipe, decay.rate), settings), run_dir, None)
             except DivergedError as error:
                 self._diverged[run_dir] = error
                 raise

@@ -17,11 +17,14 @@ from xmodel2.errors import XmodelError
 from xmodel2.files import append_json_line, read_json_lines
 from xmodel2.recipe import Recipe
 from xmodel2.recipe import replace as replace_keys
+from xmodel2.search.rates import at_rate
 from xmodel2.search.sizes import at_size
 from xmodel2.search.trial import TrialResult
 
 Run = Callable[[list[Recipe]], list[TrialResult]]
 CELLS_FILE, TRIALS = "cells.jsonl", "trials"
+RATE = "train.learning_rate"
+"""The key whose sweeps move Muon's own rate by as much."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,10 @@ def cell_recipe(recipe: Recipe, sweep: Sweep, cell: Cell) -> Recipe:
     """Return the recipe of a cell."""
     name = f"{sweep.name}-{cell.parametrization}-{cell.size}-{cell.octave:g}-{cell.seed}"
     keys = {"name": name, "seed": cell.seed, "model.parametrization": cell.parametrization, sweep.key: cell.value}
-    return replace_keys(resized(recipe, sweep.axis, cell.size), keys)
+    sized = resized(recipe, sweep.axis, cell.size)
+    if sweep.key == RATE:
+        sized = at_rate(sized, 2.0**cell.octave)
+    return replace_keys(sized, keys)
 
 
 def read_cells(path: Path) -> list[Cell]:

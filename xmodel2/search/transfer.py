@@ -13,19 +13,19 @@ from xmodel2.files import alone_in, write_json_atomic, write_text_atomic
 from xmodel2.recipe import Recipe
 from xmodel2.search.optimum import Drift, drift
 from xmodel2.search.setting import same_setting
-from xmodel2.search.sweep import CELLS_FILE, TRIALS, Cell, Sweep, cell_recipe, cells_at, read_cells, run_sweep
+from xmodel2.search.sweep import CELLS_FILE, RATE, TRIALS, Cell, Sweep, cell_recipe, cells_at, read_cells, run_sweep
 from xmodel2.search.transfer_figure import sweep_figure
 from xmodel2.search.trials import TrialResult, train_trials
 
 RESULT_FILE = "transfer.json"
 
 KEYS_AND_AXES = {
-    "learning_rate-width": ("train.learning_rate", "width"),
-    "learning_rate-depth": ("train.learning_rate", "depth"),
+    "learning_rate-width": (RATE, "width"),
+    "learning_rate-depth": (RATE, "depth"),
     "scale_emb-width": ("model.scale_emb", "width"),
     "scale_depth-depth": ("model.scale_depth", "depth"),
-    "learning_rate-batch": ("train.learning_rate", "batch"),
-    "learning_rate-length": ("train.learning_rate", "length"),
+    "learning_rate-batch": (RATE, "batch"),
+    "learning_rate-length": (RATE, "length"),
 }
 """Sweeps by name: the key whose optimum is looked for, and what grows."""
 
@@ -51,7 +51,7 @@ def sweeps_of(
     found = {}
     for name, (key, axis) in KEYS_AND_AXES.items():
         found[name] = [Sweep(name, key, axis, tuple(sorted(sizes[axis])))]
-        if key == "train.learning_rate" and axis in ("width", "depth"):
+        if key == RATE and axis in ("width", "depth"):
             standard = dataclasses.replace(found[name][0], parametrization="standard", octaves=STANDARD_OCTAVES)
             found[name].append(standard)
         if octaves:
@@ -125,7 +125,7 @@ def summarise(recipe: Recipe, out: Path) -> dict[str, Any]:
 
 
 def verdict(moved: Drift) -> str:
-    """Say whether an optimum carries over: "held", "not held", or "not told": its interval has both, or one seed or an edge hides it."""
+    """Say whether an optimum carries over: "held", "not held", or "not told": by one seed, an edge, or an interval with both."""
     if moved.octaves is None:
         return "not told: fewer than two sizes have a loss"
     if any(optimum.at_edge for optimum in moved.optima):
