@@ -282,6 +282,8 @@ def test_each_schedule_is_compared_at_its_own_best_rate(small_recipe: Recipe) ->
         ({"lengths": (0.0,)}, "--lengths: give numbers above 0"),
         ({"weights": {"accuracy": 1.0}}, "--weigh accuracy=1"),
         ({"weights": {"text": 0.0}}, "at least one weight"),
+        ({"weights": {"text": float("nan")}}, "--weigh text=nan"),
+        ({"weights": {"text": float("inf")}}, "--weigh text=inf"),
     ],
 )
 def test_settings_that_are_refused(small_recipe: Recipe, settings: dict[str, Any], message: str) -> None:

@@ -33,6 +33,14 @@ def test_questions_of_the_data_are_scored(road: Path, tmp_path: Path, capsys: py
     printed = capsys.readouterr().out
     assert "share for held-out text: " in printed
     assert "1-sqrt" in printed
+    assert ratio(recipe, "--out", out, *shares, *keys, "--questions", "4", *few[2:], "--json") == 0
+    captured = capsys.readouterr()
+    assert "_sft0.3, by 4 questions, not 6: text " in captured.err
+    found = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    last = {row["name"]: row for row in found}
+    assert len(found) == 2 * len(last)
+    assert all(row["questions"] == 4 for row in last.values())
+    assert len(json.loads(captured.out)["shares"]["accuracy"]["points"]) == len(rows)
 
 
 def test_data_without_questions(small_recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,6 +59,7 @@ def test_mistakes_are_named(small_recipe: Recipe, tmp_path: Path, capsys: pytest
         (("--weigh", "text"), "--weigh 'text': write it as key=value"),
         (("--weigh", "text=much"), "write it as text=NUMBER"),
         (("--from", "nowhere@stable"), "nowhere is not a run directory"),
+        (("--questions", "0"), "--questions 0: give at least 1"),
     ):
         assert ratio(tmp_path / "recipe.toml", "--out", tmp_path / "out", *extra) == 1
         assert message in capsys.readouterr().err

@@ -60,11 +60,14 @@ def ratio(
         questions: held-out questions to ask at most (default: all); for format also held-out documents of a source (512)
         json: print the results as one JSON object
     """
+    from xmodel2.errors import XmodelError
     from xmodel2.output import print_json
     from xmodel2.recipe import load_recipe
     from xmodel2.search.ratio import Comparison, RatioSettings
 
     console = Console(stderr=True)
+    if questions is not None and questions < 1:
+        raise XmodelError(f"--questions {questions}: give at least 1")
     settings = RatioSettings(
         compare,
         shares,
@@ -76,16 +79,16 @@ def ratio(
         key_values("swap", swap),
     )
     comparison = Comparison(load_recipe(recipe, set), settings, from_)
-    score, complaint = question_score(comparison.recipe.data.dir, questions)
+    score, asked, complaint = question_score(comparison.recipe.data.dir, questions)
     if complaint:
         console.print(f"{complaint}; decays are scored by loss alone", highlight=False, markup=False, soft_wrap=True)
     say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
-    found = comparison.run(out, score, say, format_score(comparison.recipe, questions), questions)
+    found = comparison.run(out, score, say, format_score(comparison.recipe, questions), questions, asked)
     print_json(found) if json else _print(found, out)
 
 
-def question_score(data: str, limit: int | None) -> tuple[Callable[[Path], dict[str, Any]], str]:
-    """Return what scores a finished run on the held-out questions of a data directory, and why it can't, if so."""
+def question_score(data: str, limit: int | None) -> tuple[Callable[[Path], dict[str, Any]], int | None, str]:
+    """Return what scores a finished run on the held-out questions of a data directory, how many, and why it can't, if so."""
     from xmodel2.data.questions import read_questions
     from xmodel2.errors import XmodelError
     from xmodel2.eval.answers import answer_losses
@@ -97,7 +100,7 @@ def question_score(data: str, limit: int | None) -> tuple[Callable[[Path], dict[
     try:
         asked = read_questions(data)[:limit]
     except XmodelError as error:
-        return lambda run_dir: {}, str(error)
+        return lambda run_dir: {}, None, str(error)
 
     def score(run_dir: Path) -> dict[str, Any]:
         model, recipe, _ = load_model(run_dir)
@@ -112,7 +115,7 @@ def question_score(data: str, limit: int | None) -> tuple[Callable[[Path], dict[
             "accuracy_by_task": {task: row["accuracy"] for task, row in exact["by_task"].items()},
         }
 
-    return score, ""
+    return score, len(asked), ""
 
 
 def format_score(recipe: "Recipe", limit: int | None) -> Callable[[Path], dict[str, Any]]:

@@ -59,7 +59,7 @@ class DecayRuns:
         self._same_checkpoints()
 
     def rows(self) -> dict[str, Row]:
-        """Return the results so far by name of the decay; a line torn by a kill is passed over."""
+        """Return the results so far by name of the decay, its last ones; a line torn by a kill is passed over."""
         return {row["name"]: row for row in read_json_lines(self.out / RESULTS_FILE)}
 
     def make(self, decays: Sequence[Decay]) -> None:
@@ -76,6 +76,16 @@ class DecayRuns:
                     if alone and decay.name not in self.rows():
                         self._make(decay, self._without_result(left))
             left, wait = self._without_result(left), 1.0
+
+    def score_again(self, asked: int) -> None:
+        """Score by ``asked`` questions what was scored by another number: rows that are compared have the same ones."""
+        for name in self.rows():
+            with self._alone(name):
+                row = self.rows()[name]
+                if row.get("questions", asked) != asked:
+                    again = row | self.score(self.out / "decays" / name)
+                    append_json_line(self.out / RESULTS_FILE, again)
+                    self.say(f"{name}, by {asked:,} questions, not {row['questions']:,}: {', '.join(_scores(again))}")
 
     def stable_dir(self, decay: Decay) -> Path:
         """Return the stable run that a decay begins with."""

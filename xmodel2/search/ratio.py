@@ -71,8 +71,10 @@ class RatioSettings:
             if not values or not all(value > 0 and math.isfinite(value) for value in values):
                 raise XmodelError(f"--{option}: give numbers above 0")
         for name, weight in self.weights.items():
-            if name not in ("text", "sft", "answers") or weight < 0:
-                raise XmodelError(f"--weigh {name}={weight:g}: weights are of text, sft and answers, and not negative")
+            if name not in ("text", "sft", "answers") or not (weight >= 0 and math.isfinite(weight)):
+                raise XmodelError(
+                    f"--weigh {name}={weight:g}: weights are of text, sft and answers, finite and not negative"
+                )
         if self.weights and not sum(self.weights.values()):
             raise XmodelError("--weigh: at least one weight must be above 0")
         return replace(self, compare=tuple(compare))
@@ -184,13 +186,17 @@ class Comparison:
         say: Say = lambda text: None,
         in_formats: Score | None = None,
         questions: int | None = None,
+        asked: int | None = None,
     ) -> dict[str, Any]:
         """Make what is missing, write ratio.json, law.jsonl and the figures, and return what ratio.json says.
 
-        ``in_formats`` scores the decays of comparison `format`, by ``questions`` at most: all again if that is another number.
+        ``in_formats`` scores the decays of comparison `format`, by ``questions`` at most, ``score`` all by the ``asked`` that
+        there are of them: again if an earlier call had another number.
         """
         runs = DecayRuns(self.recipe, out, self.every, self.origins, score, say)
         runs.make(self.decays())
+        if asked is not None:
+            runs.score_again(asked)
         rows = list(runs.rows().values())
         if in_formats and "format" in self.settings.compare:
             arms = {decay.name for row in rows for decay in self._formats(row["seed"])}
