@@ -103,6 +103,10 @@ def test_an_optimum_at_an_edge_gives_both_sides_another_rate() -> None:
     tried = tune_both((lambda r: abs(r - 1), (0.5, 1, 2)), (lambda r: abs(r - 9), (1, 2, 4)), widen=3)
     assert list(tried[0]) == [0.5, 1, 2, 0.707, 0.841]
     assert list(tried[1]) == [1, 2, 4, 8, 16]
+    steep = tune_both(
+        (lambda r: 5 - r if r < 3 else float("nan"), (1, 2, 4)), (lambda r: abs(r - 2), (1, 2, 4)), widen=1
+    )
+    assert [list(tried) for tried in steep] == [[1, 2, 4, 2.83], [1, 2, 4, 1.41]]
     with pytest.raises(XmodelError, match="the peer's runs diverged at every rate"):
         tune_both((lambda r: r, (1, 2)), (lambda r: float("nan"), (1, 2)), widen=1)
 

@@ -189,7 +189,7 @@ def test_diverged_runs_are_results(
         f"steep_rate{rate}_seed1" for rate in ("0.5", "1", "2")
     }
     arms = by_name(found)
-    assert not arms["own"]["at_edge"]
+    assert arms["own"]["at_edge"]  # between 1 and 2, which diverges, there may be a better one
     # Of its two best rates the one counts that does not diverge.
     assert (arms["worse"]["rate"], set(arms["worse"]["losses"])) == (0.5, {"1", "2", "3"})
     assert arms["worse"]["difference"] == pytest.approx(1.12)

@@ -79,7 +79,7 @@ def _print(found: dict[str, Any], out: Path) -> None:
             table.add_row(*(escape(cell) for cell in _cells(arm)))
         print_wide(table)
     if any(arm["at_edge"] for comparison in found["comparisons"].values() for arm in comparison["arms"]):
-        said = "* best at the edge of the rates tried: one beyond it may be better; give more --rates"
+        said = "* best at the edge of the rates tried, or beside one that diverged: another may be better; give more --rates"
         console.print(said, soft_wrap=True)
     if not found["comparisons"]:
         said = (

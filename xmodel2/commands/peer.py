@@ -40,7 +40,7 @@ def peer(
         set: override a key of the recipe; may be repeated
         rates: our peak rates, as multiples of the recipe's
         peer_rates: peak rates of the Trainer, as many
-        widen: rates that both get more, as long as the best of one is at the edge of its grid
+        widen: rates that both get more, as long as the best of one is at the edge of its grid or beside one that diverged
         seeds: runs of each side at its best rate
         lengths: lengths of our runs, as shares of the recipe's, which is among them; all of a seed share one stable stage
         rounds: rounds in which the time a token is measured, one side after the other
@@ -70,7 +70,7 @@ def _print(found: dict[str, Any], out: Path) -> None:
 
     for side in ("ours", "peer"):
         tried = "  ".join(f"{row['rate']:g}: {_loss(row['loss'])}" for row in found[side]["rates"])
-        edge = " (at the edge of what was tried)" if found[side]["at_edge"] else ""
+        edge = " (at the edge of what was tried, or beside one that diverged)" if found[side]["at_edge"] else ""
         say(f"{side}: best rate {found[side]['rate']:g}{edge}, of  {tried}")
     say(f"the Trainer's own rate {found['peer']['default_rate']:g}: {_loss(found['peer']['default_rate_loss'])}")
     losses = Table("held-out loss, nats a token", "tokens", *(f"seed {seed}" for seed in found["seeds"]), box=None)

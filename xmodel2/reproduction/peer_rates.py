@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 from xmodel2.errors import XmodelError
+from xmodel2.search.rates import is_edge
 
 Tried = dict[float, float]
 """Loss by rate; infinite if it diverged."""
@@ -38,19 +39,21 @@ def best_rate(tried: Mapping[float, float]) -> float:
 
 
 def at_edge(tried: Mapping[float, float]) -> bool:
-    """Tell whether the best rate is the lowest or the highest tried.
+    """Tell whether the best rate is the lowest or the highest tried, or beside one that diverged.
 
-    >>> at_edge({1.0: 5.0, 2.0: 4.0, 4.0: 6.0}), at_edge({1.0: 5.0, 2.0: 4.0})
-    (False, True)
+    >>> at_edge({1.0: 5.0, 2.0: 4.0, 4.0: 6.0}), at_edge({1.0: 5.0, 2.0: 4.0}), at_edge({1.0: 5.0, 2.0: 4.0, 4.0: math.inf})
+    (False, True, True)
     """
-    return best_rate(tried) in (min(tried), max(tried))
+    return is_edge(best_rate(tried), tried, [rate for rate, loss in tried.items() if math.isinf(loss)])
 
 
 def next_rate(tried: Mapping[float, float]) -> float:
-    """Return the next rate to try: beyond the edge at which the best is, or between the best and its better neighbour.
+    """Return the next rate to try: beyond the edge at which the best is, or between the best and a neighbour.
 
-    >>> next_rate({1.0: 5.0, 2.0: 4.0}), next_rate({1.0: 5.0, 2.0: 4.0, 8.0: 4.5})
-    (4.0, 4.0)
+    That is one that diverged, since the best may lie before it, else the better one.
+
+    >>> next_rate({1.0: 5.0, 2.0: 4.0}), next_rate({1.0: 5.0, 2.0: 4.0, 8.0: 4.5}), next_rate({1.0: 5.0, 2.0: 4.0, 8.0: math.inf})
+    (4.0, 4.0, 4.0)
     """
     rates, best = sorted(tried), best_rate(tried)
     at = rates.index(best)
@@ -61,7 +64,8 @@ def next_rate(tried: Mapping[float, float]) -> float:
     elif at == len(rates) - 1:
         rate = best * best / rates[-2]
     else:
-        rate = math.sqrt(best * min(rates[at - 1], rates[at + 1], key=lambda other: tried[other]))
+        beside = sorted((rates[at - 1], rates[at + 1]), key=lambda other: tried[other])
+        rate = math.sqrt(best * beside[1 if math.isinf(tried[beside[1]]) else 0])
     return float(f"{rate:.3g}")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from xmodel2.recipe import Recipe
 from xmodel2.search.ablation import COMPARISONS, OWN
 from xmodel2.search.over_seeds import mean_and_error, t_interval
+from xmodel2.search.rates import is_edge
 
 UNITS = {"loss": "nats a token", "bits_per_byte": "bits a byte"}
 """Of the measures that arms are compared by."""
@@ -87,7 +88,7 @@ def _comparison(rates: Sequence[float], comparison: str, rows: Sequence[Row], na
                 **{key: first[key] for key in ("changes", "layers", "parameters", "parameters_total", "tokens")},
                 "tokenizer": first.get("tokenizer"),
                 "rate": best[name],
-                "at_edge": best[name] in (rates[0], rates[-1]),
+                "at_edge": best[name] is not None and is_edge(best[name], rates, _diverged(rows, name)),
                 "diverged": [
                     row["seed"] for row in rows if row["ended"] and (row["arm"], row["rate"]) == (name, best[name])
                 ],
@@ -101,6 +102,11 @@ def _comparison(rates: Sequence[float], comparison: str, rows: Sequence[Row], na
             }
         )
     return {"measure": measure, "rates": rates, "arms": arms}
+
+
+def _diverged(rows: Sequence[Row], name: str) -> set[float]:
+    """Return an arm's rates at which a seed diverged."""
+    return {row["rate"] for row in rows if row["arm"] == name and row["ended"]}
 
 
 def _apart(losses: dict[int, float], own: dict[int, float]) -> dict[str, Any]:

@@ -140,7 +140,7 @@ def peer(evidence: Evidence) -> Finding | None:
             said += f": {product['verdict']}"
         parts.append(f"{said}; at equal time {_loss_apart(found['equal_time'][name]['difference'])}")
     for side, whose in (("ours", "our"), ("peer", "the Trainer's")):
-        parts += [f"{whose} best rate is at the edge of its grid"] * found[side]["at_edge"]
+        parts += [f"{whose} best rate is at the edge of its grid, or beside one that diverged"] * found[side]["at_edge"]
     if found["diverged"]:
         parts.append(f"a run diverged with seed {listed(found['diverged'])}")
     scale = f"recipe {found['recipe']}, {short(found['tokens'])} tokens, {counted(len(found['seeds']), 'seed')}"
@@ -222,7 +222,7 @@ def _judged(
 
 def _doubts(arm: Arm) -> list[str]:
     """Return what may make an arm look worse or better than it is."""
-    doubts = ["best rate at the edge"] if arm["at_edge"] else []
+    doubts = ["best rate at the edge or beside one that diverged"] if arm["at_edge"] else []
     return doubts + ([f"diverged with seed {listed(arm['diverged'])}"] if arm["diverged"] else [])
 
 
