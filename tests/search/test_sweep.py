@@ -151,6 +151,12 @@ def test_sizes_of_each_axis(recipe: Recipe) -> None:
     half = resized(recipe, "length", whole // 2)
     assert half.stages.stable.tokens == recipe.stages.stable.tokens // 2
     assert half.train.warmup_steps == recipe.train.warmup_steps // 2
+    shortest = math.ceil(whole / min(recipe.train.warmup_steps, recipe.decay_steps))
+    assert resized(recipe, "length", shortest).train.warmup_steps >= 1
+    with pytest.raises(
+        XmodelError, match=rf"--lengths {shortest - 1:,}: leaves less than a step .* at least {shortest:,}"
+    ):
+        resized(recipe, "length", shortest - 1)
 
 
 def test_cells_are_told_apart_by_all_but_their_result() -> None:

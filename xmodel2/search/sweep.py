@@ -74,7 +74,15 @@ def resized(recipe: Recipe, axis: str, size: int) -> Recipe:
         rows = max(1, size // recipe.data.sequence_length)
         sizes = {"train.batch_tokens": size, "train.micro_batch_size": math.gcd(rows, recipe.train.micro_batch_size)}
         return replace_keys(recipe, {**sizes, **_stretched(recipe, recipe.train.batch_tokens / size)})
-    share = size / (recipe.stages.stable.tokens + recipe.stages.decay.tokens)
+    train, stable, decay = recipe.train, recipe.stages.stable.tokens, recipe.stages.decay.tokens
+    parts = [tokens for tokens in (train.warmup_steps * train.batch_tokens, stable, decay) if tokens]
+    least = math.ceil(train.batch_tokens * (stable + decay) / min(parts))
+    if size < least:
+        raise XmodelError(
+            f"--lengths {size:,}: leaves less than a step (train.batch_tokens = {train.batch_tokens:,}) for the warm-up, the stable"
+            f" stage or the decay; give at least {least:,}"
+        )
+    share = size / (stable + decay)
     tokens = {
         f"stages.{name}.tokens": round(getattr(recipe.stages, name).tokens * share) for name in ("stable", "decay")
     }
