@@ -126,7 +126,7 @@ def slices(trials: Sequence[FrozenTrial], keys: Sequence[str]) -> str:
         axes.set_ylim(losses.min() - 0.05 * (top - losses.min()) - 1e-6, top + 1e-6)
     for row in grid:
         row[0].set_ylabel("held-out loss")
-    figure.suptitle("Loss along each key (best trial circled)")
+    figure.suptitle("Loss along each key (later trials are darker, the best is circled)", wrap=True)
     return svg(figure)
 
 
@@ -148,6 +148,8 @@ def contours(trials: Sequence[FrozenTrial], keys: Sequence[str]) -> str:
         surfaces += _surface(axes, x, y, np.minimum(losses, top), levels)
         axes.scatter(x, y, s=8, color=ORANGE, linewidths=0)
         axes.scatter(x[best], y[best], s=60, facecolors="none", edgecolors=ORANGE, linewidths=1.6)
+        axes.use_sticky_edges = False  # or trials at an end of a range are cut by the frame
+        axes.margins(0.06)
         if row == count - 1:
             _label(axes.xaxis, trials, keys[column])
         if column == 0:
