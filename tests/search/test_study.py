@@ -276,6 +276,33 @@ def test_diverged_trials_are_results_but_no_answer(recipe: Recipe, tmp_path: Pat
     assert math.isfinite(run_search(recipe, 5, tmp_path, train=bowl)["loss"])
 
 
+def test_a_loss_that_is_not_finite_on_the_way_has_diverged(recipe: Recipe, tmp_path: Path) -> None:
+    def ended_on_the_way(recipes: Sequence[Recipe], out: Path, watch: Watch | None = None) -> list[TrialResult]:
+        assert watch is not None
+        assert watch(0, 10, math.nan)
+        return [TrialResult(math.nan, {"text": math.nan}, 10, ended="pruned")]  # as `train_trials` does
+
+    with pytest.raises(XmodelError, match="no trial ended with a finite loss"):
+        run_search(recipe, 1, tmp_path, train=ended_on_the_way)
+    assert [(trial["state"], trial["loss"]) for trial in rows(tmp_path)] == [("diverged", None)]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [
+        ({"trials": 0}, "--trials 0: must be at least 1"),
+        ({"workers": 0}, "--workers 0: must be at least 1"),
+        ({"at_once": 0}, "--trials-at-once 0: must be at least 1"),
+    ],
+)
+def test_numbers_that_make_no_trial_are_refused(
+    recipe: Recipe, tmp_path: Path, numbers: dict[str, int], words: str
+) -> None:
+    with pytest.raises(XmodelError, match=words):
+        run_search(**{"recipe": recipe, "trials": 1, "out": tmp_path / "out", "train": bowl, **numbers})
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_combination_that_the_recipe_refuses_is_a_result_with_its_reason(recipe: Recipe, tmp_path: Path) -> None:
     heads = {"model.hidden_size": {"choices": [32, 36]}, "model.num_attention_heads": {"choices": [2, 3]}}
     run_search(replace(recipe, {"search.space": heads}), 12, tmp_path, at_once=4, train=bowl)

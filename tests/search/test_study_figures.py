@@ -3,8 +3,11 @@
 import time
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
+from matplotlib.collections import PathCollection
+from matplotlib.figure import Figure
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
 
@@ -42,6 +45,18 @@ def test_each_figure_names_what_it_draws(tmp_path: Path) -> None:
     assert all(key in texts[name] for key in SPACE for name in ("importance", "slices", "contours"))
     assert "diverged" in texts["history"]
     assert "pruned" not in texts["history"]
+    assert "later trials are darker" in texts["slices"]
+
+
+def test_trials_at_the_ends_of_ranges_are_drawn_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr("xmodel2.search.study_figures.svg", lambda figure: drawn.append(figure) or "<svg/>")
+    write_figures(study_of(30), tmp_path)
+    for axes in drawn[-1].axes[:3]:
+        low, high = zip(axes.get_xlim(), axes.get_ylim(), strict=True)
+        points = np.concatenate([part.get_offsets() for part in axes.collections if isinstance(part, PathCollection)])
+        assert (points.min(axis=0) > low).all()
+        assert (points.max(axis=0) < high).all()
 
 
 def test_a_study_with_few_trials_has_a_history_only(tmp_path: Path) -> None:
@@ -68,6 +83,14 @@ def test_where_there_is_no_terminal_each_trial_is_one_line(capsys: pytest.Captur
     )
     assert "left" in lines[1]
     assert len(lines) == 2
+
+
+def test_repeats_with_other_seeds_are_no_trials_that_are_there(capsys: pytest.CaptureFixture[str]) -> None:
+    study, repeats = study_of(3), optuna.create_study()
+    repeats.add_trial(study.trials[0])
+    with StudyTable(study, repeats, 6):
+        pass
+    assert capsys.readouterr().err.startswith("going on: 4 trials are there, 6 wanted")
 
 
 def test_on_a_terminal_it_is_a_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,9 @@ def run_search(
     Raises `XmodelError` before the first trial for a space or recipe that can't be searched or is not the study's, and at the
     end if no trial has a finite loss.
     """
+    for option, count in (("trials", trials), ("workers", workers), ("trials-at-once", at_once)):
+        if count < 1:
+            raise XmodelError(f"--{option} {count}: must be at least 1")
     out = Path(out)
     check_space(recipe)
     check_trainable(recipe)

@@ -40,8 +40,8 @@ class StudyTable:
     def __enter__(self) -> "StudyTable":
         if self._console.is_terminal:
             self._live.start()
-        elif self._before:
-            self._console.print(f"going on: {self._before} trials are there, {self._goal} wanted", highlight=False)
+        elif there := sum(not kind for kind, _ in self._said):  # repeats with other seeds are none of those wanted
+            self._console.print(f"going on: {there} trials are there, {self._goal} wanted", highlight=False)
         self._thread.start()
         return self
 

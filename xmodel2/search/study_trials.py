@@ -161,7 +161,9 @@ def best_trials(study: Study, count: int) -> list[FrozenTrial]:
 def _tell(trial: Trial, recipe: Recipe, result: TrialResult) -> None:
     facts = {"seed": recipe.seed, "step": result.step, "seconds": round(result.seconds, 3)}
     if not math.isfinite(result.loss):
-        end(trial, TrialState.PRUNED, ended=result.ended or "diverged: the loss is not finite", **facts)
+        # Training that was ended on the way for a loss that is not finite calls it "pruned".
+        diverged = result.ended if result.ended.startswith("diverged") else "diverged: the loss is not finite"
+        end(trial, TrialState.PRUNED, ended=diverged, **facts)
     elif result.ended:
         end(trial, TrialState.PRUNED, ended=result.ended, heldout=result.heldout, **facts)
     else:
