@@ -123,7 +123,7 @@ def test_stages_come_when_what_they_rest_on_is_done_and_only_once(commands: Comm
 
 def test_workers_do_several_at_once_and_share_the_threads(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr("xmodel2.reproduction.launch._cores", lambda: 8)
+    monkeypatch.setattr("xmodel2.reproduction.launch.usable_cores", lambda: 8)
     stages = [*DIAMOND[:3], stage("e", "a"), stage("timed", "a", alone=True), DIAMOND[3]]
     commands.looks = dict.fromkeys(["b/1", "c/1", "e/1", "d/1", "timed/1"], 2)
     run(commands, stages, workers=2)
