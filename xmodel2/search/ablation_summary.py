@@ -88,7 +88,7 @@ def _comparison(rates: Sequence[float], comparison: str, rows: Sequence[Row], na
                 **{key: first[key] for key in ("changes", "layers", "parameters", "parameters_total", "tokens")},
                 "tokenizer": first.get("tokenizer"),
                 "rate": best[name],
-                "at_edge": best[name] is not None and is_edge(best[name], rates, _diverged(rows, name)),
+                "at_edge": _at_edge(rows, name, best[name], rates),
                 "diverged": [
                     row["seed"] for row in rows if row["ended"] and (row["arm"], row["rate"]) == (name, best[name])
                 ],
@@ -104,9 +104,10 @@ def _comparison(rates: Sequence[float], comparison: str, rows: Sequence[Row], na
     return {"measure": measure, "rates": rates, "arms": arms}
 
 
-def _diverged(rows: Sequence[Row], name: str) -> set[float]:
-    """Return an arm's rates at which a seed diverged."""
-    return {row["rate"] for row in rows if row["arm"] == name and row["ended"]}
+def _at_edge(rows: Sequence[Row], name: str, best: float | None, rates: Sequence[float]) -> bool:
+    """Tell whether an arm's best rate is at the edge of ``rates``, or beside one at which a seed diverged."""
+    diverged = {row["rate"] for row in rows if row["arm"] == name and row["ended"]}
+    return best is not None and is_edge(best, rates, diverged)
 
 
 def _apart(losses: dict[int, float], own: dict[int, float]) -> dict[str, Any]:
