@@ -47,7 +47,7 @@ def chat(
         repetition_penalty: above 1, what was said becomes less likely
         max_new_tokens: longest answer, in tokens
         seed: of the drawing
-        engine: llama.cpp, or our own model in torch; auto is llama.cpp where it is installed
+        engine: llama.cpp, or our own model in torch; auto is llama.cpp where it is installed and its files hold the tokenizer
         kind: of weights that llama.cpp computes with: q8_0, f16, q4_0, ... (`xmodel2 export --help` lists them)
         threads: that calculate; 0: one a core
         api_key_file: file with the key of the address
