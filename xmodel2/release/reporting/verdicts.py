@@ -83,9 +83,8 @@ def carries_over(evidence: Evidence) -> Finding | None:
 def wsd(evidence: Evidence) -> Finding | None:
     """WSD is at least as good as cosine: the difference at every length, of the seeds of both, each at its own best rate."""
     found = evidence.study(RATIO_FILE)
-    lengths = found.get(
-        "schedules_at_best", found.get("schedules", [])
-    )  # earlier versions have those of one rate alone
+    # Earlier versions have those of one rate alone.
+    lengths = found.get("schedules_at_best", found.get("schedules", []))
     rows = [row for row in lengths if row["difference"] is not None]
     if not rows:
         return None
