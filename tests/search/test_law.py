@@ -213,8 +213,10 @@ def test_a_malformed_line_is_named(tmp_path: Path) -> None:
     path.write_text(good)
     with pytest.raises(XmodelError, match=r"points\.jsonl: scaling law: .* there is 1,000; add 2"):
         fit_points(path)
-    with pytest.raises(XmodelError, match="cannot be read"):
+    with pytest.raises(XmodelError, match=r"none\.jsonl: no such file"):
         fit_points(tmp_path / "none.jsonl")
+    with pytest.raises(XmodelError, match="cannot be read"):
+        fit_points(tmp_path)
 
 
 def test_points_of_others_are_fitted(tmp_path: Path) -> None:
