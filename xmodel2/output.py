@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TextIO
 
 from rich.console import Console
 from rich.markup import escape
@@ -41,7 +41,7 @@ class Unfailing:
         return getattr(self._file, name)
 
 
-def in_utf(file: IO[str]) -> bool:
+def in_utf(file: TextIO) -> bool:
     """Tell whether a file takes all characters."""
     return (file.encoding or "").lower().startswith("utf")
 
