@@ -69,6 +69,12 @@ def shown(rows):
 
 def half(row, results):
     return {"f1": 0.5 if results[0] == row["a"] else 0.0}
+
+def points(row, results):
+    return {"f1": 40.0}
+
+def broken(row, results):
+    return {}
 """
 
 
@@ -184,6 +190,17 @@ def test_the_documented_example(
         ({"metric_list": [{"metric": "acc", "hf_evaluate": True}]}, "metric 'acc': is none that is kept here"),
         ({"metric_list": "acc"}, "`metric_list`: write a list"),
         ({"dataset_kwargs": "rows.jsonl"}, "rows are read from local files"),
+        (
+            {
+                "metric_list": [{"metric": "wppl", "aggregation": "bits_per_byte"}],
+                "process_results": "!function more.half",
+            },
+            "metric 'wppl': is a bits_per_byte; call it bits_per_byte",
+        ),
+        ({"num_fewshot": 5}, "no prompts can be made"),
+        ({"num_fewshot": "2"}, "the harness makes no task of it"),
+        ({"metadata": "v1"}, "the harness makes no task of it"),
+        ({"doc_to_target": "{{[0].index(1 if '3 +' in q else 0)}}"}, "test.jsonl, row 2: has no options and target"),
         ({"repeats": 4}, "`repeats`: each question is asked once here"),
         ({"unsafe_code": True}, "`unsafe_code`: the task runs generated programs"),
         ({"doc_to_text": "{{question}}"}, "the harness makes no task of it .*'question' is undefined"),
@@ -197,6 +214,25 @@ def test_what_is_not_scored_here_is_refused(change: dict[str, Any], message: str
     folder = write(tmp_path, {**CHOICE, **change})
     with pytest.raises(XmodelError, match=message):
         own_tasks(folder)["sums"].build()
+
+
+def test_settings_of_generation_that_are_not_followed_are_refused(tmp_path: Path) -> None:
+    folder = write(tmp_path, {**GENERATED, "generation_kwargs": {"until": ["."], "num_beams": 4}})
+    with pytest.raises(XmodelError, match="`generation_kwargs`: num_beams is not followed here"):
+        own_tasks(folder)[GENERATED["task"]].build()
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("points", "metric 'f1': gives 40.0, and the score of an item must be from 0 to 1"),
+        ("broken", "cannot be scored"),
+    ],
+)
+def test_scores_that_cannot_be_used_are_the_users_fault(function: str, message: str, tmp_path: Path) -> None:
+    folder = write(tmp_path / "tasks", {**JUDGED, "process_results": f"!function more.{function}"})
+    with pytest.raises(XmodelError, match=message):
+        evaluate(Calculator(), ["judged"], tmp_path / "out", None, own=own_tasks(folder))
 
 
 def test_rows_that_cannot_be_used_are_named(tmp_path: Path) -> None:

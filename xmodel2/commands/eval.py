@@ -70,6 +70,8 @@ def evaluate(
             from xmodel2.eval.own_tasks import own_tasks
         own = own_tasks(include_path)
     chosen = resolve([name for name in names if name in SUITES], [task for task in tasks.split(",") if task], own)
+    if own and not set(own) & set(chosen):
+        raise XmodelError(f"--include-path {include_path}: name its tasks with --tasks: {', '.join(own)}")
     if set(chosen) & set(AGENTS):
         agents = with_folder(agents, data_dir)
         if agents.agents_dir is None and data_dir is not None:

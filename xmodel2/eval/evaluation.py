@@ -103,8 +103,12 @@ def evaluate(
             if name in worlds:
                 items, summary = _play(worlds[name], backend, cache, out, limit, seed, progress)
             elif name in built:
-                ran = run_task(built[name], backend, cache, limit, progress, seed=seed)
-                items, summary = ran.items, task_summary(built[name], ran)
+                assert own is not None
+                with own[name].blamed():
+                    ran = run_task(built[name], backend, cache, limit, progress, seed=seed)
+                    items = ran.items
+                    own[name].check_scores(items, built[name].task.metric)
+                    summary = task_summary(built[name], ran)
             else:
                 assert kept is not None
                 items, summary = _ask(name, kept, backend, cache, limit, seed, progress, insist)

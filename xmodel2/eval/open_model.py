@@ -23,7 +23,7 @@ from xmodel2.eval.backend import Backend
 from xmodel2.eval.engine import Engine
 from xmodel2.eval.model_options import ModelOptions
 from xmodel2.eval.rivals import RIVALS, known_rival, load_options
-from xmodel2.eval.text import MODEL_FILES, tokenizer_hash
+from xmodel2.eval.text import model_files, tokenizer_hash
 from xmodel2.files import sha256_file
 from xmodel2.model.convert import as_granite, no_progress_bar
 from xmodel2.tokenizer import load_tokenizer
@@ -124,8 +124,7 @@ def _native(model: str, name: str, options: ModelOptions) -> Engine:
     text = _load_tokenizer(options.tokenizer or name, options)
     folder = Path(name)
     if folder.is_dir():
-        files = sorted(p for p in folder.iterdir() if p.suffix in MODEL_FILES and p.is_file())
-        fingerprint = _digest(*(f"{p.name} {sha256_file(p)}" for p in files))
+        fingerprint = _digest(*(f"{path.name} {sha256_file(path)}" for path in model_files(folder)))
     else:
         fingerprint = _digest(name, str(getattr(loaded.config, "_commit_hash", options.revision)))
     if options.tokenizer:

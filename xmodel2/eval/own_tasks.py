@@ -8,7 +8,8 @@ here is refused before anything is asked.
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from lm_eval.tasks._yaml_loader import load_yaml
 from xmodel2.errors import XmodelError
 from xmodel2.eval.definitions import FEWSHOT_SEED, BuiltTask, compile_templates_once, errors_only
 from xmodel2.eval.mirror import Coverage, MissingDataError, TaskData, read_rows
+from xmodel2.eval.result_tables import is_share
 from xmodel2.eval.row_checks import Row
 from xmodel2.eval.tasks import AGENTS, SUITES, TASKS, Task
 from xmodel2.files import read_json
@@ -46,6 +48,18 @@ _METRICS = (
     "bits_per_byte",
 )
 """The harness's metrics that are a number, or a ratio, of each item."""
+_RATIOS = {"weighted_perplexity": ("word_perplexity", "byte_perplexity"), "bits_per_byte": ("bits_per_byte",)}
+"""Names that metrics of an aggregation may have, from which their units are known."""
+_GENERATION = {
+    "until",
+    "max_gen_toks",
+    "max_new_tokens",
+    "max_tokens",
+    "max_completion_tokens",
+    "do_sample",
+    "temperature",
+    "top_p",
+}
 _SPLITS = ("test_split", "validation_split", "training_split", "fewshot_split")
 
 
@@ -69,10 +83,12 @@ class OwnTask:
             self._check(definition)
             files = self._files(definition)
             made = self._made(definition, {split: _dataset(names) for split, names in files.items()})
-            made.set_fewshot_seed(fewshot_seed)
             split = str(definition.get("test_split") or definition.get("validation_split"))
             source = ", ".join(file.name for file in files[split])
             _check_targets(made, source)
+            with self.blamed("no prompts can be made"):
+                made.build_all_requests(rank=0, world_size=1)
+            made.set_fewshot_seed(fewshot_seed)  # after these, which drew examples
             task = Task(
                 self.name,
                 self.name,
@@ -88,12 +104,32 @@ class OwnTask:
         digest = hashlib.sha256(b"".join(file.read_bytes() for names in files.values() for file in names))
         return BuiltTask(task, TaskData({}, Coverage(task.rows, task.rows, source), digest.hexdigest()), {None: made})
 
+    @contextmanager
+    def blamed(self, what: str = "cannot be scored") -> Iterator[None]:
+        """Tell what its YAML, its rows or the user's functions make the harness raise as theirs."""
+        try:
+            yield
+        except XmodelError:
+            raise
+        except Exception as error:
+            raise self._refusal(f"{what} ({_said(error)})") from None
+
+    def check_scores(self, items: Sequence[Mapping[str, Any]], metric: str) -> None:
+        """Raise `XmodelError` for a mean of what is no share: its interval and its unit would be wrong."""
+        if not is_share(metric):
+            return
+        values = [item["scores"][metric] for item in items]
+        if strange := [value for value in values if isinstance(value, list) or not 0 <= value <= 1]:
+            raise self._refusal(f"metric {metric!r}: gives {strange[0]}, and the score of an item must be from 0 to 1")
+
     def _check(self, definition: Mapping[str, Any]) -> None:
         """Raise `XmodelError` for what the harness would do and we do not."""
         if found := [key for key in _REFUSED if definition.get(key)]:
             raise self._refusal(f"`{found[0]}`: the task {_REFUSED[found[0]]}, which is not scored here")
         if definition.get("repeats", 1) != 1:
             raise self._refusal("`repeats`: each question is asked once here")
+        if strange := set(definition.get("generation_kwargs") or ()) - _GENERATION:
+            raise self._refusal(f"`generation_kwargs`: {min(strange)} is not followed here; leave it out")
         for key in ("metric_list", "filter_list"):
             if not all(isinstance(entry, dict) for entry in definition.get(key) or ()):
                 raise self._refusal(f"`{key}`: write a list of keys and values, as the harness's tasks have it")
@@ -136,11 +172,9 @@ class OwnTask:
 
     def _made(self, definition: Mapping[str, Any], splits: dict[str, datasets.Dataset]) -> ConfigurableTask:
         config = {key: value for key, value in definition.items() if key not in ("tag", "group", "task_list")}
-        config["metadata"] = {"version": None, **(config.get("metadata") or {})}
-        try:
+        with self.blamed("the harness makes no task of it"):
+            config["metadata"] = {"version": None, **(config.get("metadata") or {})}
             return _LocalTask(config, splits)
-        except Exception as error:  # of the harness, of a template or of the user's functions
-            raise self._refusal(f"the harness makes no task of it ({_said(error)})") from None
 
     def _headline(self, made: ConfigurableTask) -> str:
         """Return the first metric that an interval can be given to."""
@@ -150,6 +184,9 @@ class OwnTask:
                 raise self._refusal(
                     f"metric {name!r}: is no mean over the items, and others are not scored here; leave it out"
                 )
+            for kind, names in _RATIOS.items():
+                if aggregation is known[kind] and name not in names:
+                    raise self._refusal(f"metric {name!r}: is a {kind}; call it {' or '.join(names)}")
         for name, aggregation in made.aggregation().items():
             if aggregation is not known["perplexity"]:
                 return str(name)
@@ -231,11 +268,15 @@ def _check_targets(made: ConfigurableTask, source: str) -> None:
     if made.OUTPUT_TYPE != "multiple_choice":
         return
     for number, doc in enumerate(made.eval_docs, 1):
-        options = made.doc_to_choice(doc)
-        target = made.doc_to_text(doc) if made.multiple_input else made.doc_to_target(doc)
+        try:
+            options = made.doc_to_choice(doc)
+            target = made.doc_to_text(doc) if made.multiple_input else made.doc_to_target(doc)
+            count = len(options)
+        except Exception as error:  # of a template or of the user's functions
+            raise XmodelError(f"{source}, row {number}: has no options and target ({_said(error)})") from None
         for one in target if isinstance(target, list) else [target]:
             if not (0 <= one < len(options) if isinstance(one, int) else one in options):
-                raise XmodelError(f"{source}, row {number}: the target {one!r} is none of its {len(options)} options")
+                raise XmodelError(f"{source}, row {number}: the target {one!r} is none of its {count} options")
 
 
 def _said(error: BaseException) -> str:

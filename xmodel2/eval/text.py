@@ -4,12 +4,18 @@ import hashlib
 import json
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from xmodel2.errors import XmodelError
 
-MODEL_FILES = (".safetensors", ".json", ".model", ".txt")
-"""Endings of a model directory's files that change answers: weights, settings, and every form of a vocabulary."""
+
+def model_files(folder: Path) -> list[Path]:
+    """Return a model directory's files that change answers: weights, settings, and the vocabulary, whatever form it has."""
+    kinds = ["*.safetensors", "*.json"]
+    if not (folder / "tokenizer.json").exists():
+        kinds += ["*.model", "vocab.txt", "merges.txt"]
+    return sorted(path for kind in kinds for path in folder.glob(kind) if path.is_file())
 
 
 class TextTokenizer:

@@ -15,7 +15,7 @@ from typing import Any
 from xmodel2.errors import XmodelError
 from xmodel2.eval.backend import Prompt
 from xmodel2.eval.requests import cut_at_stop, distinct, encode_pair, fit_pair, fit_prompt, fit_windows, sum_windows
-from xmodel2.eval.text import MODEL_FILES, TextTokenizer, tokenizer_hash
+from xmodel2.eval.text import TextTokenizer, model_files, tokenizer_hash
 from xmodel2.files import sha256_file
 
 _PORTION = 1024
@@ -76,8 +76,7 @@ class VllmBackend:
         """As `Backend` has it; the fingerprint is of a directory's files, or of hub id and commit."""
         folder = Path(self._source)
         if folder.is_dir():
-            files = sorted(path for path in folder.iterdir() if path.suffix in MODEL_FILES)
-            weights = [f"{path.name} {sha256_file(path)}" for path in files]
+            weights = [f"{path.name} {sha256_file(path)}" for path in model_files(folder)]
         else:
             weights = [self._source, str(getattr(self._config.hf_config, "_commit_hash", None))]
         dtype = str(self._config.dtype).removeprefix("torch.")

@@ -42,6 +42,7 @@ def test_notes_and_references_go() -> None:
         ({"minItems": 3, "maxItems": 2}, ".minItems"),
         ({"minimum": 3, "maximum": 2}, ".minimum"),
         ({"minimum": float("inf")}, ".minimum"),
+        ({"minimum": 10**400}, ".minimum"),
         ({"type": "number", "minimum": 1e-30}, ".minimum"),
         ({"type": "integer", "minimum": 0.2}, ".minimum"),
         ({"type": "string", "enum": [1]}, ".enum"),

@@ -72,6 +72,7 @@ def test_transformers_gets_a_generation_config(prompts: Prompts) -> None:
     assert TransformersWay("/model", {}).prepare(chat(stop=["x"])).read_on
     greedy = {"eos_token_id": 2, "do_sample": False, "top_p": 0.8, "temperature": 0.6, "repetition_penalty": 1.0}
     assert json.loads(way.prepare(chat(temperature=0.0)).body["generation_config"]) == greedy
+    assert way.prepare(chat(presence_penalty=0, frequency_penalty=0.0)).body  # as clients send them that change nothing
     assert json.loads(way.prepare(chat(top_k=-1)).body["generation_config"])["top_k"] == 0
     biased, formed = chat(logit_bias={5: 1.0}), chat(response_format={"type": "object"})
     for wrong in (chat(presence_penalty=1.0), Asked(None, MESSAGES, logprobs=0), biased, formed):

@@ -110,7 +110,9 @@ class Address:
         status = response.status
         said = f"{self.url}{path}: HTTP {status} {response.reason}"
         message, code = _message(response.read(_LONGEST_LINE))
-        if status == 401 or (status == 403 and re.search(r"\bkey", message, re.IGNORECASE)):
+        if status == 401 or (
+            status == 403 and re.search(r"\bkeys?\b|authent|credential|token", message, re.IGNORECASE)
+        ):
             what = (
                 f"does not take the key in {self._key_file}" if self._key else "wants a key: give --api-key-file FILE"
             )

@@ -54,6 +54,10 @@ def open_engine(
     if engine == "torch":
         if file:
             raise XmodelError(f"{model}: --engine torch runs runs, checkpoints and directories; a file is llama.cpp's")
+        if kind != SERVED_KIND:
+            raise XmodelError(
+                f"{model}: --kind {kind}: is llama.cpp's, and this model is answered by PyTorch; leave it out"
+            )
         return own_engine(path, threads)
     if not there:
         raise XmodelError("llama.cpp's binding is not installed; pip install 'xmodel2[serve]'")

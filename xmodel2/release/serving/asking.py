@@ -31,7 +31,7 @@ def open_session() -> aiohttp.ClientSession:
 async def ask(
     session: aiohttp.ClientSession, engine: Engine, running: Running, question: Question
 ) -> AsyncGenerator[Piece]:
-    """Yield the pieces of an answer; those that arrive together are one.
+    """Yield the pieces of an answer; those that arrive together are one, unless a text may stop it.
 
     Closing the iterator closes the connection, at which engines stop generating. Raises `ApiError` if the engine refuses the
     question, goes away, or says what cannot be read.
@@ -46,8 +46,8 @@ async def ask(
                 rest += await response.content.readany()
                 whole, newline, rest = rest.rpartition(b"\n")
                 if newline:
-                    piece = _merged([engine.way.read(event) for event in _events(whole)])
-                    if piece is not None:
+                    read = [engine.way.read(event) for event in _events(whole)]
+                    for piece in read if question.stops else _merged(read):  # a stop text must not count what follows
                         yield piece
                 if len(rest) > _MAX_EVENT:
                     raise _garbage()
@@ -102,9 +102,10 @@ def _events(lines: bytes) -> list[dict[str, Any]]:
     return events
 
 
-def _merged(pieces: list[Piece]) -> Piece | None:
+def _merged(pieces: list[Piece]) -> list[Piece]:
+    """Return pieces as one, if there are any."""
     if len(pieces) < 2:
-        return pieces[0] if pieces else None
+        return pieces
     merged = pieces[0]
     for piece in pieces[1:]:
         merged.text += piece.text
@@ -114,7 +115,7 @@ def _merged(pieces: list[Piece]) -> Piece | None:
         merged.all_tokens = piece.all_tokens if piece.all_tokens is not None else merged.all_tokens
         if piece.logprobs:
             merged.logprobs = [*(merged.logprobs or []), *piece.logprobs]
-    return merged
+    return [merged]
 
 
 def _garbage() -> ApiError:

@@ -154,7 +154,7 @@ class OpenAIWay:
 
     def prepare(self, asked: Asked) -> Question:
         for name, given in (("logprobs", asked.logprobs is not None), *asked.options.items()):
-            if given is not False and name in self.refused:
+            if given not in (False, 0) and name in self.refused:
                 raise wrong(name, "is not supported by this server's engine", "unsupported_value")
         body = {**asked.options, "model": self._model, "stream": True, **self._extra}
         chat = asked.messages is not None and self._prompts is None
