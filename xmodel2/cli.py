@@ -98,16 +98,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # transformers imports torchao where it is installed, and that tells of kernels for other machines.
     for name in ("torchao", "torch.utils._pytree"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal or pipe that does not take all characters
-            stream.reconfigure(errors="replace")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal or pipe that does not take all characters
+        sys.stdout.reconfigure(errors="replace")
     arguments = normalise(list(sys.argv[1:] if arguments is None else arguments), COMMANDS)
     if arguments[:1] in (["--version"], ["-V"]):
         print(f"xmodel2 {__version__}, PyTorch {version('torch')}, Python {platform.python_version()}")
         sys.exit(0)
     if fault := command_fault(arguments, COMMANDS):
         print(f"xmodel2: {fault}", file=sys.stderr)
-        sys.exit(0 if arguments[1:2] in (["--help"], ["-h"]) else 2)
+        group = any(name.startswith(f"{arguments[0]} ") for name in COMMANDS)
+        sys.exit(0 if group and arguments[1:2] in (["--help"], ["-h"]) else 2)
     try:
         _refuse_torchrun(arguments)
         with _sigterm_as_ctrl_c():

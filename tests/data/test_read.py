@@ -61,9 +61,11 @@ def test_field_mapping_instruction_triples_and_foreign_roles(tmp_path: Path) -> 
 
 
 def test_a_known_answer_may_be_a_number(tmp_path: Path) -> None:
-    answers = [4, 2.5, "four", True, None]
+    answers = [4, 2.5, "four", True, None, 4.0, float("nan")]
     path = write(tmp_path / "a.jsonl", [{**CHAT, "answer": answer} for answer in answers])
-    assert [document.get("answer") for document in read_documents([path])] == ["4", "2.5", "four", None, None]
+    assert [document.get("answer") for document in read_documents([path])] == [
+        *("4", "2.5", "four", None, None, "4", None)
+    ]
 
 
 def test_truncated_and_foreign_parquet_is_named(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from xmodel2.release.card import card_of
 from xmodel2.release.importing.model import import_model
 from xmodel2.release.trained import Trained, open_trained
 from xmodel2.train import train
+from xmodel2.train.average import average_checkpoints
 
 
 def header(card: str) -> dict[str, Any]:
@@ -135,9 +136,11 @@ def test_the_card_of_a_run_that_began_with_other_weights_says_whose(road: Path, 
     recipe = load_recipe(road / "run" / "recipe.toml", [*keys, "train.batch_tokens=512", "train.micro_batch_size=1"])
     for source, run in (("theirs", "tuned"), ("tuned", "again")):
         train(recipe, tmp_path / run, init_from=tmp_path / source)
-    tuned, again = (card_of(open_trained(tmp_path / run)) for run in ("tuned", "again"))
+    average_checkpoints(tmp_path / "tuned", tmp_path / "mean", steps=[0, 2])
+    tuned, again, mean = (card_of(open_trained(tmp_path / run)) for run in ("tuned", "again", "mean"))
+    assert "from the weights of theirs" in mean
     assert "trained, from the weights of theirs, on 1,024 tokens" in tuned
-    for card in (tuned, again):
+    for card in (tuned, again, mean):
         assert "It went on from a model that was imported" in card
         assert "tokens of training" not in card
 

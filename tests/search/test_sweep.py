@@ -151,7 +151,8 @@ def test_sizes_of_each_axis(recipe: Recipe) -> None:
     half = resized(recipe, "length", whole // 2)
     assert half.stages.stable.tokens == recipe.stages.stable.tokens // 2
     assert half.train.warmup_steps == recipe.train.warmup_steps // 2
-    shortest = math.ceil(whole / min(recipe.train.warmup_steps, recipe.decay_steps))
+    stages = recipe.stages.stable.tokens, recipe.stages.decay.tokens
+    shortest = math.ceil(recipe.train.batch_tokens * whole / min(stages))
     assert resized(recipe, "length", shortest).train.warmup_steps >= 1
     with pytest.raises(
         XmodelError, match=rf"--lengths {shortest - 1:,}: leaves less than a step .* at least {shortest:,}"

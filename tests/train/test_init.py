@@ -87,8 +87,9 @@ def test_the_guard_goes_back_to_these_weights(
 
 
 def test_what_does_not_go_is_named(base: Path, chat: Recipe, small_recipe: Recipe, tmp_path: Path) -> None:
-    with pytest.raises(XmodelError, match="hidden_size is 32 there and 64 here"):
-        train(replace(small_recipe, {"model.hidden_size": 64}), tmp_path / "a", init_from=base)
+    for key, value in (("hidden_size", 64), ("scale_emb", 6.0), ("rope_theta", 500.0), ("scale_depth", 2.0)):
+        with pytest.raises(XmodelError, match=f"{key} is .* there and {value} here"):
+            train(replace(small_recipe, {f"model.{key}": value}), tmp_path / "a", init_from=base)
     with pytest.raises(XmodelError, match="neither a run directory with checkpoints nor a checkpoint"):
         train(chat, tmp_path / "b", init_from=tmp_path / "absent")
     with pytest.raises(XmodelError, match="give one"):
@@ -99,10 +100,42 @@ def test_what_does_not_go_is_named(base: Path, chat: Recipe, small_recipe: Recip
     other = Path(shutil.copytree(base, tmp_path / "other"))
     with pytest.raises(XmodelError, match="began with the weights of"):
         train(chat, tmp_path / "e", init_from=other, resume=True)
+    with pytest.raises(XmodelError, match="is a run of its own, not a branch"):
+        train(chat, tmp_path / "e", branch_from=f"{base}@12", resume=True)
+    (tmp_path / "e" / "init.json").write_text("[]")
+    with pytest.raises(XmodelError, match=r"init.json: wants in 'from' whose weights"):
+        train(chat, tmp_path / "e", resume=True)
+    (tmp_path / "e" / "init.json").write_text(f'{{"from": "{base.resolve()}"}}')
     shutil.rmtree(tmp_path / "e" / "checkpoints")
     with pytest.raises(XmodelError, match="give --init-from again"):
         train(replace(chat, {"model": vars(load_recipe(base / "recipe.toml").model)}), tmp_path / "e", resume=True)
     assert checkpoint_steps(tmp_path / "e") == []
+
+
+def test_a_longer_context_and_fewer_pieces_may_be_said(base: Path, chat: Recipe, tmp_path: Path) -> None:
+    longer = replace(chat, {"model.max_position_embeddings": 8192, "model.vocab_size": 50})
+    with pytest.raises(XmodelError, match="its tokenizer has 60 pieces"):
+        train(longer, tmp_path / "run")
+    train(longer, tmp_path / "run", init_from=base, stop_after=1)
+    model = load_recipe(tmp_path / "run" / "recipe.toml").model
+    assert (model.max_position_embeddings, model.vocab_size, model.hidden_size) == (8192, 60, 32)
+
+
+def test_a_first_checkpoint_that_is_lost_is_made_again(
+    base: Path, chat: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("xmodel2.train.checkpoint_writer.publish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(chat, tmp_path / "run", init_from=base)
+    assert (tmp_path / "run" / "recipe.toml").exists()
+    with pytest.raises(XmodelError, match="give --init-from again"):
+        train(replace(chat, {"model": vars(load_recipe(base / "recipe.toml").model)}), tmp_path / "run", resume=True)
+    train(chat, tmp_path / "run", init_from=base, resume=True, stop_after=1)
+    assert checkpoint_steps(tmp_path / "run") == [0, 1]
 
 
 def test_data_of_another_tokenizer_is_refused(base: Path, chat: Recipe, tmp_path: Path) -> None:

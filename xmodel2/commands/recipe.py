@@ -1,5 +1,7 @@
 """Command that shows a recipe as it is resolved."""
 
+import io
+import sys
 from pathlib import Path
 
 import tyro
@@ -27,4 +29,6 @@ def recipe(
     from xmodel2.recipe import load_recipe, recipe_explained, recipe_to_toml
 
     found = load_recipe(recipe, set)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # as recipes are read, whatever the terminal takes
+        sys.stdout.reconfigure(encoding="utf-8")
     print((recipe_explained if explain else recipe_to_toml)(found), end="")

@@ -29,7 +29,7 @@ def tokenizer_train(
         vocab_size: number of pieces, special tokens and bytes included
         out: tokenizer directory to write (Hugging Face layout)
         sample_bytes: bytes of text to learn from, drawn from all files
-        balance: share of each source (folder) in the sample as its size to this power; 0 makes all equal
+        balance: share of each source (file, or of several folders each) in the sample as its size to this power; 0 makes all equal
         algorithm: unigram as the report, or byte-level bpe to compare with
         overwrite: replace an earlier tokenizer in that directory
     """

@@ -42,7 +42,10 @@ def to_document(record: Any, fields: FieldSettings = PLAIN) -> Document:
         raise ValueError("a lone surrogate, which is no Unicode text")
     if "messages" in document:
         for key in _BESIDE:
-            if isinstance(value := record.get(key), str | int | float) and not isinstance(value, bool):
+            value = record.get(key)
+            if isinstance(value, float) and value.is_integer():  # a column of whole numbers with gaps
+                value = int(value)
+            if isinstance(value, str | int | float) and not isinstance(value, bool) and value == value:
                 document[key] = str(value)
         if not all(is_unicode(document.get(key, "")) for key in _BESIDE):
             raise ValueError("a lone surrogate, which is no Unicode text")

@@ -1,4 +1,4 @@
-"""Tokenizers on files: train one, look at one, compare several. A source is the files of one name or folder."""
+"""Tokenizers on files: train one, look at one, compare several. A source is a file, or, of files in several folders, a folder."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

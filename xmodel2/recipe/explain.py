@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from xmodel2.recipe.load import tree_to_toml
+from xmodel2.recipe.load import key_to_toml, tree_to_toml
 from xmodel2.recipe.settings import Recipe
 
 
@@ -41,15 +41,11 @@ def _table(settings: Any, at: tuple[str, ...]) -> Iterator[str]:
     for name, value in tables.items():
         if dataclasses.is_dataclass(value):
             yield from _table(value, (*at, name))
+        elif all(map(dataclasses.is_dataclass, value.values())):
+            for key, entry in value.items():
+                yield from _table(entry, (*at, name, key_to_toml(key)))
         else:
-            yield from ("", tree_to_toml(_plain(value), (*at, name)).strip())
-
-
-def _plain(value: Any) -> Any:
-    """Return settings as nested dictionaries, without what has no value."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = dataclasses.asdict(value)
-    return {key: _plain(x) for key, x in value.items() if x is not None} if isinstance(value, dict) else value
+            yield from ("", tree_to_toml(value, (*at, name)).strip())
 
 
 def _choices(annotation: Any) -> str:

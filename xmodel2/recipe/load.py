@@ -203,14 +203,15 @@ def _fields_at(kind: Any, location: tuple[str, ...]) -> list[str]:
 
 def _emit(tree: dict[str, Any], at: tuple[str, ...], lines: list[str]) -> None:
     if at:
-        lines += ["", f"[{'.'.join(_key(part) for part in at)}]"]
+        lines += ["", f"[{'.'.join(key_to_toml(part) for part in at)}]"]
     for key, value in tree.items():
         if not isinstance(value, dict):
-            lines.append(f"{_key(key)} = {json.dumps(value, ensure_ascii=False)}")
+            lines.append(f"{key_to_toml(key)} = {json.dumps(value, ensure_ascii=False)}")
     for key, value in tree.items():
         if isinstance(value, dict) and value:
             _emit(value, (*at, key), lines)
 
 
-def _key(name: str) -> str:
+def key_to_toml(name: str) -> str:
+    """Return a key as TOML writes it: in quotes if it must be."""
     return name if name.replace("-", "").replace("_", "").isalnum() and name.isascii() else json.dumps(name)

@@ -121,7 +121,7 @@ class DataSettings:
     verify_checksums: bool = True
     """Read (and so copy) and check every shard before training; turn off for data too large to read twice."""
     sources: dict[str, SourceSettings] = field(default_factory=dict)
-    """Origin of each source, for preparation and for the model card."""
+    """Origin of each source, for the model card: a table of `dataset`, `subset`, `kind`, `language` and `licence` by its name."""
 
 
 @dataclass(frozen=True, config=CONFIG, kw_only=True)

@@ -10,7 +10,6 @@ from xmodel2.eval.agent_tables import origin, outcome_table, played
 from xmodel2.eval.result_files import RESULTS_FILE, read_results
 from xmodel2.eval.result_tables import TITLES, is_share, measured_part, shown
 from xmodel2.eval.tasks import SUITES
-from xmodel2.files import read_json
 from xmodel2.model import tensor_program
 from xmodel2.model.count import block_parameter_count, parameter_count
 from xmodel2.page import printable
@@ -19,8 +18,7 @@ from xmodel2.release.markdown import fenced, plain, table, yaml_value
 from xmodel2.release.reporting.faults import complaint
 from xmodel2.release.results import run_results
 from xmodel2.release.trained import Trained
-from xmodel2.train.checkpoint import STATE_FILE, checkpoint_steps
-from xmodel2.train.run_dir import BRANCH_FILE, INIT_FILE
+from xmodel2.train.lineage import imported_before, weights_of
 
 NATIVE = "GraniteForCausalLM"
 _LANGUAGE, _DATASET = re.compile("[a-z]{2,3}"), re.compile(r"[\w-][\w.-]*(/[\w.-]+)?")
@@ -44,7 +42,7 @@ def card_of(trained: Trained, architecture: str = NATIVE) -> str:
     state = trained.state or {}
     imported = state.get("imported")
     made_here = bool(state) and imported is None
-    before = _imported_before(trained.run) if made_here and trained.run else None
+    before = imported_before(trained.run) if made_here and trained.run else None
     # Where an import brought no recipe of its own, the run's says nothing of how it was trained.
     recipe = trained.public_recipe if imported is None or imported.get("own_recipe") else None
     began = before[0] if before else 0
@@ -84,26 +82,6 @@ def _known(pattern: re.Pattern[str], names: Sequence[str]) -> list[str]:
     return [name for name in dict.fromkeys(names) if pattern.fullmatch(name)]
 
 
-def _imported_before(run: Path) -> tuple[int, Mapping[str, Any]] | None:
-    """Return step and origin of the imported model that a run, or one it branched from, went on from; None if there is none."""
-    for step in checkpoint_steps(run):
-        state = read_json(run / "checkpoints" / f"step-{step}" / STATE_FILE) or {}
-        if "imported" in state:
-            return step, state["imported"]
-    if imported := _weights_of(run).get("imported"):
-        return 0, imported
-    note = read_json(run / BRANCH_FILE)
-    return _imported_before(Path(note["run"])) if note else None
-
-
-def _weights_of(run: Path | None) -> Mapping[str, Any]:
-    """Return what a run, or one it branched from, says of the weights that it began with; nothing if they were drawn."""
-    if run is None:
-        return {}
-    note = read_json(run / BRANCH_FILE)
-    return read_json(run / INIT_FILE) or (_weights_of(Path(note["run"])) if note else {})
-
-
 def _tokens(recipe: Recipe, state: Mapping[str, Any], began: int) -> int:
     """Return the tokens that were trained on since step ``began``."""
     return int(state["tokens"]) - began * recipe.train.batch_tokens
@@ -123,7 +101,7 @@ def _what(trained: Trained, made_here: bool, began: int) -> str:
         else ""
     )
     assert recipe is not None
-    first = _weights_of(trained.run)
+    first = weights_of(trained.run)
     how = f"trained, from the weights of {plain(str(first['name']))}, on" if first else "trained from scratch on"
     how = "imported, and trained on" if began else how
     tokens = f"{_tokens(recipe, state, began):,} tokens"
@@ -330,7 +308,7 @@ def _limitations(trained: Trained, recipe: Recipe | None, made_here: bool, began
     small = f"- It is small ({parameter_count(settings):,} parameters"
     small += (
         f", {state['tokens']:,} tokens of training): "
-        if made_here and not began and not _weights_of(trained.run)
+        if made_here and not began and not weights_of(trained.run)
         else "): "
     )
     lines = [

@@ -12,6 +12,8 @@ from xmodel2.train.run import make_loader
 from xmodel2.train.run_dir import FREE, RECIPE_FILE, check_data, differences
 
 DATA_FILE = "data.json"
+_RATES = "all"
+"""What trials at another rate change: Muon's, too."""
 FREE_TO_CHANGE = {key for key in FREE if not key.startswith("guard.")} - {"train.heldout_rows", "train.precision"}
 """Keys that may change between calls: none that a trial's held-out loss depends on."""
 
@@ -40,7 +42,7 @@ def _with_own_precision(recipe: Recipe, out: Path) -> Recipe:
     path, data = out / RECIPE_FILE, data_fingerprint(recipe.data.dir)
     if not path.exists():
         recipe = replace(recipe, {"train.precision": picked_precision(recipe)})
-        write_json_atomic(out / DATA_FILE, {"fingerprint": data})
+        write_json_atomic(out / DATA_FILE, {"fingerprint": data, "rates": _RATES})
         write_text_atomic(path, recipe_to_toml(recipe))
         return recipe
     before = load_recipe(path)
@@ -51,7 +53,10 @@ def _with_own_precision(recipe: Recipe, out: Path) -> Recipe:
         raise XmodelError(
             f"{path}: what is here began with another recipe ({'; '.join(changed)}); use that one, or choose another --out"
         )
-    if (read_json(out / DATA_FILE) or {}).get("fingerprint") != data:
+    kept = read_json(out / DATA_FILE) or {}
+    if recipe.train.optimizer == "muon" and kept.get("rates") != _RATES:
+        raise XmodelError(f"{out}: was begun by a version whose other rates were not Muon's; choose another --out")
+    if kept.get("fingerprint") != data:
         raise XmodelError(
             f"{recipe.data.dir}: is not the data that {out} began with (its index differs); point data.dir at that data,"
             " or choose another --out"

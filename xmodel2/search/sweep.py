@@ -75,12 +75,11 @@ def resized(recipe: Recipe, axis: str, size: int) -> Recipe:
         sizes = {"train.batch_tokens": size, "train.micro_batch_size": math.gcd(rows, recipe.train.micro_batch_size)}
         return replace_keys(recipe, {**sizes, **_stretched(recipe, recipe.train.batch_tokens / size)})
     train, stable, decay = recipe.train, recipe.stages.stable.tokens, recipe.stages.decay.tokens
-    parts = [tokens for tokens in (train.warmup_steps * train.batch_tokens, stable, decay) if tokens]
-    least = math.ceil(train.batch_tokens * (stable + decay) / min(parts))
+    least = math.ceil(train.batch_tokens * (stable + decay) / min(tokens for tokens in (stable, decay) if tokens))
     if size < least:
         raise XmodelError(
-            f"--lengths {size:,}: leaves less than a step (train.batch_tokens = {train.batch_tokens:,}) for the warm-up, the stable"
-            f" stage or the decay; give at least {least:,}"
+            f"--lengths {size:,}: leaves less than a step (train.batch_tokens = {train.batch_tokens:,}) for the stable stage or the"
+            f" decay; give at least {least:,}"
         )
     share = size / (stable + decay)
     tokens = {

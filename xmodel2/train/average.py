@@ -25,6 +25,8 @@ from xmodel2.train.checkpoint import (
     checkpoint_steps,
     read_state,
 )
+from xmodel2.train.lineage import weights_of
+from xmodel2.train.run_dir import INIT_FILE
 from xmodel2.train.tensor_files import Piece, TensorFiles, file_name, write_tensors
 
 
@@ -88,6 +90,8 @@ def average_checkpoints(
         files |= {name: file_record(beside / name) for name in (STATE_FILE, RECIPE_FILE)}
         if (run_dir / "tokenizer").is_dir():
             shutil.copytree(run_dir / "tokenizer", beside / "tokenizer")
+        if first := weights_of(run_dir):
+            write_json_atomic(beside / INIT_FILE, first)
         write_json_atomic(beside / MANIFEST_FILE, {"format": FORMAT, "files": files})
     return averaged
 

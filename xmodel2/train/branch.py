@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from xmodel2.errors import XmodelError
-from xmodel2.files import link_or_copy, read_json, write_json_atomic, write_text_atomic
-from xmodel2.recipe import Recipe, load_recipe, recipe_to_toml, replace
-from xmodel2.train.checkpoint import MANIFEST_FILE, check_files, checkpoint_steps, read_state
-from xmodel2.train.checkpoint_writer import fresh, publish
+from xmodel2.files import read_json, write_json_atomic
+from xmodel2.recipe import Recipe, load_recipe, replace
+from xmodel2.train.checkpoint import check_files, checkpoint_steps, read_state
+from xmodel2.train.checkpoint_writer import take_over
 from xmodel2.train.guard import state_of_branch
 from xmodel2.train.run_dir import BRANCH_FILE, FREE, RECIPE_FILE, differences, open_run_dir
 
@@ -123,24 +123,9 @@ def _of_another(run_dir: Path, note: dict[str, Any]) -> XmodelError:
 
 def _taken_over(origin: Origin, run_dir: Path, recipe: Recipe) -> Path:
     """Return the origin's checkpoint as one of the branch's own."""
-    final = run_dir / "checkpoints" / origin.checkpoint.name
-    beside = final.with_name(f".{final.name}.tmp")
     state = read_state(origin.checkpoint)
     state["guard"] = state_of_branch(state.get("guard"), origin.step)
-    tensors = {
-        name: record
-        for name, record in read_json(origin.checkpoint / MANIFEST_FILE)["files"].items()
-        if name.endswith(".safetensors")
-    }
-    try:
-        fresh(beside)
-        for name in tensors:
-            link_or_copy(origin.checkpoint / name, beside / name)
-        write_text_atomic(run_dir / RECIPE_FILE, recipe_to_toml(recipe))  # whoever has a checkpoint has a recipe
-        publish(beside, final, state, recipe, [tensors])
-    except OSError as error:
-        raise XmodelError(f"{final}: cannot be taken over from {origin.run_dir} ({error})") from None
-    return final
+    return take_over(origin.checkpoint, run_dir / "checkpoints" / origin.checkpoint.name, recipe, state, moments=True)
 
 
 def _find(branch_from: str) -> tuple[Origin, Recipe]:

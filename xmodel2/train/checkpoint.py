@@ -120,6 +120,8 @@ def find_checkpoint(path: Path) -> Path:
     checkpoint, complaints = newest_valid(path)
     if checkpoint is None:
         detail = "; ".join(complaints) or "it is neither a run directory with checkpoints nor a checkpoint"
+        if (path / "config.json").exists():
+            detail += f"; make a run of it with `xmodel2 import {path} --out RUN`"
         raise XmodelError(f"{path}: {detail}")
     report_passed_over(complaints, checkpoint)
     return checkpoint

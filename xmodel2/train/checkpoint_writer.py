@@ -21,7 +21,14 @@ import torch.distributed as dist
 from torch import nn
 
 from xmodel2.errors import XmodelError
-from xmodel2.files import file_record, publish_folder, write_json_atomic, write_text_atomic
+from xmodel2.files import (
+    file_record,
+    link_or_copy,
+    publish_folder,
+    read_json,
+    write_json_atomic,
+    write_text_atomic,
+)
 from xmodel2.recipe import Recipe, recipe_to_toml
 from xmodel2.train.agreement import on_rank_0, rank, together, world_size
 from xmodel2.train.checkpoint import FORMAT, MANIFEST_FILE, MODEL, OPTIMIZER, RECIPE_FILE, STATE_FILE
@@ -164,6 +171,32 @@ def publish(
     files |= {name: file_record(beside / name) for name in (STATE_FILE, RECIPE_FILE)}
     write_json_atomic(beside / MANIFEST_FILE, {"format": FORMAT, "files": files})
     publish_folder(beside, final)
+
+
+def take_over(source: Path, final: Path, recipe: Recipe, state: dict[str, Any], moments: bool) -> Path:
+    """Publish a run's first checkpoint, its tensors links to those of another run's; without ``moments``, of weights alone.
+
+    Raises `XmodelError` if it cannot be written.
+    """
+    beside = final.with_name(f".{final.name}.tmp")
+    kinds = (MODEL, OPTIMIZER) if moments else (MODEL,)
+    files: dict[str, Any] = read_json(source / MANIFEST_FILE)["files"]
+    tensors = {
+        name: record for name, record in files.items() if name.startswith(kinds) and name.endswith(".safetensors")
+    }
+    try:
+        fresh(beside)
+        for name in tensors:
+            link_or_copy(source / name, beside / name)
+        if not moments:
+            tensors[file_name(OPTIMIZER, 0, 1)] = write_tensors(beside / file_name(OPTIMIZER, 0, 1), [])
+        write_text_atomic(
+            final.parent.parent / RECIPE_FILE, recipe_to_toml(recipe)
+        )  # whoever has a checkpoint has a recipe
+        publish(beside, final, state, recipe, [tensors])
+    except OSError as error:
+        raise XmodelError(f"{final}: cannot be taken over from {source} ({error})") from None
+    return final
 
 
 def chunk_of(piece: Piece) -> Chunk:

@@ -12,48 +12,43 @@ from typing import Any
 
 from xmodel2.data.shards import ShardSet
 from xmodel2.errors import XmodelError
-from xmodel2.files import link_or_copy, read_json, sha256_file, write_json_atomic, write_text_atomic
-from xmodel2.recipe import ModelSettings, Recipe, load_recipe, recipe_to_toml, replace
-from xmodel2.train.checkpoint import (
-    MANIFEST_FILE,
-    MODEL,
-    OPTIMIZER,
-    RECIPE_FILE,
-    checkpoint_steps,
-    find_checkpoint,
-    read_state,
-    run_of,
-)
-from xmodel2.train.checkpoint_writer import fresh, publish
+from xmodel2.files import sha256_file, write_json_atomic
+from xmodel2.recipe import ModelSettings, Recipe, load_recipe, replace
+from xmodel2.train.checkpoint import RECIPE_FILE, checkpoint_steps, find_checkpoint, read_state, run_of
+from xmodel2.train.checkpoint_writer import take_over
+from xmodel2.train.lineage import imported_before, weights_of
 from xmodel2.train.run_dir import INIT_FILE, differences, open_run_dir
-from xmodel2.train.tensor_files import file_name, write_tensors
 
 _MAY_DIFFER = {"max_position_embeddings", "init_std"}
 """Settings of the model that change nothing of what its weights are."""
 
 
 def with_model_of(recipe: Recipe, source: Path | None, run_dir: Path) -> Recipe:
-    """Return the recipe with the model of a run or checkpoint, all of it if the recipe says nothing of its own.
+    """Return the recipe with the model of a run or checkpoint; what it says itself must agree.
 
     A run that has begun needs the source no more. Raises `XmodelError` if there is none, or the recipe's model is another.
     """
     if checkpoint_steps(run_dir) and (run_dir / RECIPE_FILE).exists():
-        there = load_recipe(run_dir / RECIPE_FILE).model
-    elif source is not None:
-        there = load_recipe(find_checkpoint(source) / RECIPE_FILE).model
-    else:
+        source = run_dir
+    if source is None:
         return recipe
-    if recipe.model == ModelSettings():
-        return replace(recipe, {"model": dataclasses.asdict(there)})
+    if not (source / RECIPE_FILE).exists():
+        source = find_checkpoint(source)  # which says what is wrong
+    there = load_recipe(source / RECIPE_FILE).model
+    said = {key: value for key, _, value in differences(ModelSettings(), recipe.model)}
+    if said.get("vocab_size", 0) < there.vocab_size:  # rows may be more than pieces
+        said.pop("vocab_size", None)
     changed = [
-        f"{k} is {a!r} there and {b!r} here" for k, a, b in differences(there, recipe.model) if k not in _MAY_DIFFER
+        f"{key} is {getattr(there, key)!r} there and {value!r} here"
+        for key, value in said.items()
+        if key not in _MAY_DIFFER and value != getattr(there, key)
     ]
     if changed:
         raise XmodelError(
-            f"{source or run_dir}: its model is another than the recipe's ({'; '.join(changed)}); leave [model] out of the"
-            " recipe to take that one"
+            f"{source}: its model is another than the recipe's ({'; '.join(changed)}); leave these out of the recipe's [model]"
         )
-    return recipe
+    own = {key: value for key, value in said.items() if key in _MAY_DIFFER}
+    return replace(recipe, {"model": dataclasses.asdict(there) | own})
 
 
 def open_with_weights(
@@ -63,12 +58,14 @@ def open_with_weights(
 
     Raises `XmodelError` if the run began otherwise, or the data was made with another tokenizer than the weights'.
     """
-    note: dict[str, Any] | None = read_json(run_dir / INIT_FILE)
+    note = weights_of(run_dir) if (run_dir / INIT_FILE).exists() else {}
     own, recipe = open_run_dir(recipe, run_dir, resume, shards.fingerprint)
-    if own is not None and note is None:
+    if own is not None and not note:
         raise XmodelError(f"{run_dir}: did not begin with the weights of another run; choose another --out")
-    if note is not None and init_from is not None and note.get("from") != str(init_from.resolve()):
-        raise XmodelError(f"{run_dir}: began with the weights of {note.get('from')}; choose another --out")
+    if note and init_from is not None and note["from"] != str(init_from.resolve()):
+        raise XmodelError(
+            f"{run_dir}: began with the weights of {note['from']}; go on without --init-from, or choose another --out"
+        )
     if own is not None:
         return own, recipe
     if init_from is None:
@@ -82,30 +79,12 @@ def open_with_weights(
         )
     # Before the checkpoint: without it, weights would be drawn.
     write_json_atomic(run_dir / INIT_FILE, _note(init_from, checkpoint))
-    return _taken_over(checkpoint, run_dir, recipe, shards.fingerprint), recipe
+    state = {"step": 0, "tokens": 0, "stage": "stable", "data": shards.fingerprint}
+    return take_over(checkpoint, run_dir / "checkpoints" / "step-0", recipe, state, moments=False), recipe
 
 
 def _note(source: Path, checkpoint: Path) -> dict[str, Any]:
     """Return whose weights they are: place, name, and what is known of an import that they go back to."""
-    before: dict[str, Any] = read_json(run_of(source) / INIT_FILE) or {}
-    imported = read_state(checkpoint).get("imported", before.get("imported"))
+    before = imported_before(run_of(source))
+    imported = read_state(checkpoint).get("imported", before[1] if before else None)
     return {"from": str(source.resolve()), "name": load_recipe(checkpoint / RECIPE_FILE).name, "imported": imported}
-
-
-def _taken_over(source: Path, run_dir: Path, recipe: Recipe, data: str) -> Path:
-    final = run_dir / "checkpoints" / "step-0"
-    beside = final.with_name(f".{final.name}.tmp")
-    files: dict[str, Any] = read_json(source / MANIFEST_FILE)["files"]
-    tensors = {name: record for name, record in files.items() if name.startswith(MODEL)}
-    moments = file_name(OPTIMIZER, 0, 1)
-    state = {"step": 0, "tokens": 0, "stage": "stable", "data": data}
-    try:
-        fresh(beside)
-        for name in tensors:
-            link_or_copy(source / name, beside / name)
-        tensors[moments] = write_tensors(beside / moments, [])
-        write_text_atomic(run_dir / RECIPE_FILE, recipe_to_toml(recipe))  # whoever has a checkpoint has a recipe
-        publish(beside, final, state, recipe, [tensors])
-    except OSError as error:
-        raise XmodelError(f"{final}: cannot be taken over from {source} ({error})") from None
-    return final

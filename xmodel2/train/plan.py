@@ -149,6 +149,7 @@ def _target(
         raise XmodelError(f"--devices {count}: must be at least 1")
     if device.flops is None:  # this machine, whose processes share it
         device = dataclasses.replace(device, memory=device.memory // count, price=device.price / count)
+        price = price and price / count
     if mfu is not None and measured is not None:
         raise XmodelError("--mfu and --measured both say what share of the FLOP/s is reached; give one")
     if mfu is not None and not 0 < mfu <= 1:

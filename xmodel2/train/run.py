@@ -66,6 +66,8 @@ def train(
             "--branch-from goes on with a run's own decay, --init-from begins anew with its weights; give one"
         )
     device, run_dir = pick_device(recipe.train.device), Path(run_dir)
+    if branch_from is not None and (run_dir / INIT_FILE).exists():
+        raise XmodelError(f"{run_dir}: is a run of its own, not a branch; choose another --out")
     loop_of = partial(Loop, profile=profile, watch=watch, progress=progress, rollback=rollback, evaluate=evaluate)
     with open_world(recipe, device) as world, ExitStack() as alone:
         on_rank_0(partial(check_run_dir, run_dir, resume))
