@@ -19,6 +19,7 @@ from xmodel2.eval.model_options import ModelOptions
 from xmodel2.eval.open_model import open_backend
 from xmodel2.eval.rivals import Rival
 from xmodel2.eval.tasks import SUITES, TASKS
+from xmodel2.eval.text import model_files
 
 RIVAL = NATIVE[0]
 
@@ -131,18 +132,29 @@ def test_another_tokenizer_in_the_same_place_is_another_model(tmp_path: Path) ->
     for place in (theirs, copied):
         AutoTokenizer.from_pretrained(str(folder)).save_pretrained(place)
 
-    def fingerprint(tokenizer: Path | None) -> str:
-        options = ModelOptions(device="cpu", tokenizer=str(tokenizer) if tokenizer else None)
+    def fingerprint(tokenizer: Path) -> str:
+        options = ModelOptions(device="cpu", tokenizer=str(tokenizer))
         return str(open_backend(str(folder), options).description["fingerprint"])
 
-    own, before = fingerprint(None), fingerprint(theirs)
+    before = fingerprint(theirs)
     assert before == fingerprint(copied)
     other = AutoTokenizer.from_pretrained(str(theirs))
     other.add_tokens(["hello"])
     other.save_pretrained(theirs)
     assert before != fingerprint(theirs)
-    (folder / "vocab.txt").write_text("another vocabulary")
-    assert own != fingerprint(None)
+
+
+def test_a_directorys_files_that_count(tmp_path: Path) -> None:
+    for name in ("model.safetensors", "config.json", "vocab.txt", "spiece.model", "LICENSE.txt"):
+        (tmp_path / name).write_text(name)
+    assert [path.name for path in model_files(tmp_path)] == [
+        "config.json",
+        "model.safetensors",
+        "spiece.model",
+        "vocab.txt",
+    ]
+    (tmp_path / "tokenizer.json").write_text("{}")  # then it is the vocabulary, and others are not read
+    assert [path.name for path in model_files(tmp_path)] == ["config.json", "model.safetensors", "tokenizer.json"]
 
 
 def test_only_an_evaluations_folder_is_discarded(tmp_path: Path) -> None:
