@@ -2,6 +2,8 @@
 
 import sys
 
+from xmodel2.commands import INTERRUPTED
+
 
 def main() -> None:
     """Run one command."""
@@ -10,7 +12,7 @@ def main() -> None:
 
         run()
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TextIO
 
 from filelock import FileLock, Timeout
 
@@ -269,6 +269,11 @@ def writing_atomic(path: Path) -> Iterator[IO[bytes]]:
     finally:
         beside.unlink(missing_ok=True)
     fsync_dir(path.parent)
+
+
+def in_utf(file: TextIO) -> bool:
+    """Tell whether a text file takes all characters."""
+    return (file.encoding or "").lower().startswith("utf")
 
 
 def as_path(name: str | Path) -> Path:

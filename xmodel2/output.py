@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, TextIO
+from typing import IO, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -20,6 +20,8 @@ from rich.progress import (
 )
 from rich.status import Status
 from rich.table import Table
+
+from xmodel2.files import in_utf
 
 
 class Unfailing:
@@ -39,11 +41,6 @@ class Unfailing:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
-
-
-def in_utf(file: TextIO) -> bool:
-    """Tell whether a file takes all characters."""
-    return (file.encoding or "").lower().startswith("utf")
 
 
 def busy(what: str) -> Status:

@@ -275,7 +275,7 @@ def _check_targets(made: ConfigurableTask, source: str) -> None:
         except Exception as error:  # of a template or of the user's functions
             raise XmodelError(f"{source}, row {number}: has no options and target ({_said(error)})") from None
         for one in target if isinstance(target, list) else [target]:
-            if not (0 <= one < len(options) if isinstance(one, int) else one in options):
+            if not (0 <= one < count if isinstance(one, int) else one in options):
                 raise XmodelError(f"{source}, row {number}: the target {one!r} is none of its {count} options")
 
 

@@ -16,7 +16,7 @@ from xmodel2.recipe import Recipe, load_recipe, replace
 from xmodel2.train.checkpoint import check_files, checkpoint_steps, read_state
 from xmodel2.train.checkpoint_writer import take_over
 from xmodel2.train.guard import state_of_branch
-from xmodel2.train.run_dir import BRANCH_FILE, FREE, RECIPE_FILE, differences, open_run_dir
+from xmodel2.train.run_dir import BRANCH_FILE, FREE, INIT_FILE, RECIPE_FILE, differences, open_run_dir
 
 _DECAY = {
     "stages.stable.tokens",
@@ -45,6 +45,8 @@ def branched(recipe: Recipe, branch_from: str, run_dir: Path | None = None) -> R
     A branch in ``run_dir`` that has a checkpoint needs the run no more. Raises `XmodelError` if there is no such
     checkpoint, it is not of the stable stage, or more than the decay differs.
     """
+    if run_dir and (run_dir / INIT_FILE).exists():
+        raise _of_its_own(run_dir)
     note = _note(run_dir) if run_dir else None
     if run_dir and note and checkpoint_steps(run_dir):
         run, _, step = branch_from.rpartition("@")
@@ -81,7 +83,7 @@ def open_run(
     note = _note(run_dir)
     own, recipe = open_run_dir(recipe, run_dir, resume, data)
     if own is not None and branch_from and not note:
-        raise XmodelError(f"{run_dir}: is a run of its own, not a branch; choose another --out")
+        raise _of_its_own(run_dir)
     if own is not None or not (branch_from or note):
         return own, recipe
     if branch_from:
@@ -115,6 +117,10 @@ def _note(run_dir: Path) -> dict[str, Any] | None:
             " restore it, or begin the branch again in another --out"
         )
     return note
+
+
+def _of_its_own(run_dir: Path) -> XmodelError:
+    return XmodelError(f"{run_dir}: is a run of its own, not a branch; choose another --out")
 
 
 def _of_another(run_dir: Path, note: dict[str, Any]) -> XmodelError:

@@ -24,10 +24,12 @@ _MAY_DIFFER = {"max_position_embeddings", "init_std"}
 
 
 def with_model_of(recipe: Recipe, source: Path | None, run_dir: Path) -> Recipe:
-    """Return the recipe with the model of a run or checkpoint; what it says itself must agree.
+    """Return the recipe with the model of a run or checkpoint, if there is one; what it says itself must agree.
 
-    A run that has begun needs the source no more. Raises `XmodelError` if there is none, or the recipe's model is another.
+    A run that has begun with weights needs the source no more. Raises `XmodelError` if the recipe's model is another.
     """
+    if source is None and not (run_dir / INIT_FILE).exists():
+        return recipe
     if checkpoint_steps(run_dir) and (run_dir / RECIPE_FILE).exists():
         source = run_dir
     if source is None:

@@ -6,7 +6,6 @@ MFU here is as metrics.jsonl states it: on a GPU `mfu_nominal`, full-attention F
 causal FLOPs over those of a matrix product measured on this machine.
 """
 
-import dataclasses
 import math
 import shutil
 import statistics
@@ -148,7 +147,7 @@ def _target(
     if count < 1:
         raise XmodelError(f"--devices {count}: must be at least 1")
     if device.flops is None:  # this machine, whose processes share it
-        device = dataclasses.replace(device, memory=device.memory // count, price=device.price / count)
+        device = replace(device, memory=device.memory // count, price=device.price / count)
         price = price and price / count
     if mfu is not None and measured is not None:
         raise XmodelError("--mfu and --measured both say what share of the FLOP/s is reached; give one")

@@ -66,15 +66,12 @@ def train(
             "--branch-from goes on with a run's own decay, --init-from begins anew with its weights; give one"
         )
     device, run_dir = pick_device(recipe.train.device), Path(run_dir)
-    if branch_from is not None and (run_dir / INIT_FILE).exists():
-        raise XmodelError(f"{run_dir}: is a run of its own, not a branch; choose another --out")
     loop_of = partial(Loop, profile=profile, watch=watch, progress=progress, rollback=rollback, evaluate=evaluate)
     with open_world(recipe, device) as world, ExitStack() as alone:
         on_rank_0(partial(check_run_dir, run_dir, resume))
         if branch_from is not None:
             recipe = on_rank_0(partial(branched, recipe, branch_from, run_dir))
-        if init_from is not None or (run_dir / INIT_FILE).exists():
-            recipe = on_rank_0(partial(with_model_of, recipe, init_from, run_dir))
+        recipe = on_rank_0(partial(with_model_of, recipe, init_from, run_dir))
         with explained(recipe, world.size):
             loop, start = _prepare(recipe, run_dir, resume, branch_from, init_from, world, device, loop_of, alone)
         with explained(loop.recipe, world.size):  # its precision and device are known now
@@ -95,7 +92,7 @@ def _prepare(
     """Return the loop, and the step after which it begins; until ``alone`` ends, no other process trains this run."""
     set_determinism(recipe.train.deterministic, device)  # before the first product: cuBLAS decides once
     keep_freed_memory(device)
-    shards = _open_data(recipe)
+    shards = open_data(recipe)
     loader = make_loader(recipe, shards)
     on_rank_0(partial(check_trackers, recipe.train.trackers))
     on_rank_0(lambda: alone.enter_context(alone_in(run_dir)))
@@ -119,8 +116,8 @@ def _prepare(
     return loop(parts, guard), start
 
 
-def _open_data(recipe: Recipe) -> ShardSet:
-    """Open the shards on every rank; rank 0 compares the checksums for all."""
+def open_data(recipe: Recipe) -> ShardSet:
+    """Open the shards on every rank; rank 0 compares the checksums for all. Raises `XmodelError` if they don't fit the recipe."""
     data = recipe.data
 
     def opened() -> ShardSet:

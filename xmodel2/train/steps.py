@@ -7,14 +7,12 @@ They are those of `train`, which adds the run directory, checkpoints, the guard 
 """
 
 from xmodel2.data.batch import IGNORED, Batch
-from xmodel2.data.shards import open_shards
 from xmodel2.recipe import Recipe, replace
 from xmodel2.train.allocator import keep_freed_memory
 from xmodel2.train.build import build_step
 from xmodel2.train.device import pick_device, pick_precision, set_determinism
 from xmodel2.train.optimizer import set_rate
-from xmodel2.train.run import make_loader
-from xmodel2.train.run_dir import check_data
+from xmodel2.train.run import make_loader, open_data
 from xmodel2.train.schedule import rate_at
 
 
@@ -26,9 +24,7 @@ class Steps:
         device = pick_device(recipe.train.device)
         set_determinism(recipe.train.deterministic, device)
         keep_freed_memory(device)
-        shards = open_shards(recipe.data.dir, recipe.data.verify_checksums, recipe.data.cache_dir)
-        check_data(recipe, shards)
-        self.loader = make_loader(recipe, shards)
+        self.loader = make_loader(recipe, open_data(recipe))
         rows = recipe.train.micro_batch_size * recipe.data.sequence_length
         precision, _ = pick_precision(recipe.train.precision, device, rows, recipe.model)
         self.recipe = replace(recipe, {"train.precision": precision, "train.device": device.type})

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable
 
 from xmodel2.errors import XmodelError
+from xmodel2.files import in_utf
 from xmodel2.release.chatting.commands import is_command, run_command
 from xmodel2.release.chatting.conversation import Answer, Conversation
 
@@ -58,7 +59,6 @@ def _print(chat: Conversation, answer: Answer, as_json: bool) -> None:
             "tokens_per_second": round(usage.tokens_per_second, 1) or None,  # too short to tell
             "seconds_to_first": round(usage.first_s, 3),
         }
-        in_utf = (sys.stdout.encoding or "").lower().startswith("utf")
-        print(json.dumps(row, ensure_ascii=not in_utf), flush=True)
+        print(json.dumps(row, ensure_ascii=not in_utf(sys.stdout)), flush=True)
     for note in chat.usage.notes:
         print(note, file=sys.stderr)
