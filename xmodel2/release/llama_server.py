@@ -256,6 +256,7 @@ def _child() -> None:
     try:
         server = xllamacpp.Server(params)
     except RuntimeError as error:
+        time.sleep(0.3)  # llama.cpp logs by a thread of its own, which no exit waits for: it has still to say why
         print(error, file=sys.stderr, flush=True)
         os._exit(1)
     print(server.listening_address, file=say, flush=True)
