@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from xmodel2.model import fused_layout, tensor_program, vector_maths
+from xmodel2.model import fused_layout, gpu_kernels, tensor_program, vector_maths
 from xmodel2.model.attention import Gather, Mask, attend, mask_for
 from xmodel2.model.mask import Places
 from xmodel2.recipe import ModelSettings
@@ -72,6 +72,8 @@ class Rows:
     mask: Mask
     cache: KVCache | None = None
     gather: Gather | None = None
+    kernels: bool = False
+    """Whether `gpu_kernels` can be used; the angles are then those of all rows."""
 
 
 class Attention(nn.Module):
@@ -89,9 +91,14 @@ class Attention(nn.Module):
     def forward(self, x_BSH: torch.Tensor, rows: Rows, layer: int) -> torch.Tensor:
         """[B, S, H] to [B, S, H]."""
         G, D = self.group, self.head_dim
-        qkv_BKGSD = self.qkv_proj(x_BSH).unflatten(-1, (-1, G + 2, D)).permute(0, 2, 3, 1, 4)
-        q_BNSD = rotate(qkv_BKGSD[:, :, :G].flatten(1, 2), rows.rotation)
-        k_BKTD, v_BKTD = rotate(qkv_BKGSD[:, :, G], rows.rotation), qkv_BKGSD[:, :, G + 1]
+        qkv_BSKGD = self.qkv_proj(x_BSH).unflatten(-1, (-1, G + 2, D))
+        if rows.kernels:
+            heads = gpu_kernels.split_heads(qkv_BSKGD, *(angle[0, 0] for angle in rows.rotation))
+            q_BNSD, k_BKTD, v_BKTD = (x.transpose(1, 2) for x in heads)
+        else:
+            qkv_BKGSD = qkv_BSKGD.permute(0, 2, 3, 1, 4)
+            q_BNSD = rotate(qkv_BKGSD[:, :, :G].flatten(1, 2), rows.rotation)
+            k_BKTD, v_BKTD = rotate(qkv_BKGSD[:, :, G], rows.rotation), qkv_BKGSD[:, :, G + 1]
         if rows.cache is not None:
             k_BKTD, v_BKTD = rows.cache.extend(layer, k_BKTD, v_BKTD)
         if rows.gather is not None:
@@ -109,9 +116,12 @@ class FeedForward(nn.Module):
         self.gate_up_proj = Linear(settings.hidden_size, 2 * settings.intermediate_size, bias=False)
         self.down_proj = Linear(settings.intermediate_size, settings.hidden_size, bias=False)
 
-    def forward(self, x_BSH: torch.Tensor) -> torch.Tensor:
-        """[B, S, H] to [B, S, H]."""
-        gate, up = self.gate_up_proj(x_BSH).unflatten(-1, (-1, 2, self.part)).unbind(-2)
+    def forward(self, x_BSH: torch.Tensor, kernels: bool = False) -> torch.Tensor:
+        """[B, S, H] to [B, S, H]; ``kernels``: as in `Rows`."""
+        gate_up = self.gate_up_proj(x_BSH).unflatten(-1, (-1, 2, self.part))
+        if kernels:
+            return self.down_proj(gpu_kernels.swiglu(gate_up).flatten(-2))
+        gate, up = gate_up.unbind(-2)
         return self.down_proj((F.silu(gate) * up).flatten(-2))
 
 
@@ -128,7 +138,7 @@ class Block(nn.Module):
     def forward(self, x_BSH: torch.Tensor, rows: Rows, layer: int) -> torch.Tensor:
         """[B, S, H] to [B, S, H]."""
         x_BSH = x_BSH + scaled(self.self_attn(self.input_layernorm(x_BSH), rows, layer), rows.residual)
-        return x_BSH + scaled(self.mlp(self.post_attention_layernorm(x_BSH)), rows.residual)
+        return x_BSH + scaled(self.mlp(self.post_attention_layernorm(x_BSH), rows.kernels), rows.residual)
 
 
 class Xmodel2(nn.Module):
@@ -188,7 +198,8 @@ class Xmodel2(nn.Module):
         rotation = rotary(position_BS, self.settings.head_dim, self.settings.rope_theta)
         factors = (self.embedding_multiplier, self.residual_multiplier)
         embedding, residual = (torch.full((), factor, device=position_BS.device) for factor in factors)
-        return Rows(rotation, embedding, residual, mask, cache, gather)
+        kernels = cache is None and len(position_BS) == 1 and gpu_kernels.can_use(position_BS.device)
+        return Rows(rotation, embedding, residual, mask, cache, gather, kernels)
 
     def _after(self, cache: KVCache, S: int) -> Rows:
         index_T = torch.arange(cache.length + S, device=cache.pad_B.device)

@@ -1,0 +1,140 @@
+"""Kernels of our own for a GPU: the same function and gradients as the operations that they stand for.
+
+Without a GPU the operators run as plain PyTorch here, which tests how the decoder uses them; the kernels themselves run where
+there is a GPU, or Triton, whose interpreter takes tensors on a CPU.
+"""
+
+import os
+from collections.abc import Iterator
+from importlib.util import find_spec
+from types import ModuleType
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from xmodel2.model import Xmodel2, gpu_kernels
+from xmodel2.model.decoder import rotary, rotate
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@pytest.fixture(scope="module")
+def kernels() -> ModuleType:
+    """The kernels, interpreted if there is no GPU."""
+    if not find_spec("triton"):
+        pytest.skip("Triton is not installed")
+    if DEVICE == "cpu":
+        os.environ["TRITON_INTERPRET"] = "1"
+    from xmodel2.model import triton_kernels
+
+    return triton_kernels
+
+
+@pytest.fixture
+def operators(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The operators on whatever device the tests have, and the decoder uses them."""
+    monkeypatch.setattr(gpu_kernels, "can_use", lambda device: True)
+    if DEVICE == "cuda":
+        yield
+        return
+    with torch.library._scoped_library("xmodel2", "FRAGMENT") as library:
+        for name in ("split_heads", "join_heads", "swiglu_backward"):
+            library.impl(name, globals()[f"plain_{name}"], "CPU")
+        yield
+
+
+def plain_split_heads(
+    qkv_BSKTD: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    qkv_BKTSD, angles = qkv_BSKTD.permute(0, 2, 3, 1, 4), (cos[None, None], sin[None, None])
+    q, k = rotate(qkv_BKTSD[:, :, :-2].flatten(1, 2), angles), rotate(qkv_BKTSD[:, :, -2], angles)
+    return tuple(x.transpose(1, 2).contiguous() for x in (q, k, qkv_BKTSD[:, :, -1]))  # type: ignore[return-value]
+
+
+def plain_join_heads(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+) -> torch.Tensor:
+    # Turned back: by the opposite angle.
+    q, k = (rotate(x.transpose(1, 2), (cos[None, None], -sin[None, None])).transpose(1, 2) for x in (q, k))
+    return torch.cat((q.unflatten(2, (k.shape[2], -1)), k[:, :, :, None], v[:, :, :, None]), dim=3)
+
+
+def plain_swiglu_backward(grad: torch.Tensor, gate_up: torch.Tensor) -> torch.Tensor:
+    gate, up = gate_up.unbind(-2)
+    by_gate = torch.ops.aten.silu_backward(grad * up, gate)
+    return torch.stack((by_gate, grad * F.silu(gate)), dim=-2)
+
+
+def drawn(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE, dtype)
+
+
+def off(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    return float((found.double() - wanted.double()).norm() / wanted.double().norm())
+
+
+# fp32 keeps all but the last bits; Triton's interpreter cuts bf16 off, where a GPU rounds.
+WIDTHS = [(torch.float32, 1e-6), (torch.bfloat16, 5e-3)]
+
+
+@pytest.mark.parametrize(("dtype", "most"), WIDTHS)
+@pytest.mark.parametrize("shape", [(2, 37, 2, 5, 64), (3, 5, 1, 3, 40), (1, 9, 8, 3, 128)])
+def test_heads_are_split_and_joined(
+    kernels: ModuleType, shape: tuple[int, ...], dtype: torch.dtype, most: float
+) -> None:
+    qkv = drawn(*shape, dtype=dtype)
+    cos, sin = (angle[0, 0].contiguous() for angle in rotary(torch.arange(shape[1], device=DEVICE)[None], shape[4], 1e4))
+    heads = kernels.split_heads(qkv, cos, sin)
+    for found, wanted in zip(heads, plain_split_heads(qkv.float(), cos, sin), strict=True):
+        assert off(found, wanted) < most
+    grads = [drawn(*x.shape, seed=1, dtype=dtype) for x in heads]
+    wanted = plain_join_heads(*(grad.float() for grad in grads), cos, sin)
+    assert off(kernels.join_heads(*grads, cos, sin), wanted) < most
+
+
+@pytest.mark.parametrize(("dtype", "most"), WIDTHS)
+@pytest.mark.parametrize("shape", [(7, 3, 2, 480), (3, 2, 1500), (1, 2, 20)])
+def test_gradient_of_swiglu(kernels: ModuleType, shape: tuple[int, ...], dtype: torch.dtype, most: float) -> None:
+    gate_up = drawn(*shape, dtype=dtype)
+    grad = drawn(*shape[:-2], shape[-1], seed=1, dtype=dtype)
+    assert off(kernels.swiglu_backward(grad, gate_up), plain_swiglu_backward(grad.float(), gate_up.float())) < most
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_decoder_is_the_same_with_them(
+    model: Xmodel2, packed: bool, operators: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = model.to(DEVICE)
+    ids = torch.randint(97, (2, 20), generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    documents = torch.tensor([[0] * 8 + [1] * 12, [0] * 20], dtype=torch.int32) if packed else None
+
+    def gradients() -> list[torch.Tensor]:
+        loss = model.logits(model.hidden(ids, documents, kernel="plain" if DEVICE == "cuda" else "auto")).logsumexp(-1).sum()
+        return [loss, *torch.autograd.grad(loss, list(model.parameters()))]
+
+    fused = gradients()
+    monkeypatch.setattr(gpu_kernels, "can_use", lambda device: False)
+    for found, wanted in zip(fused, gradients(), strict=True):
+        assert off(found, wanted) < 1e-5
+
+
+def test_rows_with_angles_of_their_own_do_without_them(model: Xmodel2, operators: None) -> None:
+    index = torch.arange(6, device=DEVICE)
+    assert model.rows(index[None], None).kernels
+    assert not model.rows(torch.stack((index, index + 1)), None).kernels
+
+
+@pytest.mark.parametrize("name", ["split_heads", "join_heads", "swiglu_backward"])
+def test_operators_tell_the_compiler_the_truth(name: str, operators: None) -> None:
+    cos, sin = (angle[0, 0].contiguous() for angle in rotary(torch.arange(5, device=DEVICE)[None], 8, 1e4))
+    inputs = {
+        "split_heads": (drawn(2, 5, 2, 4, 8).requires_grad_(), cos, sin),
+        "join_heads": (drawn(2, 5, 4, 8), drawn(2, 5, 2, 8), drawn(2, 5, 2, 8), cos, sin),
+        "swiglu_backward": (drawn(2, 5, 3, 6), drawn(2, 5, 3, 2, 6)),
+    }
+    torch.library.opcheck(getattr(torch.ops.xmodel2, name).default, inputs[name])
+
+
+def test_a_cpu_does_without_them() -> None:
+    assert not gpu_kernels.can_use(torch.device("cpu"))

@@ -1,0 +1,107 @@
+"""What torch.compile makes slow on a GPU, by kernels of our own: between products, memory is passed over once.
+
+    split_heads    one product's output -> queries and keys, rotated, and values, each as the attention kernels read them; and back
+    swiglu         its backward pass, which writes both halves of the fused gradient at once
+
+The compiler joins halves by masked loads of single numbers, and leaves a copy on either side of attention; on an H200 these took
+four times what memory needs (docs/training.md).
+
+Letters: B rows, S positions, K key/value heads, G query heads a key/value head, D head width, F part of a feed-forward group.
+"""
+
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+FIRST = (8, 0)
+"""CUDA compute capability from which Triton has bf16 (Ampere)."""
+
+Heads = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def can_use(device: torch.device) -> bool:
+    """Tell whether a device runs these kernels."""
+    return device.type == "cuda" and bool(find_spec("triton")) and torch.cuda.get_device_capability(device) >= FIRST
+
+
+def split_heads(qkv_BSKTD: torch.Tensor, cos_SD: torch.Tensor, sin_SD: torch.Tensor) -> Heads:
+    """Return rotated queries [B, S, K G, D] and keys [B, S, K, D], and values, of fused ones [B, S, K, G + 2, D].
+
+    The angles' cosines and sines are [S, D / 2].
+    """
+    heads: Heads = torch.ops.xmodel2.split_heads(qkv_BSKTD.contiguous(), cos_SD.contiguous(), sin_SD.contiguous())
+    return heads
+
+
+def swiglu(gate_up: torch.Tensor) -> torch.Tensor:
+    """Return silu(gate) * up [..., F] of [..., 2, F]."""
+    result: torch.Tensor = _SwiGLU.apply(gate_up)
+    return result
+
+
+class _SwiGLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gate_up: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(gate_up)
+        gate, up = gate_up.unbind(-2)
+        return F.silu(gate) * up
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> torch.Tensor:
+        (gate_up,) = ctx.saved_tensors
+        grad: torch.Tensor = torch.ops.xmodel2.swiglu_backward(grads[0].contiguous(), gate_up.contiguous())
+        return grad
+
+
+@torch.library.custom_op("xmodel2::split_heads", mutates_args=(), device_types="cuda")
+def _split_heads(qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> Heads:
+    from xmodel2.model import triton_kernels  # Triton takes long to import, and is not everywhere
+
+    return triton_kernels.split_heads(qkv, cos, sin)
+
+
+@_split_heads.register_fake
+def _(qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> Heads:
+    B, S, K, T, D = qkv.shape
+    return qkv.new_empty(B, S, K * (T - 2), D), qkv.new_empty(B, S, K, D), qkv.new_empty(B, S, K, D)
+
+
+@torch.library.custom_op("xmodel2::join_heads", mutates_args=(), device_types="cuda")
+def _join_heads(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+) -> torch.Tensor:
+    from xmodel2.model import triton_kernels
+
+    return triton_kernels.join_heads(q, k, v, cos, sin)
+
+
+@_join_heads.register_fake
+def _(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    B, S, N, D = q.shape
+    return q.new_empty(B, S, k.shape[2], N // k.shape[2] + 2, D)
+
+
+def _keep_angles(ctx: Any, inputs: tuple[torch.Tensor, ...], output: Heads) -> None:
+    ctx.save_for_backward(*inputs[1:])
+
+
+def _split_backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    q, k, v = (grad.contiguous() for grad in grads)
+    return torch.ops.xmodel2.join_heads(q, k, v, *ctx.saved_tensors), None, None
+
+
+_split_heads.register_autograd(_split_backward, setup_context=_keep_angles)
+
+
+@torch.library.custom_op("xmodel2::swiglu_backward", mutates_args=(), device_types="cuda")
+def _swiglu_backward(grad: torch.Tensor, gate_up: torch.Tensor) -> torch.Tensor:
+    from xmodel2.model import triton_kernels
+
+    return triton_kernels.swiglu_backward(grad, gate_up)
+
+
+@_swiglu_backward.register_fake
+def _(grad: torch.Tensor, gate_up: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(gate_up)

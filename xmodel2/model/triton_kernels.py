@@ -1,0 +1,123 @@
+"""The kernels of `gpu_kernels`, in Triton, which comes with PyTorch for GPUs: all arithmetic in fp32, each number read once.
+
+`TRITON_INTERPRET=1` runs them on a CPU, which is how they are tested without a GPU.
+"""
+
+import torch
+import triton
+import triton.language as tl
+
+ELEMENTS = 1024
+"""Of a tile: 8 a thread, which is one access of 16 bytes in bf16."""
+
+
+def split_heads(
+    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return queries [B, S, K G, D] and keys [B, S, K, D], rotated, and values, of [B, S, K, G + 2, D]."""
+    B, S, K, T, D = qkv.shape
+    q, k, v = qkv.new_empty(B, S, K * (T - 2), D), qkv.new_empty(B, S, K, D), qkv.new_empty(B, S, K, D)
+    grid, sizes = _tiles(B * S * K, D // 2)
+    _split_kernel[grid](qkv, q, k, v, cos, sin, B * S * K, S, K, T - 2, D, *sizes)
+    return q, k, v
+
+
+def join_heads(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+) -> torch.Tensor:
+    """Return [B, S, K, G + 2, D] of the three, queries and keys turned back: the gradient of `split_heads`."""
+    B, S, K, D = k.shape
+    G = q.shape[2] // K
+    qkv = q.new_empty(B, S, K, G + 2, D)
+    grid, sizes = _tiles(B * S * K, D // 2)
+    _join_kernel[grid](qkv, q, k, v, cos, sin, B * S * K, S, K, G, D, *sizes)
+    return qkv
+
+
+def swiglu_backward(grad: torch.Tensor, gate_up: torch.Tensor) -> torch.Tensor:
+    """Return the gradient by [..., 2, F] of silu(gate) * up, whose own is [..., F]."""
+    result, F = torch.empty_like(gate_up), grad.shape[-1]
+    count = grad.numel() // F
+    (tiles,), (rows, block) = _tiles(count, F)
+    _swiglu_backward_kernel[(tiles, triton.cdiv(F, block))](grad, gate_up, result, count, F, rows, block)
+    return result
+
+
+def _tiles(count: int, width: int) -> tuple[tuple[int], tuple[int, int]]:
+    """Return the grid of tiles for ``count`` rows, and a tile's rows and columns."""
+    columns = min(triton.next_power_of_2(width), ELEMENTS)
+    rows = ELEMENTS // columns
+    return (triton.cdiv(count, rows),), (rows, columns)
+
+
+@triton.jit
+def _places(count, S, K: tl.constexpr, half: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Return a tile's rows (a position's key/value head each) and columns, which of them exist, and where its angles are."""
+    row = tl.program_id(0).to(tl.int64) * rows + tl.arange(0, rows)[:, None]
+    column = tl.arange(0, columns)[None]
+    angle = (row // K) % S * half + column
+    return row, column, (row < count) & (column < half), angle
+
+
+@triton.jit
+def _split_kernel(  # type: ignore[no-untyped-def]
+    qkv, q, k, v, cos, sin, count, S,
+    K: tl.constexpr, G: tl.constexpr, D: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr,
+):  # fmt: skip
+    half: tl.constexpr = D // 2
+    row, column, there, angle = _places(count, S, K, half, rows, columns)
+    c, s = tl.load(cos + angle, there), tl.load(sin + angle, there)
+    for head in tl.static_range(G + 2):
+        source = qkv + (row * (G + 2) + head) * D + column
+        first, second = tl.load(source, there), tl.load(source + half, there)
+        if head < G:
+            target = q + (row * G + head) * D + column
+        elif head == G:
+            target = k + row * D + column
+        else:
+            target = v + row * D + column
+        if head <= G:
+            a, b = first.to(tl.float32), second.to(tl.float32)
+            first, second = (a * c - b * s).to(first.dtype), (b * c + a * s).to(second.dtype)
+        tl.store(target, first, there)
+        tl.store(target + half, second, there)
+
+
+@triton.jit
+def _join_kernel(  # type: ignore[no-untyped-def]
+    qkv, q, k, v, cos, sin, count, S,
+    K: tl.constexpr, G: tl.constexpr, D: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr,
+):  # fmt: skip
+    half: tl.constexpr = D // 2
+    row, column, there, angle = _places(count, S, K, half, rows, columns)
+    c, s = tl.load(cos + angle, there), tl.load(sin + angle, there)
+    for head in tl.static_range(G + 2):
+        if head < G:
+            source = q + (row * G + head) * D + column
+        elif head == G:
+            source = k + row * D + column
+        else:
+            source = v + row * D + column
+        first, second = tl.load(source, there), tl.load(source + half, there)
+        if head <= G:
+            a, b = first.to(tl.float32), second.to(tl.float32)
+            first, second = (a * c + b * s).to(first.dtype), (b * c - a * s).to(second.dtype)
+        target = qkv + (row * (G + 2) + head) * D + column
+        tl.store(target, first, there)
+        tl.store(target + half, second, there)
+
+
+@triton.jit
+def _swiglu_backward_kernel(grad, gate_up, result, count, F: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr):  # type: ignore[no-untyped-def]
+    row = tl.program_id(0).to(tl.int64) * rows + tl.arange(0, rows)[:, None]
+    column = tl.program_id(1) * columns + tl.arange(0, columns)[None]
+    there = (row < count) & (column < F)
+    place = row * 2 * F + column
+    g = tl.load(grad + row * F + column, there).to(tl.float32)
+    gate = tl.load(gate_up + place, there).to(tl.float32)
+    up = tl.load(gate_up + place + F, there).to(tl.float32)
+    sigmoid = 1 / (1 + tl.exp(-gate))
+    silu = gate * sigmoid
+    by_gate, by_up = g * up * (sigmoid + silu * (1 - sigmoid)), g * silu
+    tl.store(result + place, by_gate.to(result.dtype.element_ty), there)
+    tl.store(result + place + F, by_up.to(result.dtype.element_ty), there)
