@@ -1,7 +1,7 @@
 """Kernels of our own for a GPU: the same function and gradients as the operations that they stand for.
 
-Without a GPU the operators run as plain PyTorch here, which tests how the decoder uses them; the kernels themselves run where
-there is a GPU, or Triton, whose interpreter takes tensors on a CPU.
+Without a GPU the operators run as plain PyTorch here, which tests how the decoder uses them. The kernels themselves run on a
+GPU, or with Triton installed on a CPU: TRITON_INTERPRET=1 python -m pytest tests/model/test_gpu_kernels.py
 """
 
 import os
@@ -16,7 +16,9 @@ import torch.nn.functional as F
 from xmodel2.model import Xmodel2, gpu_kernels
 from xmodel2.model.decoder import rotary, rotate
 
+NAMES = ("split_heads", "join_heads", "swiglu_backward", "norm_backward")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+FACTOR = torch.tensor(0.3, device=DEVICE)
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +26,8 @@ def kernels() -> ModuleType:
     """The kernels, interpreted if there is no GPU."""
     if not find_spec("triton"):
         pytest.skip("Triton is not installed")
-    if DEVICE == "cpu":
-        os.environ["TRITON_INTERPRET"] = "1"
+    if DEVICE == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
+        pytest.skip("without a GPU, TRITON_INTERPRET=1 in the environment runs them on the CPU")
     from xmodel2.model import triton_kernels
 
     return triton_kernels
@@ -39,31 +41,47 @@ def operators(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
         return
     with torch.library._scoped_library("xmodel2", "FRAGMENT") as library:
-        for name in ("split_heads", "join_heads", "swiglu_backward"):
+        for name in NAMES:
             library.impl(name, globals()[f"plain_{name}"], "CPU")
         yield
 
 
 def plain_split_heads(
-    qkv_BSKTD: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+    qkv_BSKTD: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, factor: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     qkv_BKTSD, angles = qkv_BSKTD.permute(0, 2, 3, 1, 4), (cos[None, None], sin[None, None])
     q, k = rotate(qkv_BKTSD[:, :, :-2].flatten(1, 2), angles), rotate(qkv_BKTSD[:, :, -2], angles)
-    return tuple(x.transpose(1, 2).contiguous() for x in (q, k, qkv_BKTSD[:, :, -1]))  # type: ignore[return-value]
+    return tuple(x.transpose(1, 2).contiguous() for x in (q, k, qkv_BKTSD[:, :, -1] * factor))  # type: ignore[return-value]
 
 
 def plain_join_heads(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, factor: torch.Tensor
 ) -> torch.Tensor:
     # Turned back: by the opposite angle.
     q, k = (rotate(x.transpose(1, 2), (cos[None, None], -sin[None, None])).transpose(1, 2) for x in (q, k))
-    return torch.cat((q.unflatten(2, (k.shape[2], -1)), k[:, :, :, None], v[:, :, :, None]), dim=3)
+    return torch.cat((q.unflatten(2, (k.shape[2], -1)), k[:, :, :, None], v[:, :, :, None] * factor), dim=3)
 
 
-def plain_swiglu_backward(grad: torch.Tensor, gate_up: torch.Tensor) -> torch.Tensor:
+def plain_swiglu_backward(grad: torch.Tensor, gate_up: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    grad = grad * factor
     gate, up = gate_up.unbind(-2)
     by_gate = torch.ops.aten.silu_backward(grad * up, gate)
     return torch.stack((by_gate, grad * F.silu(gate)), dim=-2)
+
+
+def plain_norm_backward(
+    grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, rms: torch.Tensor, passed: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    unit = x.float() * rms
+    inner = (grad * weight * unit).mean(-1, keepdim=True)
+    by_x = passed + rms * (grad * weight - unit * inner)
+    return by_x.to(x.dtype), (grad * unit).flatten(0, -2).sum(0)
+
+
+def norm_inputs(*shape: int, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, ...]:
+    grad, x, passed = (drawn(*shape, seed=seed, dtype=dtype) for seed in range(3))
+    rms = torch.rsqrt(x.float().pow(2).mean(-1, keepdim=True) + 1e-5)
+    return grad, x, drawn(shape[-1], seed=3), rms, passed
 
 
 def drawn(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -84,13 +102,15 @@ def test_heads_are_split_and_joined(
     kernels: ModuleType, shape: tuple[int, ...], dtype: torch.dtype, most: float
 ) -> None:
     qkv = drawn(*shape, dtype=dtype)
-    cos, sin = (angle[0, 0].contiguous() for angle in rotary(torch.arange(shape[1], device=DEVICE)[None], shape[4], 1e4))
-    heads = kernels.split_heads(qkv, cos, sin)
-    for found, wanted in zip(heads, plain_split_heads(qkv.float(), cos, sin), strict=True):
+    cos, sin = (
+        angle[0, 0].contiguous() for angle in rotary(torch.arange(shape[1], device=DEVICE)[None], shape[4], 1e4)
+    )
+    heads = kernels.split_heads(qkv, cos, sin, FACTOR)
+    for found, wanted in zip(heads, plain_split_heads(qkv.float(), cos, sin, FACTOR), strict=True):
         assert off(found, wanted) < most
     grads = [drawn(*x.shape, seed=1, dtype=dtype) for x in heads]
-    wanted = plain_join_heads(*(grad.float() for grad in grads), cos, sin)
-    assert off(kernels.join_heads(*grads, cos, sin), wanted) < most
+    wanted = plain_join_heads(*(grad.float() for grad in grads), cos, sin, FACTOR)
+    assert off(kernels.join_heads(*grads, cos, sin, FACTOR), wanted) < most
 
 
 @pytest.mark.parametrize(("dtype", "most"), WIDTHS)
@@ -98,7 +118,22 @@ def test_heads_are_split_and_joined(
 def test_gradient_of_swiglu(kernels: ModuleType, shape: tuple[int, ...], dtype: torch.dtype, most: float) -> None:
     gate_up = drawn(*shape, dtype=dtype)
     grad = drawn(*shape[:-2], shape[-1], seed=1, dtype=dtype)
-    assert off(kernels.swiglu_backward(grad, gate_up), plain_swiglu_backward(grad.float(), gate_up.float())) < most
+    assert (
+        off(
+            kernels.swiglu_backward(grad, gate_up, FACTOR), plain_swiglu_backward(grad.float(), gate_up.float(), FACTOR)
+        )
+        < most
+    )
+
+
+@pytest.mark.parametrize(("dtype", "most"), WIDTHS)
+@pytest.mark.parametrize("shape", [(2, 37, 96), (1, 1, 1536)])
+def test_gradients_of_norms(kernels: ModuleType, shape: tuple[int, ...], dtype: torch.dtype, most: float) -> None:
+    inputs = norm_inputs(*shape, dtype=dtype)
+    grad, x, weight, rms, passed = (tensor.float() for tensor in inputs)
+    by_x, by_weight = plain_norm_backward(grad, x, weight, rms, passed)
+    found = kernels.norm_backward(*inputs)
+    assert max(off(one, other) for one, other in zip(found, (by_x, by_weight), strict=True)) < most
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -110,7 +145,11 @@ def test_a_decoder_is_the_same_with_them(
     documents = torch.tensor([[0] * 8 + [1] * 12, [0] * 20], dtype=torch.int32) if packed else None
 
     def gradients() -> list[torch.Tensor]:
-        loss = model.logits(model.hidden(ids, documents, kernel="plain" if DEVICE == "cuda" else "auto")).logsumexp(-1).sum()
+        loss = (
+            model.logits(model.hidden(ids, documents, kernel="plain" if DEVICE == "cuda" else "auto"))
+            .logsumexp(-1)
+            .sum()
+        )
         return [loss, *torch.autograd.grad(loss, list(model.parameters()))]
 
     fused = gradients()
@@ -125,13 +164,14 @@ def test_rows_with_angles_of_their_own_do_without_them(model: Xmodel2, operators
     assert not model.rows(torch.stack((index, index + 1)), None).kernels
 
 
-@pytest.mark.parametrize("name", ["split_heads", "join_heads", "swiglu_backward"])
+@pytest.mark.parametrize("name", NAMES)
 def test_operators_tell_the_compiler_the_truth(name: str, operators: None) -> None:
     cos, sin = (angle[0, 0].contiguous() for angle in rotary(torch.arange(5, device=DEVICE)[None], 8, 1e4))
     inputs = {
-        "split_heads": (drawn(2, 5, 2, 4, 8).requires_grad_(), cos, sin),
-        "join_heads": (drawn(2, 5, 4, 8), drawn(2, 5, 2, 8), drawn(2, 5, 2, 8), cos, sin),
-        "swiglu_backward": (drawn(2, 5, 3, 6), drawn(2, 5, 3, 2, 6)),
+        "split_heads": (drawn(2, 5, 2, 4, 8).requires_grad_(), cos, sin, FACTOR),
+        "join_heads": (drawn(2, 5, 4, 8), drawn(2, 5, 2, 8), drawn(2, 5, 2, 8), cos, sin, FACTOR),
+        "swiglu_backward": (drawn(2, 5, 3, 6), drawn(2, 5, 3, 2, 6), FACTOR),
+        "norm_backward": norm_inputs(2, 5, 12),
     }
     torch.library.opcheck(getattr(torch.ops.xmodel2, name).default, inputs[name])
 

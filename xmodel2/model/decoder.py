@@ -89,11 +89,12 @@ class Attention(nn.Module):
         self.o_proj = Linear(settings.hidden_size, settings.hidden_size, bias=False)
 
     def forward(self, x_BSH: torch.Tensor, rows: Rows, layer: int) -> torch.Tensor:
-        """[B, S, H] to [B, S, H]."""
+        """[B, S, H] to [B, S, H], by kernels times ``rows.residual``."""
         G, D = self.group, self.head_dim
         qkv_BSKGD = self.qkv_proj(x_BSH).unflatten(-1, (-1, G + 2, D))
         if rows.kernels:
-            heads = gpu_kernels.split_heads(qkv_BSKGD, *(angle[0, 0] for angle in rows.rotation))
+            cos_SD, sin_SD = (angle[0, 0] for angle in rows.rotation)
+            heads = gpu_kernels.split_heads(qkv_BSKGD, cos_SD, sin_SD, rows.residual)
             q_BNSD, k_BKTD, v_BKTD = (x.transpose(1, 2) for x in heads)
         else:
             qkv_BKGSD = qkv_BSKGD.permute(0, 2, 3, 1, 4)
@@ -116,11 +117,11 @@ class FeedForward(nn.Module):
         self.gate_up_proj = Linear(settings.hidden_size, 2 * settings.intermediate_size, bias=False)
         self.down_proj = Linear(settings.intermediate_size, settings.hidden_size, bias=False)
 
-    def forward(self, x_BSH: torch.Tensor, kernels: bool = False) -> torch.Tensor:
-        """[B, S, H] to [B, S, H]; ``kernels``: as in `Rows`."""
+    def forward(self, x_BSH: torch.Tensor, rows: Rows) -> torch.Tensor:
+        """[B, S, H] to [B, S, H], by kernels times ``rows.residual``."""
         gate_up = self.gate_up_proj(x_BSH).unflatten(-1, (-1, 2, self.part))
-        if kernels:
-            return self.down_proj(gpu_kernels.swiglu(gate_up).flatten(-2))
+        if rows.kernels:
+            return self.down_proj(gpu_kernels.swiglu(gate_up, rows.residual).flatten(-2))
         gate, up = gate_up.unbind(-2)
         return self.down_proj((F.silu(gate) * up).flatten(-2))
 
@@ -137,8 +138,15 @@ class Block(nn.Module):
 
     def forward(self, x_BSH: torch.Tensor, rows: Rows, layer: int) -> torch.Tensor:
         """[B, S, H] to [B, S, H]."""
-        x_BSH = x_BSH + scaled(self.self_attn(self.input_layernorm(x_BSH), rows, layer), rows.residual)
-        return x_BSH + scaled(self.mlp(self.post_attention_layernorm(x_BSH), rows.kernels), rows.residual)
+        first, second = self.input_layernorm, self.post_attention_layernorm
+        if rows.kernels:
+            # What follows a branch's last product would cost a pass over memory, forward and backward: its factor goes before.
+            x_BSH, normed_BSH = gpu_kernels.norm(x_BSH, first.weight, first.eps)
+            x_BSH = x_BSH + self.self_attn(normed_BSH, rows, layer)
+            x_BSH, normed_BSH = gpu_kernels.norm(x_BSH, second.weight, second.eps)
+            return x_BSH + self.mlp(normed_BSH, rows)
+        x_BSH = x_BSH + scaled(self.self_attn(first(x_BSH), rows, layer), rows.residual)
+        return x_BSH + scaled(self.mlp(second(x_BSH), rows), rows.residual)
 
 
 class Xmodel2(nn.Module):

@@ -2,6 +2,7 @@
 
     split_heads    one product's output -> queries and keys, rotated, and values, each as the attention kernels read them; and back
     swiglu         its backward pass, which writes both halves of the fused gradient at once
+    norm           its backward pass, which adds the gradient that goes past it, and makes that of the gains as it reads on
 
 The compiler joins halves by masked loads of single numbers, and leaves a copy on either side of attention; on an H200 these took
 four times what memory needs (docs/training.md).
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 FIRST = (8, 0)
 """CUDA compute capability from which Triton has bf16 (Ampere)."""
 
-Heads = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+Three = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def can_use(device: torch.device) -> bool:
@@ -26,82 +27,122 @@ def can_use(device: torch.device) -> bool:
     return device.type == "cuda" and bool(find_spec("triton")) and torch.cuda.get_device_capability(device) >= FIRST
 
 
-def split_heads(qkv_BSKTD: torch.Tensor, cos_SD: torch.Tensor, sin_SD: torch.Tensor) -> Heads:
-    """Return rotated queries [B, S, K G, D] and keys [B, S, K, D], and values, of fused ones [B, S, K, G + 2, D].
+def split_heads(qkv_BSKTD: torch.Tensor, cos_SD: torch.Tensor, sin_SD: torch.Tensor, factor: torch.Tensor) -> Three:
+    """Return rotated queries [B, S, K G, D] and keys [B, S, K, D], and values times an fp32 scalar, of [B, S, K, G + 2, D].
 
     The angles' cosines and sines are [S, D / 2].
     """
-    heads: Heads = torch.ops.xmodel2.split_heads(qkv_BSKTD.contiguous(), cos_SD.contiguous(), sin_SD.contiguous())
+    heads: Three = torch.ops.xmodel2.split_heads(
+        qkv_BSKTD.contiguous(), cos_SD.contiguous(), sin_SD.contiguous(), factor
+    )
     return heads
 
 
-def swiglu(gate_up: torch.Tensor) -> torch.Tensor:
-    """Return silu(gate) * up [..., F] of [..., 2, F]."""
-    result: torch.Tensor = _SwiGLU.apply(gate_up)
+def swiglu(gate_up: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    """Return silu(gate) * up * factor [..., F] of [..., 2, F]; ``factor`` is an fp32 scalar."""
+    result: torch.Tensor = _SwiGLU.apply(gate_up, factor)
     return result
 
 
 class _SwiGLU(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, gate_up: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(gate_up)
-        gate, up = gate_up.unbind(-2)
-        return F.silu(gate) * up
+    def forward(ctx: Any, gate_up: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(gate_up, factor)
+        gate, up = gate_up.float().unbind(-2)
+        return (F.silu(gate) * up * factor).to(gate_up.dtype)
 
     @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> torch.Tensor:
-        (gate_up,) = ctx.saved_tensors
-        grad: torch.Tensor = torch.ops.xmodel2.swiglu_backward(grads[0].contiguous(), gate_up.contiguous())
-        return grad
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        gate_up, factor = ctx.saved_tensors
+        return torch.ops.xmodel2.swiglu_backward(grads[0].contiguous(), gate_up.contiguous(), factor), None
+
+
+def norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return x [..., H], to go on with past the norm, and x / rms(x) * weight."""
+    both: tuple[torch.Tensor, torch.Tensor] = _Norm.apply(x, weight, eps)
+    return both
+
+
+class _Norm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
+        wide = x.float()
+        rms = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
+        ctx.save_for_backward(x, weight, rms)
+        return x, (weight * (wide * rms)).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        passed, grad = grads
+        by_x, by_weight = torch.ops.xmodel2.norm_backward(grad.contiguous(), *ctx.saved_tensors, passed.contiguous())
+        return by_x, by_weight, None
+
+
+@torch.library.custom_op("xmodel2::norm_backward", mutates_args=(), device_types="cuda")
+def _norm_backward(
+    grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, rms: torch.Tensor, passed: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    from xmodel2.model import triton_kernels
+
+    return triton_kernels.norm_backward(grad, x, weight, rms, passed)
+
+
+@_norm_backward.register_fake
+def _(
+    grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, rms: torch.Tensor, passed: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.empty_like(x), torch.empty_like(weight)
 
 
 @torch.library.custom_op("xmodel2::split_heads", mutates_args=(), device_types="cuda")
-def _split_heads(qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> Heads:
+def _split_heads(qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, factor: torch.Tensor) -> Three:
     from xmodel2.model import triton_kernels  # Triton takes long to import, and is not everywhere
 
-    return triton_kernels.split_heads(qkv, cos, sin)
+    return triton_kernels.split_heads(qkv, cos, sin, factor)
 
 
 @_split_heads.register_fake
-def _(qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> Heads:
+def _(qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, factor: torch.Tensor) -> Three:
     B, S, K, T, D = qkv.shape
     return qkv.new_empty(B, S, K * (T - 2), D), qkv.new_empty(B, S, K, D), qkv.new_empty(B, S, K, D)
 
 
 @torch.library.custom_op("xmodel2::join_heads", mutates_args=(), device_types="cuda")
 def _join_heads(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, factor: torch.Tensor
 ) -> torch.Tensor:
     from xmodel2.model import triton_kernels
 
-    return triton_kernels.join_heads(q, k, v, cos, sin)
+    return triton_kernels.join_heads(q, k, v, cos, sin, factor)
 
 
 @_join_heads.register_fake
-def _(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+def _(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, factor: torch.Tensor
+) -> torch.Tensor:
     B, S, N, D = q.shape
     return q.new_empty(B, S, k.shape[2], N // k.shape[2] + 2, D)
 
 
-def _keep_angles(ctx: Any, inputs: tuple[torch.Tensor, ...], output: Heads) -> None:
+def _keep_others(ctx: Any, inputs: tuple[torch.Tensor, ...], output: Three) -> None:
     ctx.save_for_backward(*inputs[1:])
 
 
 def _split_backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
     q, k, v = (grad.contiguous() for grad in grads)
-    return torch.ops.xmodel2.join_heads(q, k, v, *ctx.saved_tensors), None, None
+    return torch.ops.xmodel2.join_heads(q, k, v, *ctx.saved_tensors), None, None, None
 
 
-_split_heads.register_autograd(_split_backward, setup_context=_keep_angles)
+_split_heads.register_autograd(_split_backward, setup_context=_keep_others)
 
 
 @torch.library.custom_op("xmodel2::swiglu_backward", mutates_args=(), device_types="cuda")
-def _swiglu_backward(grad: torch.Tensor, gate_up: torch.Tensor) -> torch.Tensor:
+def _swiglu_backward(grad: torch.Tensor, gate_up: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
     from xmodel2.model import triton_kernels
 
-    return triton_kernels.swiglu_backward(grad, gate_up)
+    return triton_kernels.swiglu_backward(grad, gate_up, factor)
 
 
 @_swiglu_backward.register_fake
-def _(grad: torch.Tensor, gate_up: torch.Tensor) -> torch.Tensor:
+def _(grad: torch.Tensor, gate_up: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(gate_up)

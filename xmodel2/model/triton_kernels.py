@@ -9,38 +9,62 @@ import triton.language as tl
 
 ELEMENTS = 1024
 """Of a tile: 8 a thread, which is one access of 16 bytes in bf16."""
+PROGRAMS = 4
+"""Of the norm's backward pass on each multiprocessor, each with a sum of gains' gradients of its own."""
+WARPS = 8
+"""Of each of these."""
 
 
 def split_heads(
-    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+    qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, factor: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return queries [B, S, K G, D] and keys [B, S, K, D], rotated, and values, of [B, S, K, G + 2, D]."""
+    """Return queries [B, S, K G, D] and keys [B, S, K, D], rotated, and values times ``factor``, of [B, S, K, G + 2, D]."""
     B, S, K, T, D = qkv.shape
     q, k, v = qkv.new_empty(B, S, K * (T - 2), D), qkv.new_empty(B, S, K, D), qkv.new_empty(B, S, K, D)
     grid, sizes = _tiles(B * S * K, D // 2)
-    _split_kernel[grid](qkv, q, k, v, cos, sin, B * S * K, S, K, T - 2, D, *sizes)
+    _split_kernel[grid](qkv, q, k, v, cos, sin, factor, B * S * K, S, K, T - 2, D, *sizes)
     return q, k, v
 
 
 def join_heads(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, factor: torch.Tensor
 ) -> torch.Tensor:
     """Return [B, S, K, G + 2, D] of the three, queries and keys turned back: the gradient of `split_heads`."""
     B, S, K, D = k.shape
     G = q.shape[2] // K
     qkv = q.new_empty(B, S, K, G + 2, D)
     grid, sizes = _tiles(B * S * K, D // 2)
-    _join_kernel[grid](qkv, q, k, v, cos, sin, B * S * K, S, K, G, D, *sizes)
+    _join_kernel[grid](qkv, q, k, v, cos, sin, factor, B * S * K, S, K, G, D, *sizes)
     return qkv
 
 
-def swiglu_backward(grad: torch.Tensor, gate_up: torch.Tensor) -> torch.Tensor:
-    """Return the gradient by [..., 2, F] of silu(gate) * up, whose own is [..., F]."""
+def swiglu_backward(grad: torch.Tensor, gate_up: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    """Return the gradient by [..., 2, F] of silu(gate) * up * factor, whose own is [..., F]."""
     result, F = torch.empty_like(gate_up), grad.shape[-1]
     count = grad.numel() // F
     (tiles,), (rows, block) = _tiles(count, F)
-    _swiglu_backward_kernel[(tiles, triton.cdiv(F, block))](grad, gate_up, result, count, F, rows, block)
+    _swiglu_backward_kernel[(tiles, triton.cdiv(F, block))](grad, gate_up, result, factor, count, F, rows, block)
     return result
+
+
+def norm_backward(
+    grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, rms: torch.Tensor, passed: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the gradients by x [..., H] and weight [H] of x * rms * weight, where ``rms`` [..., 1] is 1 over that of x.
+
+    ``passed`` is x's gradient from elsewhere, which is added.
+    """
+    H = x.shape[-1]
+    count = x.numel() // H
+    programs = min(count, PROGRAMS * _multiprocessors(x.device))
+    result, parts = torch.empty_like(x), weight.new_empty(programs, H, dtype=torch.float32)
+    columns = triton.next_power_of_2(H)
+    _norm_backward_kernel[(programs,)](grad, x, weight, rms, passed, result, parts, count, H, columns, num_warps=WARPS)
+    return result, parts.sum(0)
+
+
+def _multiprocessors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 2
 
 
 def _tiles(count: int, width: int) -> tuple[tuple[int], tuple[int, int]]:
@@ -51,7 +75,7 @@ def _tiles(count: int, width: int) -> tuple[tuple[int], tuple[int, int]]:
 
 
 @triton.jit
-def _places(count, S, K: tl.constexpr, half: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr):  # type: ignore[no-untyped-def]
+def _places(count, S, K: tl.constexpr, half: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr):
     """Return a tile's rows (a position's key/value head each) and columns, which of them exist, and where its angles are."""
     row = tl.program_id(0).to(tl.int64) * rows + tl.arange(0, rows)[:, None]
     column = tl.arange(0, columns)[None]
@@ -60,8 +84,8 @@ def _places(count, S, K: tl.constexpr, half: tl.constexpr, rows: tl.constexpr, c
 
 
 @triton.jit
-def _split_kernel(  # type: ignore[no-untyped-def]
-    qkv, q, k, v, cos, sin, count, S,
+def _split_kernel(
+    qkv, q, k, v, cos, sin, factor, count, S,
     K: tl.constexpr, G: tl.constexpr, D: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr,
 ):  # fmt: skip
     half: tl.constexpr = D // 2
@@ -78,14 +102,16 @@ def _split_kernel(  # type: ignore[no-untyped-def]
             target = v + row * D + column
         if head <= G:
             a, b = first.to(tl.float32), second.to(tl.float32)
-            first, second = (a * c - b * s).to(first.dtype), (b * c + a * s).to(second.dtype)
+            first, second = (a * c - b * s).to(first.dtype), (b * c + a * s).to(first.dtype)
+        else:
+            first, second = (first * tl.load(factor)).to(first.dtype), (second * tl.load(factor)).to(first.dtype)
         tl.store(target, first, there)
         tl.store(target + half, second, there)
 
 
 @triton.jit
-def _join_kernel(  # type: ignore[no-untyped-def]
-    qkv, q, k, v, cos, sin, count, S,
+def _join_kernel(
+    qkv, q, k, v, cos, sin, factor, count, S,
     K: tl.constexpr, G: tl.constexpr, D: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr,
 ):  # fmt: skip
     half: tl.constexpr = D // 2
@@ -101,19 +127,23 @@ def _join_kernel(  # type: ignore[no-untyped-def]
         first, second = tl.load(source, there), tl.load(source + half, there)
         if head <= G:
             a, b = first.to(tl.float32), second.to(tl.float32)
-            first, second = (a * c + b * s).to(first.dtype), (b * c - a * s).to(second.dtype)
+            first, second = (a * c + b * s).to(first.dtype), (b * c - a * s).to(first.dtype)
+        else:
+            first, second = (first * tl.load(factor)).to(first.dtype), (second * tl.load(factor)).to(first.dtype)
         target = qkv + (row * (G + 2) + head) * D + column
         tl.store(target, first, there)
         tl.store(target + half, second, there)
 
 
 @triton.jit
-def _swiglu_backward_kernel(grad, gate_up, result, count, F: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr):  # type: ignore[no-untyped-def]
+def _swiglu_backward_kernel(
+    grad, gate_up, result, factor, count, F: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr
+):
     row = tl.program_id(0).to(tl.int64) * rows + tl.arange(0, rows)[:, None]
     column = tl.program_id(1) * columns + tl.arange(0, columns)[None]
     there = (row < count) & (column < F)
     place = row * 2 * F + column
-    g = tl.load(grad + row * F + column, there).to(tl.float32)
+    g = tl.load(grad + row * F + column, there).to(tl.float32) * tl.load(factor)
     gate = tl.load(gate_up + place, there).to(tl.float32)
     up = tl.load(gate_up + place + F, there).to(tl.float32)
     sigmoid = 1 / (1 + tl.exp(-gate))
@@ -121,3 +151,26 @@ def _swiglu_backward_kernel(grad, gate_up, result, count, F: tl.constexpr, rows:
     by_gate, by_up = g * up * (sigmoid + silu * (1 - sigmoid)), g * silu
     tl.store(result + place, by_gate.to(result.dtype.element_ty), there)
     tl.store(result + place + F, by_up.to(result.dtype.element_ty), there)
+
+
+@triton.jit
+def _norm_backward_kernel(
+    grad, x, weight, rms, passed, result, parts, count, H: tl.constexpr, columns: tl.constexpr
+):  # fmt: skip
+    column = tl.arange(0, columns)
+    there = column < H
+    w = tl.load(weight + column, there, other=0.0).to(tl.float32)
+    by_weight = tl.zeros((columns,), tl.float32)
+    row = tl.program_id(0)
+    while row < count:
+        place = row.to(tl.int64) * H + column
+        g = tl.load(grad + place, there, other=0.0).to(tl.float32)
+        p = tl.load(passed + place, there, other=0.0).to(tl.float32)
+        scale = tl.load(rms + row)
+        u = tl.load(x + place, there, other=0.0).to(tl.float32) * scale
+        by_weight += g * u
+        g *= w
+        total = p + scale * (g - u * (tl.sum(g * u, 0) / H))
+        tl.store(result + place, total.to(result.dtype.element_ty), there)
+        row += tl.num_programs(0)
+    tl.store(parts + tl.program_id(0) * H + column, by_weight, there)

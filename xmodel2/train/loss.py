@@ -233,12 +233,14 @@ def _chunks(
 
 
 def _add_product(sum_VH: torch.Tensor, error_VC: torch.Tensor, hidden_CH: torch.Tensor) -> None:
-    """Add a product to a sum in fp32: in fp32 as part of it, since the table is large and chunks are many."""
+    """Add a product to a sum in fp32, as part of it where the device can, since the table is large and chunks are many."""
     if error_VC.dtype == sum_VH.dtype:
         sum_VH.addmm_(error_VC, hidden_CH)
         return
-    size = len(sum_VH) if sum_VH.is_cuda else SLICE
-    for some_SH, error_SC in zip(sum_VH.split(size), error_VC.split(size), strict=True):
+    if sum_VH.is_cuda:
+        torch.addmm(sum_VH, error_VC, hidden_CH, torch.float32, out=sum_VH)
+        return
+    for some_SH, error_SC in zip(sum_VH.split(SLICE), error_VC.split(SLICE), strict=True):
         some_SH += error_SC @ hidden_CH
 
 
