@@ -9,7 +9,6 @@ attention on a small input: the relative error stands beside it. FLOPs count the
 2 products forward and 5 backward.
 """
 
-import statistics
 from collections.abc import Callable
 
 import torch
@@ -17,7 +16,7 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import flex_attention
 
-from benchmarks.harness import Result, argument_parser, drawn_documents, machine
+from benchmarks.harness import Result, argument_parser, drawn_documents, gpu_seconds, machine
 from xmodel2.errors import XmodelError
 from xmodel2.model.attention import attend, mask_for
 from xmodel2.model.mask import Places, block_mask
@@ -163,21 +162,7 @@ def _seconds(kernel: Kernel, rows: int, length: int) -> tuple[float, float]:
     def both() -> None:
         torch.autograd.grad(kernel(q, k, v), (q, k, v), grad)
 
-    return _median(lambda: kernel(q, k, v)), _median(both)
-
-
-def _median(run: Callable[[], object]) -> float:
-    for _ in range(3):
-        run()
-    times = []
-    for _ in range(10):
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record()
-        run()
-        end.record()
-        torch.cuda.synchronize()
-        times.append(begin.elapsed_time(end) / 1e3)
-    return statistics.median(times)
+    return gpu_seconds(lambda: kernel(q, k, v)), gpu_seconds(both)
 
 
 if __name__ == "__main__":

@@ -68,3 +68,18 @@ def interleaved(runs: dict[str, Callable[[], float]], repeats: int) -> dict[str,
         for name, run in runs.items():
             values[name].append(run())
     return {name: statistics.median(found) for name, found in values.items()}
+
+
+def gpu_seconds(run: Callable[[], object]) -> float:
+    """Return the seconds that a GPU takes, by events on the device: the median of 10 after 3."""
+    for _ in range(3):
+        run()
+    times = []
+    for _ in range(10):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        run()
+        end.record()
+        torch.cuda.synchronize()
+        times.append(begin.elapsed_time(end) / 1e3)
+    return statistics.median(times)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from xmodel2.model import Xmodel2, gpu_kernels
 from xmodel2.model.decoder import rotary, rotate
 
-NAMES = ("split_heads", "join_heads", "swiglu_backward", "norm_backward")
+NAMES = ("split_heads", "join_heads", "swiglu", "swiglu_backward", "norm_backward")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 FACTOR = torch.tensor(0.3, device=DEVICE)
 
@@ -60,6 +60,11 @@ def plain_join_heads(
     # Turned back: by the opposite angle.
     q, k = (rotate(x.transpose(1, 2), (cos[None, None], -sin[None, None])).transpose(1, 2) for x in (q, k))
     return torch.cat((q.unflatten(2, (k.shape[2], -1)), k[:, :, :, None], v[:, :, :, None] * factor), dim=3)
+
+
+def plain_swiglu(gate_up: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    gate, up = gate_up.unbind(-2)
+    return F.silu(gate) * up * factor
 
 
 def plain_swiglu_backward(grad: torch.Tensor, gate_up: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
@@ -115,8 +120,9 @@ def test_heads_are_split_and_joined(
 
 @pytest.mark.parametrize(("dtype", "most"), WIDTHS)
 @pytest.mark.parametrize("shape", [(7, 3, 2, 480), (3, 2, 1500), (1, 2, 20)])
-def test_gradient_of_swiglu(kernels: ModuleType, shape: tuple[int, ...], dtype: torch.dtype, most: float) -> None:
+def test_swiglu_and_its_gradient(kernels: ModuleType, shape: tuple[int, ...], dtype: torch.dtype, most: float) -> None:
     gate_up = drawn(*shape, dtype=dtype)
+    assert off(kernels.swiglu(gate_up, FACTOR), plain_swiglu(gate_up.float(), FACTOR)) < most
     grad = drawn(*shape[:-2], shape[-1], seed=1, dtype=dtype)
     assert (
         off(
@@ -170,6 +176,7 @@ def test_operators_tell_the_compiler_the_truth(name: str, operators: None) -> No
     inputs = {
         "split_heads": (drawn(2, 5, 2, 4, 8).requires_grad_(), cos, sin, FACTOR),
         "join_heads": (drawn(2, 5, 4, 8), drawn(2, 5, 2, 8), drawn(2, 5, 2, 8), cos, sin, FACTOR),
+        "swiglu": (drawn(2, 5, 3, 2, 6).requires_grad_(), FACTOR),
         "swiglu_backward": (drawn(2, 5, 3, 6), drawn(2, 5, 3, 2, 6), FACTOR),
         "norm_backward": norm_inputs(2, 5, 12),
     }

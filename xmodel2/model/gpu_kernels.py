@@ -1,7 +1,7 @@
 """What torch.compile makes slow on a GPU, by kernels of our own: between products, memory is passed over once.
 
     split_heads    one product's output -> queries and keys, rotated, and values, each as the attention kernels read them; and back
-    swiglu         its backward pass, which writes both halves of the fused gradient at once
+    swiglu         of the fused product, and its gradient, both halves at once
     norm           its backward pass, which adds the gradient that goes past it, and makes that of the gains as it reads on
 
 The compiler joins halves by masked loads of single numbers, and leaves a copy on either side of attention; on an H200 these took
@@ -10,11 +10,12 @@ four times what memory needs (docs/training.md).
 Letters: B rows, S positions, K key/value heads, G query heads a key/value head, D head width, F part of a feed-forward group.
 """
 
+import functools
+import warnings
 from importlib.util import find_spec
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 FIRST = (8, 0)
 """CUDA compute capability from which Triton has bf16 (Ampere)."""
@@ -22,9 +23,20 @@ FIRST = (8, 0)
 Three = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
+@functools.cache
 def can_use(device: torch.device) -> bool:
-    """Tell whether a device runs these kernels."""
-    return device.type == "cuda" and bool(find_spec("triton")) and torch.cuda.get_device_capability(device) >= FIRST
+    """Tell whether a device runs these kernels, by running one: Triton needs a C compiler and Python's headers."""
+    if device.type != "cuda" or not find_spec("triton") or torch.cuda.get_device_capability(device) < FIRST:
+        return False
+    try:
+        swiglu(torch.ones(1, 2, 8, device=device), torch.ones((), device=device))
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        warnings.warn(
+            f"the GPU's own kernels cannot be built, and training is slower without them: {reason}", stacklevel=2
+        )
+        return False
+    return True
 
 
 def split_heads(qkv_BSKTD: torch.Tensor, cos_SD: torch.Tensor, sin_SD: torch.Tensor, factor: torch.Tensor) -> Three:
@@ -40,21 +52,8 @@ def split_heads(qkv_BSKTD: torch.Tensor, cos_SD: torch.Tensor, sin_SD: torch.Ten
 
 def swiglu(gate_up: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
     """Return silu(gate) * up * factor [..., F] of [..., 2, F]; ``factor`` is an fp32 scalar."""
-    result: torch.Tensor = _SwiGLU.apply(gate_up, factor)
+    result: torch.Tensor = torch.ops.xmodel2.swiglu(gate_up.contiguous(), factor)
     return result
-
-
-class _SwiGLU(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, gate_up: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(gate_up, factor)
-        gate, up = gate_up.float().unbind(-2)
-        return (F.silu(gate) * up * factor).to(gate_up.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        gate_up, factor = ctx.saved_tensors
-        return torch.ops.xmodel2.swiglu_backward(grads[0].contiguous(), gate_up.contiguous(), factor), None
 
 
 def norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -128,12 +127,24 @@ def _keep_others(ctx: Any, inputs: tuple[torch.Tensor, ...], output: Three) -> N
     ctx.save_for_backward(*inputs[1:])
 
 
-def _split_backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+def _split_gradient(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
     q, k, v = (grad.contiguous() for grad in grads)
     return torch.ops.xmodel2.join_heads(q, k, v, *ctx.saved_tensors), None, None, None
 
 
-_split_heads.register_autograd(_split_backward, setup_context=_keep_others)
+_split_heads.register_autograd(_split_gradient, setup_context=_keep_others)
+
+
+@torch.library.custom_op("xmodel2::swiglu", mutates_args=(), device_types="cuda")
+def _swiglu(gate_up: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    from xmodel2.model import triton_kernels
+
+    return triton_kernels.swiglu(gate_up, factor)
+
+
+@_swiglu.register_fake
+def _(gate_up: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    return gate_up.new_empty(*gate_up.shape[:-2], gate_up.shape[-1])
 
 
 @torch.library.custom_op("xmodel2::swiglu_backward", mutates_args=(), device_types="cuda")
@@ -146,3 +157,14 @@ def _swiglu_backward(grad: torch.Tensor, gate_up: torch.Tensor, factor: torch.Te
 @_swiglu_backward.register_fake
 def _(grad: torch.Tensor, gate_up: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(gate_up)
+
+
+def _keep_all(ctx: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _swiglu_gradient(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    return torch.ops.xmodel2.swiglu_backward(grad.contiguous(), *ctx.saved_tensors), None
+
+
+_swiglu.register_autograd(_swiglu_gradient, setup_context=_keep_all)

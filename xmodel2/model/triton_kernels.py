@@ -9,10 +9,8 @@ import triton.language as tl
 
 ELEMENTS = 1024
 """Of a tile: 8 a thread, which is one access of 16 bytes in bf16."""
-PROGRAMS = 4
-"""Of the norm's backward pass on each multiprocessor, each with a sum of gains' gradients of its own."""
-WARPS = 8
-"""Of each of these."""
+WARPS = 64
+"""Of the norm's backward pass on each multiprocessor, in programs that each have a sum of gains' gradients of their own."""
 
 
 def split_heads(
@@ -38,6 +36,16 @@ def join_heads(
     return qkv
 
 
+def swiglu(gate_up: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    """Return silu(gate) * up * factor [..., F] of [..., 2, F]."""
+    F = gate_up.shape[-1]
+    result = gate_up.new_empty(*gate_up.shape[:-2], F)
+    count = result.numel() // F
+    (tiles,), (rows, block) = _tiles(count, F)
+    _swiglu_kernel[(tiles, triton.cdiv(F, block))](gate_up, result, factor, count, F, rows, block)
+    return result
+
+
 def swiglu_backward(grad: torch.Tensor, gate_up: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
     """Return the gradient by [..., 2, F] of silu(gate) * up * factor, whose own is [..., F]."""
     result, F = torch.empty_like(gate_up), grad.shape[-1]
@@ -56,11 +64,12 @@ def norm_backward(
     """
     H = x.shape[-1]
     count = x.numel() // H
-    programs = min(count, PROGRAMS * _multiprocessors(x.device))
-    result, parts = torch.empty_like(x), weight.new_empty(programs, H, dtype=torch.float32)
     columns = triton.next_power_of_2(H)
-    _norm_backward_kernel[(programs,)](grad, x, weight, rms, passed, result, parts, count, H, columns, num_warps=WARPS)
-    return result, parts.sum(0)
+    warps = max(1, min(8, columns // 256))
+    programs = min(count, WARPS // warps * _multiprocessors(x.device))
+    result, parts = torch.empty_like(x), weight.new_empty(programs, H, dtype=torch.float32)
+    _norm_backward_kernel[(programs,)](grad, x, weight, rms, passed, result, parts, count, H, columns, num_warps=warps)
+    return result, parts.sum(0).to(weight.dtype)
 
 
 def _multiprocessors(device: torch.device) -> int:
@@ -136,21 +145,35 @@ def _join_kernel(
 
 
 @triton.jit
+def _pairs(count, F: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr):
+    """Return where a tile's numbers of [..., F] are, where its gates of [..., 2, F] are, and which exist."""
+    row = tl.program_id(0).to(tl.int64) * rows + tl.arange(0, rows)[:, None]
+    column = tl.program_id(1) * columns + tl.arange(0, columns)[None]
+    return row * F + column, row * 2 * F + column, (row < count) & (column < F)
+
+
+@triton.jit
+def _swiglu_kernel(gate_up, result, factor, count, F: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr):
+    single, pair, there = _pairs(count, F, rows, columns)
+    gate = tl.load(gate_up + pair, there).to(tl.float32)
+    up = tl.load(gate_up + pair + F, there).to(tl.float32)
+    product = gate / (1 + tl.exp(-gate)) * up * tl.load(factor)
+    tl.store(result + single, product.to(result.dtype.element_ty), there)
+
+
+@triton.jit
 def _swiglu_backward_kernel(
     grad, gate_up, result, factor, count, F: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr
 ):
-    row = tl.program_id(0).to(tl.int64) * rows + tl.arange(0, rows)[:, None]
-    column = tl.program_id(1) * columns + tl.arange(0, columns)[None]
-    there = (row < count) & (column < F)
-    place = row * 2 * F + column
-    g = tl.load(grad + row * F + column, there).to(tl.float32) * tl.load(factor)
-    gate = tl.load(gate_up + place, there).to(tl.float32)
-    up = tl.load(gate_up + place + F, there).to(tl.float32)
+    single, pair, there = _pairs(count, F, rows, columns)
+    g = tl.load(grad + single, there).to(tl.float32) * tl.load(factor)
+    gate = tl.load(gate_up + pair, there).to(tl.float32)
+    up = tl.load(gate_up + pair + F, there).to(tl.float32)
     sigmoid = 1 / (1 + tl.exp(-gate))
     silu = gate * sigmoid
     by_gate, by_up = g * up * (sigmoid + silu * (1 - sigmoid)), g * silu
-    tl.store(result + place, by_gate.to(result.dtype.element_ty), there)
-    tl.store(result + place + F, by_up.to(result.dtype.element_ty), there)
+    tl.store(result + pair, by_gate.to(result.dtype.element_ty), there)
+    tl.store(result + pair + F, by_up.to(result.dtype.element_ty), there)
 
 
 @triton.jit

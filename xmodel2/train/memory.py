@@ -74,22 +74,24 @@ def memory_plan(recipe: Recipe, precision: str, layout: Layout, compiled: bool, 
     return _Step(recipe, precision, layout, compiled, device == "cuda").plan()
 
 
-def block_activations(model: ModelSettings, e: int, layout: Layout, length: int, compiled: bool, scores: bool) -> int:
+def block_activations(
+    model: ModelSettings, e: int, layout: Layout, length: int, compiled: bool, scores: bool, kernels: bool
+) -> int:
     """Return the bytes a token that one block keeps for its backward pass, weights cast to bf16 not counted.
 
-    ``length``: positions of a row; ``scores``: attention holds its weights, one a pair of positions.
+    ``length``: positions of a row; ``scores``: attention holds its weights, one a pair of positions; ``kernels``: a GPU's own.
     """
     H, N, t = model.hidden_size, model.num_attention_heads, layout.tensor
     kv, F = model.num_key_value_heads * model.head_dim, model.intermediate_size
     # q, out, rotated k, and the product of qkv, which v is a view of.
     attention = 2 * H + kv + H + 2 * kv
-    if layout.context > 1:  # q, out, and keys and values of all positions
+    if kernels or layout.context > 1:  # q, out, and keys and values of all positions
         attention = 2 * H + 2 * kv * layout.context
     rest = 4 * N // t + 8  # of the softmax and of the norms, one figure a row
     if scores:
         rest += N // t * length * (4 if compiled or e == 4 else 6) + (0 if compiled else length)
-    if compiled:
-        # Beside these: input, both norms' outputs, output of attention; gate_up, and silu(gate) * up.
+    if compiled or kernels:
+        # Beside these: input, both norms' outputs, output of attention or its sum; gate_up, and silu(gate) * up.
         return e * (4 * H + (attention + 3 * F) // t) + rest
     # Each norm keeps its input and the normed input in fp32, and silu(gate) is kept as well.
     return 16 * H + e * (2 * H + (attention + 4 * F) // t) + rest
@@ -115,7 +117,7 @@ class _Step:
         self.shards = layout.shard * layout.context if self.sharded else 1
         self.own = -(-self.parameters // self.shards)
         scores = train.attention == "plain" or (layout.context > 1 and not cuda)
-        whole = block_activations(model, self.e, layout, length, compiled, scores)
+        whole = block_activations(model, self.e, layout, length, compiled, scores, kernels=cuda)
         first = self.e * model.hidden_size  # a block's input, from which the rest can be computed again
         budget, blocks = train.activation_memory_budget, model.num_hidden_layers
         if not compiled:
@@ -200,9 +202,8 @@ class _Step:
         C = chunk_positions(self.recipe, self.tokens, e, "cuda" if self.cuda else "cpu", self.layout.tensor)
         # Hidden states of the positions with a target, gathered, and their gradient.
         table, positions = e * V * H, e * -(-self.tokens // C) * C * H
-        rows = V if self.cuda else min(V, SLICE)
-        # In fp32 it is part of the sum; in 16 bits a CPU casts what it adds.
-        product = 0 if e == 4 else rows * H * (2 if self.cuda else 2 + 4)
+        # In fp32 and on a GPU it is part of the sum; in 16 bits a CPU casts what it adds.
+        product = 0 if e == 4 or self.cuda else min(V, SLICE) * H * (2 + 4)
         results = 2 * e * C * H + product
         if self.cuda and self.compiled:
             making = e * C * V + results  # the logits become their own gradient
