@@ -11,12 +11,12 @@ from types import ModuleType
 
 import pytest
 import torch
-import torch.nn.functional as F
 
+from tests import plain_kernels as plain
+from tests.plain_kernels import NAMES, kernels_everywhere
 from xmodel2.model import Xmodel2, gpu_kernels
-from xmodel2.model.decoder import rotary, rotate
+from xmodel2.model.decoder import rotary
 
-NAMES = ("split_heads", "join_heads", "swiglu", "swiglu_backward", "norm_backward")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 FACTOR = torch.tensor(0.3, device=DEVICE)
 
@@ -34,53 +34,10 @@ def kernels() -> ModuleType:
 
 
 @pytest.fixture
-def operators(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def operators() -> Iterator[None]:
     """The operators on whatever device the tests have, and the decoder uses them."""
-    monkeypatch.setattr(gpu_kernels, "can_use", lambda device: True)
-    if DEVICE == "cuda":
+    with kernels_everywhere():
         yield
-        return
-    with torch.library._scoped_library("xmodel2", "FRAGMENT") as library:
-        for name in NAMES:
-            library.impl(name, globals()[f"plain_{name}"], "CPU")
-        yield
-
-
-def plain_split_heads(
-    qkv_BSKTD: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, factor: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    qkv_BKTSD, angles = qkv_BSKTD.permute(0, 2, 3, 1, 4), (cos[None, None], sin[None, None])
-    q, k = rotate(qkv_BKTSD[:, :, :-2].flatten(1, 2), angles), rotate(qkv_BKTSD[:, :, -2], angles)
-    return tuple(x.transpose(1, 2).contiguous() for x in (q, k, qkv_BKTSD[:, :, -1] * factor))  # type: ignore[return-value]
-
-
-def plain_join_heads(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, factor: torch.Tensor
-) -> torch.Tensor:
-    # Turned back: by the opposite angle.
-    q, k = (rotate(x.transpose(1, 2), (cos[None, None], -sin[None, None])).transpose(1, 2) for x in (q, k))
-    return torch.cat((q.unflatten(2, (k.shape[2], -1)), k[:, :, :, None], v[:, :, :, None] * factor), dim=3)
-
-
-def plain_swiglu(gate_up: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
-    gate, up = gate_up.unbind(-2)
-    return F.silu(gate) * up * factor
-
-
-def plain_swiglu_backward(grad: torch.Tensor, gate_up: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
-    grad = grad * factor
-    gate, up = gate_up.unbind(-2)
-    by_gate = torch.ops.aten.silu_backward(grad * up, gate)
-    return torch.stack((by_gate, grad * F.silu(gate)), dim=-2)
-
-
-def plain_norm_backward(
-    grad: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, rms: torch.Tensor, passed: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    unit = x.float() * rms
-    inner = (grad * weight * unit).mean(-1, keepdim=True)
-    by_x = passed + rms * (grad * weight - unit * inner)
-    return by_x.to(x.dtype), (grad * unit).flatten(0, -2).sum(0)
 
 
 def norm_inputs(*shape: int, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, ...]:
@@ -111,10 +68,10 @@ def test_heads_are_split_and_joined(
         angle[0, 0].contiguous() for angle in rotary(torch.arange(shape[1], device=DEVICE)[None], shape[4], 1e4)
     )
     heads = kernels.split_heads(qkv, cos, sin, FACTOR)
-    for found, wanted in zip(heads, plain_split_heads(qkv.float(), cos, sin, FACTOR), strict=True):
+    for found, wanted in zip(heads, plain.split_heads(qkv.float(), cos, sin, FACTOR), strict=True):
         assert off(found, wanted) < most
     grads = [drawn(*x.shape, seed=1, dtype=dtype) for x in heads]
-    wanted = plain_join_heads(*(grad.float() for grad in grads), cos, sin, FACTOR)
+    wanted = plain.join_heads(*(grad.float() for grad in grads), cos, sin, FACTOR)
     assert off(kernels.join_heads(*grads, cos, sin, FACTOR), wanted) < most
 
 
@@ -122,11 +79,11 @@ def test_heads_are_split_and_joined(
 @pytest.mark.parametrize("shape", [(7, 3, 2, 480), (3, 2, 1500), (1, 2, 20)])
 def test_swiglu_and_its_gradient(kernels: ModuleType, shape: tuple[int, ...], dtype: torch.dtype, most: float) -> None:
     gate_up = drawn(*shape, dtype=dtype)
-    assert off(kernels.swiglu(gate_up, FACTOR), plain_swiglu(gate_up.float(), FACTOR)) < most
+    assert off(kernels.swiglu(gate_up, FACTOR), plain.swiglu(gate_up.float(), FACTOR)) < most
     grad = drawn(*shape[:-2], shape[-1], seed=1, dtype=dtype)
     assert (
         off(
-            kernels.swiglu_backward(grad, gate_up, FACTOR), plain_swiglu_backward(grad.float(), gate_up.float(), FACTOR)
+            kernels.swiglu_backward(grad, gate_up, FACTOR), plain.swiglu_backward(grad.float(), gate_up.float(), FACTOR)
         )
         < most
     )
@@ -137,7 +94,7 @@ def test_swiglu_and_its_gradient(kernels: ModuleType, shape: tuple[int, ...], dt
 def test_gradients_of_norms(kernels: ModuleType, shape: tuple[int, ...], dtype: torch.dtype, most: float) -> None:
     inputs = norm_inputs(*shape, dtype=dtype)
     grad, x, weight, rms, passed = (tensor.float() for tensor in inputs)
-    by_x, by_weight = plain_norm_backward(grad, x, weight, rms, passed)
+    by_x, by_weight = plain.norm_backward(grad, x, weight, rms, passed)
     found = kernels.norm_backward(*inputs)
     assert max(off(one, other) for one, other in zip(found, (by_x, by_weight), strict=True)) < most
 

@@ -13,6 +13,8 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.plain_kernels import kernels_everywhere
 from xmodel2.model.decoder import RMSNorm
 from xmodel2.recipe import load_recipe, replace
 from xmodel2.train import train
@@ -52,7 +54,9 @@ def train_layouts(root: Path, layouts: list[str], rank: int, ranks: int) -> None
             recipe = replace(recipe, {"train.compile": True, "train.activation_memory_budget": 0.3})
         if layout.startswith("compiled"):
             recipe = replace(recipe, {"train.compile": True})
-        with poisoned() if layout.startswith("poisoned") else nullcontext(), gains_seen() as seen:
+        # As on a GPU: what lies between the products by operators of our own.
+        kernels = kernels_everywhere() if "kernels" in layout else nullcontext()
+        with kernels, poisoned() if layout.startswith("poisoned") else nullcontext(), gains_seen() as seen:
             train(recipe, root / layout, stop_after=stop, evaluate=keep_weights)
         if rank == 0:
             (root / layout / "gains.json").write_text(json.dumps(sorted(map(str, seen))))

@@ -39,6 +39,7 @@ LAYOUTS = {
         "data_parallel_shard=2,tensor_parallel=2",
         "data_parallel_shard=2,context_parallel=2",
         "recomputed,data_parallel_shard=2,tensor_parallel=2",
+        "compiled,kernels,data_parallel_shard=2,tensor_parallel=2",
         "context_parallel=2,tensor_parallel=2",
     ],
 }
