@@ -5,7 +5,7 @@
     norm           its backward pass, which adds the gradient that goes past it, and makes that of the gains as it reads on
 
 The compiler joins halves by masked loads of single numbers, and leaves a copy on either side of attention; on an H200 these took
-four times what memory needs (docs/training.md).
+two to four times what memory needs (docs/training.md).
 
 Letters: B rows, S positions, K key/value heads, G query heads a key/value head, D head width, F part of a feed-forward group.
 """
@@ -72,8 +72,8 @@ class _Norm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        passed, grad = grads
-        by_x, by_weight = torch.ops.xmodel2.norm_backward(grad.contiguous(), *ctx.saved_tensors, passed.contiguous())
+        (passed, grad), (x, weight, rms) = (grad.contiguous() for grad in grads), ctx.saved_tensors
+        by_x, by_weight = torch.ops.xmodel2.norm_backward(grad, x.contiguous(), weight, rms, passed)
         return by_x, by_weight, None
 
 

@@ -3,6 +3,9 @@
 `TRITON_INTERPRET=1` runs them on a CPU, which is how they are tested without a GPU.
 """
 
+from contextlib import nullcontext
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -20,7 +23,7 @@ def split_heads(
     B, S, K, T, D = qkv.shape
     q, k, v = qkv.new_empty(B, S, K * (T - 2), D), qkv.new_empty(B, S, K, D), qkv.new_empty(B, S, K, D)
     grid, sizes = _tiles(B * S * K, D // 2)
-    _split_kernel[grid](qkv, q, k, v, cos, sin, factor, B * S * K, S, K, T - 2, D, *sizes)
+    _launch(_split_kernel, grid, qkv, q, k, v, cos, sin, factor, B * S * K, S, K, T - 2, D, *sizes)
     return q, k, v
 
 
@@ -32,7 +35,7 @@ def join_heads(
     G = q.shape[2] // K
     qkv = q.new_empty(B, S, K, G + 2, D)
     grid, sizes = _tiles(B * S * K, D // 2)
-    _join_kernel[grid](qkv, q, k, v, cos, sin, factor, B * S * K, S, K, G, D, *sizes)
+    _launch(_join_kernel, grid, qkv, q, k, v, cos, sin, factor, B * S * K, S, K, G, D, *sizes)
     return qkv
 
 
@@ -42,7 +45,7 @@ def swiglu(gate_up: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
     result = gate_up.new_empty(*gate_up.shape[:-2], F)
     count = result.numel() // F
     (tiles,), (rows, block) = _tiles(count, F)
-    _swiglu_kernel[(tiles, triton.cdiv(F, block))](gate_up, result, factor, count, F, rows, block)
+    _launch(_swiglu_kernel, (tiles, triton.cdiv(F, block)), gate_up, result, factor, count, F, rows, block)
     return result
 
 
@@ -51,7 +54,9 @@ def swiglu_backward(grad: torch.Tensor, gate_up: torch.Tensor, factor: torch.Ten
     result, F = torch.empty_like(gate_up), grad.shape[-1]
     count = grad.numel() // F
     (tiles,), (rows, block) = _tiles(count, F)
-    _swiglu_backward_kernel[(tiles, triton.cdiv(F, block))](grad, gate_up, result, factor, count, F, rows, block)
+    _launch(
+        _swiglu_backward_kernel, (tiles, triton.cdiv(F, block)), grad, gate_up, result, factor, count, F, rows, block
+    )
     return result
 
 
@@ -68,8 +73,28 @@ def norm_backward(
     warps = max(1, min(8, columns // 256))
     programs = min(count, WARPS // warps * _multiprocessors(x.device))
     result, parts = torch.empty_like(x), weight.new_empty(programs, H, dtype=torch.float32)
-    _norm_backward_kernel[(programs,)](grad, x, weight, rms, passed, result, parts, count, H, columns, num_warps=warps)
+    _launch(
+        _norm_backward_kernel,
+        (programs,),
+        grad,
+        x,
+        weight,
+        rms,
+        passed,
+        result,
+        parts,
+        count,
+        H,
+        columns,
+        num_warps=warps,
+    )
     return result, parts.sum(0).to(weight.dtype)
+
+
+def _launch(kernel: Any, grid: tuple[int, ...], first: torch.Tensor, *arguments: Any, **options: Any) -> None:
+    """Launch a kernel where its first tensor is: Triton goes by the current GPU, which may be another."""
+    with torch.cuda.device_of(first) if first.is_cuda else nullcontext():
+        kernel[grid](first, *arguments, **options)
 
 
 def _multiprocessors(device: torch.device) -> int:
