@@ -182,6 +182,7 @@ def test_report_of_what_was_done(shards: ShardSet) -> None:
     assert (text["rows"], text["tokens"], text["share_asked"], text["share_realised"]) == (40, 640, 1.0, 1.0)
     assert text["epochs"] == 640 / train_split(shards, "text").tokens
     assert second["sources"]["text"]["epochs"] > text["epochs"]
+    assert run.epochs() == {name: source["epochs"] for name, source in run.report()["stages"][1]["sources"].items()}
     assert 0 <= second["sources"]["sft"]["padding_share"] < 0.2
     assert second["sources"]["sft"]["share_asked"] == MIXTURE["sft"]
     assert 0 < second["sources"]["sft"]["cut_documents_share"] <= 1

@@ -5,9 +5,21 @@ import subprocess
 import sys
 from pathlib import Path
 
-from xmodel2.recipe import Recipe, recipe_to_toml
+import pytest
+
+from xmodel2.recipe import Recipe, recipe_to_toml, replace
 from xmodel2.train import train
 from xmodel2.train.checkpoint import checkpoint_steps
+
+
+def test_sources_read_over_and_over_are_told(
+    small_recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for times, told in ((1, False), (40, True)):
+        recipe = replace(small_recipe, {"stages.stable.tokens": times * small_recipe.stages.stable.tokens})
+        train(recipe, tmp_path / f"run-{times}", stop_after=1)
+        shown = capsys.readouterr()
+        assert ("times in all; beyond 4 a repetition teaches less" in shown.out + shown.err) is told
 
 
 def test_a_reader_that_is_gone_ends_nothing(small_recipe: Recipe, tmp_path: Path) -> None:

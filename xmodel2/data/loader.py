@@ -122,6 +122,14 @@ class Loader:
             result[name] = self._rows[name].tokens(first, first + count)
         return result
 
+    def epochs(self) -> dict[str, float]:
+        """Return how often the whole run goes through each of its sources."""
+        rows: dict[str, int] = {}
+        for stage in self._stages:
+            counts = stage.mixture.counts(stage.end - stage.begin)
+            rows |= {name: stage.cursor.get(name, 0) + count for name, count in counts.items()}
+        return {name: self._rows[name].epochs(count) for name, count in rows.items()}
+
     def report(self, rows: int | None = None) -> dict[str, Any]:
         """Return what (the first ``rows`` rows of) the run takes from each source in each stage, as JSON has it.
 

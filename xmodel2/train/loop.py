@@ -37,7 +37,7 @@ from xmodel2.train.metrics import MetricsWriter
 from xmodel2.train.norms import LayerNorms, norms_record
 from xmodel2.train.optimizer import set_rate
 from xmodel2.train.profile import StepProfiler
-from xmodel2.train.progress import TrainProgress
+from xmodel2.train.progress import TrainProgress, repetitions
 from xmodel2.train.retention import checkpoint_before
 from xmodel2.train.run_dir import MIXTURE_FILE
 from xmodel2.train.samples import take_samples
@@ -119,6 +119,8 @@ class Loop:
             )
             self.writer = stack.enter_context(closing(writer))
             self.profiler = stack.enter_context(StepProfiler(parts.run_dir, start, self.profile and world.is_main))
+            if told := repetitions(parts.loader.epochs()):
+                self.progress.say(told)
             if start:
                 self.progress.say(f"{parts.run_dir}: going on from step {start}")
                 if self._scores_due(start) and not on_rank_0(lambda: has_scores(parts.run_dir, start)):
