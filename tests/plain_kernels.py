@@ -1,7 +1,10 @@
 """What `xmodel2.model.gpu_kernels` computes, by PyTorch's operations: to compare with, and for a decoder on a CPU."""
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as F
@@ -12,14 +15,21 @@ from xmodel2.model.decoder import rotate
 NAMES = ("split_heads", "join_heads", "swiglu", "swiglu_backward", "norm_backward")
 
 
+INTERPRETED = bool(find_spec("triton")) and os.environ.get("TRITON_INTERPRET") == "1"
+"""Whether Triton's kernels run on a CPU."""
+
+
 @contextmanager
 def kernels_everywhere() -> Iterator[None]:
-    """Let decoders use the operators on any device; on a CPU they are the functions below."""
+    """Let decoders use the operators on any device; on a CPU they are Triton's, interpreted, or the functions below."""
+    functions = sys.modules[__name__]
+    if INTERPRETED:
+        from xmodel2.model import triton_kernels as functions  # type: ignore[no-redef]
     before, gpu_kernels.can_use = gpu_kernels.can_use, lambda device: True
     try:
         with torch.library._scoped_library("xmodel2", "FRAGMENT") as library:
             for name in NAMES:
-                library.impl(name, globals()[name], "CPU")
+                library.impl(name, getattr(functions, name), "CPU")
             yield
     finally:
         gpu_kernels.can_use = before

@@ -4,18 +4,17 @@ Without a GPU the operators run as plain PyTorch here, which tests how the decod
 GPU, or with Triton installed on a CPU: TRITON_INTERPRET=1 python -m pytest tests/model/test_gpu_kernels.py
 """
 
-import os
-from collections.abc import Iterator
-from importlib.util import find_spec
+from collections.abc import Callable, Iterator
 from types import ModuleType
 
 import pytest
 import torch
 
 from tests import plain_kernels as plain
-from tests.plain_kernels import NAMES, kernels_everywhere
+from tests.plain_kernels import INTERPRETED, NAMES, kernels_everywhere
 from xmodel2.model import Xmodel2, gpu_kernels
 from xmodel2.model.decoder import rotary
+from xmodel2.train.device import can_compile
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 FACTOR = torch.tensor(0.3, device=DEVICE)
@@ -24,10 +23,8 @@ FACTOR = torch.tensor(0.3, device=DEVICE)
 @pytest.fixture(scope="module")
 def kernels() -> ModuleType:
     """The kernels, interpreted if there is no GPU."""
-    if not find_spec("triton"):
-        pytest.skip("Triton is not installed")
-    if DEVICE == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
-        pytest.skip("without a GPU, TRITON_INTERPRET=1 in the environment runs them on the CPU")
+    if DEVICE == "cpu" and not INTERPRETED:
+        pytest.skip("without a GPU, Triton and TRITON_INTERPRET=1 in the environment run them on the CPU")
     from xmodel2.model import triton_kernels
 
     return triton_kernels
@@ -119,6 +116,81 @@ def test_a_decoder_is_the_same_with_them(
     monkeypatch.setattr(gpu_kernels, "can_use", lambda device: False)
     for found, wanted in zip(fused, gradients(), strict=True):
         assert off(found, wanted) < 1e-5
+
+
+def test_tensors_may_lie_as_they_come(operators: None) -> None:
+    cos, sin = (angle[0, 0] for angle in rotary(torch.arange(5, device=DEVICE)[None], 8, 1e4))
+    x, grad, qkv, pairs = drawn(12, 5), drawn(12, 5, seed=1), drawn(8, 4, 2, 5, 2), drawn(6, 2, 5)
+    weight = drawn(12, seed=2).requires_grad_()
+
+    def results(lie: Callable[[torch.Tensor], torch.Tensor]) -> list[torch.Tensor]:
+        leaves = [x.detach().requires_grad_(), qkv.detach().requires_grad_(), pairs.detach().requires_grad_()]
+        passed, normed = gpu_kernels.norm(lie(leaves[0].t()), weight, 1e-5)
+        heads = gpu_kernels.split_heads(lie(leaves[1].permute(4, 3, 2, 1, 0)), cos, sin, FACTOR)
+        product = gpu_kernels.swiglu(lie(leaves[2].permute(2, 1, 0)), FACTOR)
+        outputs = [passed, normed, *heads, product]
+        grads = [
+            lie(grad.t()),
+            lie(grad.t()),
+            *(torch.ones_like(head) for head in heads),
+            lie(torch.ones_like(product.t()).t()),
+        ]
+        return [*outputs, *torch.autograd.grad(outputs, [*leaves, weight], grads)]
+
+    for found, wanted in zip(results(lambda t: t), results(torch.Tensor.contiguous), strict=True):
+        assert off(found, wanted) < 1e-6
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_norm_is_computed_in_fp32_and_gives_gradients_like_its_weights(operators: None, dtype: torch.dtype) -> None:
+    x, weight = drawn(3, 7, 64, dtype=dtype).requires_grad_(), drawn(64, seed=1, dtype=dtype).requires_grad_()
+    passed, normed = gpu_kernels.norm(x, weight, 1e-5)
+    grad = drawn(3, 7, 64, seed=2, dtype=dtype)
+    found = normed, *torch.autograd.grad((passed, normed), (x, weight), (grad, grad))
+    wide = [tensor.detach().double().requires_grad_() for tensor in (x, weight)]
+    wanted = wide[1] * wide[0] * torch.rsqrt(wide[0].pow(2).mean(-1, keepdim=True) + 1e-5)
+    exact = wanted, *torch.autograd.grad(((wanted + wide[0]) * grad.double()).sum(), wide)
+    assert [tensor.dtype for tensor in found] == [dtype] * 3
+    # Rounded once at the end.
+    assert max(off(one, other) for one, other in zip(found, exact, strict=True)) < (
+        1e-6 if dtype == torch.float32 else 5e-3
+    )
+
+
+def test_where_no_kernel_can_be_built_a_gpu_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = torch.device("cuda", 7)  # of this test alone: what is found is kept
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(gpu_kernels, "find_spec", lambda name: object())
+    monkeypatch.setattr(torch, "ones", lambda *size, device: None)
+    errors: list[Exception] = [
+        torch.OutOfMemoryError("full"),
+        RuntimeError("Failed to find C compiler.\nPlease specify"),
+    ]
+
+    def fails(gate_up: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+        raise errors.pop(0)
+
+    monkeypatch.setattr(gpu_kernels, "swiglu", fails)
+    with pytest.raises(torch.OutOfMemoryError):  # which says nothing of what can be built
+        gpu_kernels.can_use(gpu)
+    with pytest.warns(UserWarning, match="without torch.compile, slower: Failed to find C compiler.$"):
+        assert not gpu_kernels.can_use(gpu)
+    assert not can_compile(gpu)
+    assert not errors
+
+
+@pytest.mark.parametrize(
+    ("capability", "uses", "compiles"), [((6, 1), False, False), ((7, 5), False, True), ((8, 0), True, True)]
+)
+def test_what_a_gpu_can_do_goes_by_its_age(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], uses: bool, compiles: bool
+) -> None:
+    gpu = torch.device("cuda", 10 + capability[0])
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(gpu_kernels, "find_spec", lambda name: object())
+    monkeypatch.setattr(torch, "ones", lambda *size, device: None)
+    monkeypatch.setattr(gpu_kernels, "swiglu", lambda gate_up, factor: None)
+    assert (gpu_kernels.can_use(gpu), can_compile(gpu)) == (uses, compiles)
 
 
 def test_rows_with_angles_of_their_own_do_without_them(model: Xmodel2, operators: None) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.plain_kernels import kernels_everywhere
 from xmodel2.model import tensor_program
 from xmodel2.recipe import Recipe, recipe_from_dict
 from xmodel2.search.coordinate import (
@@ -62,6 +63,14 @@ def test_each_rule_has_a_criterion_that_fails_without_it(rule: str) -> None:
     finding = broken[BREAKS[rule]]
     if finding.criterion != "start of order one":
         assert finding.figure > 6 * BOUND  # clearly
+
+
+def test_a_gpu_with_kernels_of_its_own_measures_the_same() -> None:
+    arguments = {"widths": (64, 128), "depths": (2, 8), "seeds": 1, "steps": 1}
+    plain = coordinate_check(recipe(), **arguments)
+    with kernels_everywhere():
+        found = coordinate_check(recipe(), **arguments)
+    assert [finding.figure for finding in found] == pytest.approx([finding.figure for finding in plain], abs=1e-3)
 
 
 def test_standard_parametrisation_grows() -> None:

@@ -32,6 +32,7 @@ LAYOUTS = {
         "compiled,tensor_parallel=2",
         "stopped",
         "bf16",
+        "bf16,kernels",
         "poisoned",
     ],
     4: [
@@ -119,8 +120,9 @@ def test_an_evaluation_gets_the_whole_weights_on_rank_0(runs: Path, layout: str)
     assert "scores" in lines[1]
 
 
-def test_in_16_bits_gains_are_not_rounded(runs: Path) -> None:
-    assert read_json(runs / "bf16" / "gains.json") == ["torch.float32"]
+@pytest.mark.parametrize("layout", ["bf16", "bf16,kernels"])
+def test_in_16_bits_gains_are_not_rounded(runs: Path, layout: str) -> None:
+    assert read_json(runs / layout / "gains.json") == ["torch.float32"]
 
 
 def test_a_checkpoint_after_a_held_out_loss_is_whole(runs: Path) -> None:

@@ -46,8 +46,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x_BSH: torch.Tensor) -> torch.Tensor:
         """[B, S, H] to [B, S, H]."""
-        x = x_BSH.float()
-        return (self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps))).to(x_BSH.dtype)
+        return gpu_kernels.normed(x_BSH, self.weight, self.eps)[0]
 
 
 class Linear(nn.Linear):
@@ -127,7 +126,7 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then feed-forward, each normed before and scaled by ``scale_depth / sqrt(num_hidden_layers)`` after."""
+    """Attention, then feed-forward, each normed before and scaled by ``scale_depth / sqrt(num_hidden_layers)``."""
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
@@ -167,6 +166,7 @@ class Xmodel2(nn.Module):
         self.residual_multiplier = tensor_program.residual_multiplier(settings)
         self.embedding_multiplier = tensor_program.embedding_multiplier(settings)
         self.logit_multiplier = tensor_program.logit_multiplier(settings)
+        self.kernels = True  # whether a GPU may use `gpu_kernels`, by which what a branch gives out has been scaled
 
     def hidden(
         self,
@@ -206,7 +206,7 @@ class Xmodel2(nn.Module):
         rotation = rotary(position_BS, self.settings.head_dim, self.settings.rope_theta)
         factors = (self.embedding_multiplier, self.residual_multiplier)
         embedding, residual = (torch.full((), factor, device=position_BS.device) for factor in factors)
-        kernels = cache is None and len(position_BS) == 1 and gpu_kernels.can_use(position_BS.device)
+        kernels = self.kernels and cache is None and len(position_BS) == 1 and gpu_kernels.can_use(position_BS.device)
         return Rows(rotation, embedding, residual, mask, cache, gather, kernels)
 
     def _after(self, cache: KVCache, S: int) -> Rows:

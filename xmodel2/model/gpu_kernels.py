@@ -5,7 +5,7 @@
     norm           its backward pass, which adds the gradient that goes past it, and makes that of the gains as it reads on
 
 The compiler joins halves by masked loads of single numbers, and leaves a copy on either side of attention; on an H200 these took
-two to four times what memory needs (docs/training.md).
+about twice what memory needs (docs/training.md).
 
 Letters: B rows, S positions, K key/value heads, G query heads a key/value head, D head width, F part of a feed-forward group.
 """
@@ -17,26 +17,41 @@ from typing import Any
 
 import torch
 
-FIRST = (8, 0)
-"""CUDA compute capability from which Triton has bf16 (Ampere)."""
+VOLTA, AMPERE = (7, 0), (8, 0)
+"""CUDA compute capability from which Triton makes kernels, and from which it has bf16."""
 
 Three = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
-@functools.cache
 def can_use(device: torch.device) -> bool:
-    """Tell whether a device runs these kernels, by running one: Triton needs a C compiler and Python's headers."""
-    if device.type != "cuda" or not find_spec("triton") or torch.cuda.get_device_capability(device) < FIRST:
+    """Tell whether a device runs these kernels."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= AMPERE and can_build(device)
+
+
+@functools.cache
+def can_build(device: torch.device) -> bool:
+    """Tell whether Triton, and so torch.compile, makes kernels for a GPU, by running one: it needs a C compiler and Python.h."""
+    if not find_spec("triton") or torch.cuda.get_device_capability(device) < VOLTA:
         return False
     try:
         swiglu(torch.ones(1, 2, 8, device=device), torch.ones((), device=device))
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]
         warnings.warn(
-            f"the GPU's own kernels cannot be built, and training is slower without them: {reason}", stacklevel=2
+            f"Triton cannot build kernels for this GPU, so it works without torch.compile, slower: {reason}",
+            stacklevel=2,
         )
         return False
     return True
+
+
+def normed(x: torch.Tensor, weight: torch.Tensor, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return x / rms(x) * weight [..., H], computed in fp32, and 1 / rms(x) [..., 1] in fp32."""
+    wide = x.float()
+    rms = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
+    return (weight * (wide * rms)).to(x.dtype), rms
 
 
 def split_heads(qkv_BSKTD: torch.Tensor, cos_SD: torch.Tensor, sin_SD: torch.Tensor, factor: torch.Tensor) -> Three:
@@ -65,10 +80,9 @@ def norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> tuple[torch.Tenso
 class _Norm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
-        wide = x.float()
-        rms = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
+        result, rms = normed(x, weight, eps)
         ctx.save_for_backward(x, weight, rms)
-        return x, (weight * (wide * rms)).to(x.dtype)
+        return x, result
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:

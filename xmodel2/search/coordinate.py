@@ -224,9 +224,11 @@ def _activations(model: Xmodel2, batch: Batch) -> dict[str, list[torch.Tensor]]:
         record(block.self_attn, "attention")  # type: ignore[arg-type]
         record(block.mlp, "feed-forward")  # type: ignore[arg-type]
     record(last, "residual stream")
+    model.kernels = False  # before the residual multiplier, as elsewhere
     try:
         logits_BSV = model(to_device(batch.inputs, model.embed_tokens.weight.device))
     finally:
+        model.kernels = True
         for hook in hooks:
             hook.remove()
     next_BS1 = to_device(batch.targets, logits_BSV.device)[..., None]

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from xmodel2.errors import XmodelError
+from xmodel2.model.gpu_kernels import can_build
 from xmodel2.recipe import ModelSettings
 from xmodel2.train.devices import nominal_flops_of
 
@@ -50,9 +51,11 @@ def nominal_flops(device: torch.device, precision: str) -> float | None:
 
 
 def can_compile(device: torch.device) -> bool:
-    """Tell whether torch.compile can work: on a CPU it needs a C++ compiler, which a bare machine may lack."""
+    """Tell whether torch.compile can work: it needs a compiler, which a bare machine may lack, of C++ on a CPU, of C on a GPU."""
+    if device.type == "cuda":
+        return can_build(device)
     names = (os.environ.get("CXX", ""), "g++", "clang++", "c++")
-    return device.type != "cpu" or any(name and shutil.which(name) for name in names)
+    return any(name and shutil.which(name) for name in names)
 
 
 def keep_compiled_code_apart(device: torch.device) -> None:

@@ -17,6 +17,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 
 from xmodel2.data.batch import IGNORED
+from xmodel2.model.gpu_kernels import AMPERE
 from xmodel2.recipe import Recipe
 
 CHUNK_BYTES = {"cpu": 32 << 20, "cuda": 1 << 30}
@@ -237,7 +238,7 @@ def _add_product(sum_VH: torch.Tensor, error_VC: torch.Tensor, hidden_CH: torch.
     if error_VC.dtype == sum_VH.dtype:
         sum_VH.addmm_(error_VC, hidden_CH)
         return
-    if sum_VH.is_cuda:
+    if sum_VH.is_cuda and torch.version.cuda and torch.cuda.get_device_capability(sum_VH.device) >= AMPERE:
         torch.addmm(sum_VH, error_VC, hidden_CH, torch.float32, out=sum_VH)
         return
     for some_SH, error_SC in zip(sum_VH.split(SLICE), error_VC.split(SLICE), strict=True):

@@ -69,9 +69,14 @@ class MemoryPlan:
         return sum(self.parts.values())
 
 
-def memory_plan(recipe: Recipe, precision: str, layout: Layout, compiled: bool, device: str) -> MemoryPlan:
-    """Return what training a recipe holds on each device of a layout that it can be cut into; ``device``: cpu or cuda."""
-    return _Step(recipe, precision, layout, compiled, device == "cuda").plan()
+def memory_plan(
+    recipe: Recipe, precision: str, layout: Layout, compiled: bool, device: str, kernels: bool = True
+) -> MemoryPlan:
+    """Return what training a recipe holds on each device of a layout that it can be cut into; ``device``: cpu or cuda.
+
+    ``kernels``: whether a GPU has its own (`gpu_kernels.can_use`).
+    """
+    return _Step(recipe, precision, layout, compiled, device == "cuda", kernels and device == "cuda").plan()
 
 
 def block_activations(
@@ -98,7 +103,9 @@ def block_activations(
 
 
 class _Step:
-    def __init__(self, recipe: Recipe, precision: str, layout: Layout, compiled: bool, cuda: bool) -> None:
+    def __init__(
+        self, recipe: Recipe, precision: str, layout: Layout, compiled: bool, cuda: bool, kernels: bool
+    ) -> None:
         self.recipe, self.layout, self.compiled, self.cuda = recipe, layout, compiled, cuda
         model, train = recipe.model, recipe.train
         self.e = 4 if precision == "fp32" else 2
@@ -117,7 +124,7 @@ class _Step:
         self.shards = layout.shard * layout.context if self.sharded else 1
         self.own = -(-self.parameters // self.shards)
         scores = train.attention == "plain" or (layout.context > 1 and not cuda)
-        whole = block_activations(model, self.e, layout, length, compiled, scores, kernels=cuda)
+        whole = block_activations(model, self.e, layout, length, compiled, scores, kernels)
         first = self.e * model.hidden_size  # a block's input, from which the rest can be computed again
         budget, blocks = train.activation_memory_budget, model.num_hidden_layers
         if not compiled:

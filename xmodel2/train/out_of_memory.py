@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 
 from xmodel2.errors import XmodelError
+from xmodel2.model.gpu_kernels import can_use
 from xmodel2.recipe import Recipe
 from xmodel2.recipe.settings import ParallelSettings
 from xmodel2.train.device import can_compile, pick_device
@@ -31,7 +32,9 @@ def with_settings(recipe: Recipe, rows: int, budget: float, parallel: ParallelSe
         return None
 
 
-def lighter(recipe: Recipe, layout: Layout, precision: str, compiled: bool, device: str, limit: float) -> Recipe | None:
+def lighter(
+    recipe: Recipe, layout: Layout, precision: str, compiled: bool, device: str, limit: float, kernels: bool = True
+) -> Recipe | None:
     """Return the recipe with the largest micro-batch that needs at most ``limit`` bytes; only if none does, with a smaller budget.
 
     Neither key changes what is learnt, only how it is computed. None if nothing fits.
@@ -41,7 +44,7 @@ def lighter(recipe: Recipe, layout: Layout, precision: str, compiled: bool, devi
     for budget in (budget for budget in BUDGETS if budget <= train.activation_memory_budget):
         for size in sizes:
             tried = with_settings(recipe, size, budget)
-            if tried and memory_plan(tried, precision, layout, compiled, device).peak <= limit:
+            if tried and memory_plan(tried, precision, layout, compiled, device, kernels).peak <= limit:
                 return tried
     return None
 
@@ -93,16 +96,16 @@ def out_of_memory_message(recipe: Recipe, world_size: int, error: BaseException)
     train, layout = recipe.train, Layout(*mesh_shape(recipe, world_size))
     precision = "bf16" if train.precision == "auto" else train.precision
     here = pick_device(train.device)
-    compiled = train.compile and can_compile(here)
+    compiled, kernels = train.compile and can_compile(here), can_use(here)
     memory = total_memory(here)
-    plan = memory_plan(recipe, precision, layout, compiled, here.type)
+    plan = memory_plan(recipe, precision, layout, compiled, here.type, kernels)
     parts = ", ".join(f"{name} {size_text(size)}" for name, size in plan.parts.items() if size)
     # What was planned did not fit, whatever the device has: others may use it as well.
     limit = min((1 - HEADROOM) * memory, (1 - HEADROOM) * plan.peak)
-    found = lighter(recipe, layout, precision, compiled, here.type, limit)
+    found = lighter(recipe, layout, precision, compiled, here.type, limit, kernels)
     advice = "run it on more processes, so that parallel.data_parallel_shard divides weights and moments"
     if found is not None:
-        needed = memory_plan(found, precision, layout, compiled, here.type).peak
+        needed = memory_plan(found, precision, layout, compiled, here.type, kernels).peak
         advice = f"run it again with {changed_settings(recipe, found)}, which needs about {size_text(needed)}"
     return (
         f"memory ran out on a {here.type} of {size_text(memory)}: this recipe needs about {size_text(plan.peak)} for tensors"

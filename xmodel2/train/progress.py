@@ -17,15 +17,16 @@ MOST_EPOCHS = 4
 def repetitions(epochs: Mapping[str, float]) -> str:
     """Return a line about the sources that a run goes through more often than pays, or nothing.
 
-    >>> repetitions({"web": 0.2, "code": 7.4})
-    'code is read 7 times in all; beyond 4 a repetition teaches less and less (arXiv 2305.16264)'
+    >>> repetitions({"web": 0.2, "code": 7.4, "sft": 4.3})
+    'read more than 4 times in all: code 7.4, sft 4.3; beyond that a repetition teaches less and less (arXiv 2305.16264)'
     """
     most = sorted(((count, name) for name, count in epochs.items() if count > MOST_EPOCHS), reverse=True)
     if not most:
         return ""
-    named = ", ".join(f"{name} is read {count:,.0f} times" for count, name in most[:3])
-    more = f", and {len(most) - 3} more sources more than {MOST_EPOCHS}" if len(most) > 3 else ""
-    return f"{named}{more} in all; beyond {MOST_EPOCHS} a repetition teaches less and less (arXiv 2305.16264)"
+    named = ", ".join(f"{name} {count:,.1f}" for count, name in most[:3]) + (
+        f" and {len(most) - 3} more" if most[3:] else ""
+    )
+    return f"read more than {MOST_EPOCHS} times in all: {named}; beyond that a repetition teaches less and less (arXiv 2305.16264)"
 
 
 class TrainProgress:
