@@ -1,11 +1,11 @@
 """Muon beside AdamW: held-out loss after equal tokens, each at its own best of a few rates; and Muon's best rate over width.
 
-    python -m benchmarks.optimizer [--quick] [--json] [--data DIR] [--steps 100] [--seeds 2]
+    python -m benchmarks.optimizer [--quick] [--json] [--data DIR] [--preset pico] [--steps 100] [--seeds 2]
 
 Every run is `xmodel2 train` on real text (the starter corpus, unless --data names prepared shards), both stages, fp32, eager.
 Rates are tried with the first seed, by factors of 2 until the best lies between two others, and the best one with the others
 too. `ours` is Muon's mean over seeds, in nats a token; its ratio is below 1 where Muon is better. The embedding and the norms
-learn by AdamW at its default rate in both.
+learn by AdamW at its default rate in both. Widths are those of pico, and only tried for it.
 """
 
 import statistics
@@ -47,10 +47,11 @@ def main() -> None:
     """Train, compare, print."""
     parser = argument_parser(__doc__, "two layers 64 wide, two rates, one seed, no widths")
     parser.add_argument("--data", type=Path, help="prepared shards with sources docs, code and web")
+    parser.add_argument("--preset", default="pico")
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--seeds", type=int, default=2)
     options = parser.parse_args()
-    size, rates, seeds, steps = PICO, RATES, options.seeds, options.steps
+    size, rates, seeds, steps = {"preset": options.preset}, RATES, options.seeds, options.steps
     if options.quick:
         size, rates, seeds, steps = SMALL, {name: found[:2] for name, found in RATES.items()}, 1, 40
     with tempfile.TemporaryDirectory() as folder:
@@ -61,7 +62,7 @@ def main() -> None:
             best = best_rate(first)
             rest = [_loss(data, size, name, best, seed, steps) for seed in range(2, seeds + 1)]
             losses[f"{name} at {best}"] = [first[best], *rest]
-        widths = {} if options.quick else {width: _best_rate(data, width, steps) for width in WIDTHS}
+        widths = {} if options.quick or size != PICO else {width: _best_rate(data, width, steps) for width in WIDTHS}
         times = _update_times(_recipe(data, size, "adamw", 0.01, 1, steps))
     (adamw, adamw_losses), (muon, muon_losses) = losses.items()
     ours, peer = statistics.mean(muon_losses), statistics.mean(adamw_losses)
@@ -74,8 +75,8 @@ def main() -> None:
         ratio_to_best_peer=ours / peer,
         share_of_limit=None,
         limit=None,
-        notes=f"{muon}; {steps} steps of {BATCH} tokens; by seed: {muon_losses} and {adamw_losses}; an update takes"
-        f" {times['muon']:.1f} ms with Muon and {times['adamw']:.1f} ms with AdamW; Muon's best rate by width: {widths}",
+        notes=f"{options.preset}; {muon}; {steps} steps of {BATCH} tokens; by seed: {muon_losses} and {adamw_losses}; an update"
+        f" takes {times['muon']:.1f} ms with Muon and {times['adamw']:.1f} ms with AdamW; Muon's best rate by width: {widths}",
     ).show(options.json)
 
 

@@ -174,6 +174,17 @@ def test_epochs_of_a_source_near_a_row(tmp_path: Path, length: int) -> None:
     assert run.report()["stages"][0]["sources"]["text"]["epochs"] == pytest.approx(seen.mean())
 
 
+def test_pieces_that_the_tokenizer_lacks_are_told_where_checksums_were_not_verified(shards: ShardSet) -> None:
+    path = shards.directory / "text" / "train-000.tokens"
+    tokens = np.fromfile(path, shards.dtype)
+    tokens[:] = 60
+    tokens.tofile(path)
+    damaged = open_shards(shards.directory)
+    loader(damaged).rows(0, 4)  # verified, this would not have been opened
+    with pytest.raises(XmodelError, match=r"a row of documents text \d+.* has a piece beyond the 50 of the tokenizer"):
+        loader(damaged, check_pieces=True).rows(0, 4)
+
+
 def test_report_of_what_was_done(shards: ShardSet) -> None:
     run = loader(shards)
     first, second = run.report(rows=50)["stages"]

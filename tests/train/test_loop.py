@@ -53,6 +53,14 @@ def same_weights(a: Path, b: Path) -> bool:
     return all(torch.equal(mine[name], other[name]) for name in mine)
 
 
+def test_a_step_faster_than_what_was_measured_has_the_device_measured_again(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xmodel2.train.run.pick_precision", lambda *arguments: ("fp32", 1e3))  # as on a busy machine
+    train(recipe, tmp_path / "run", stop_after=3)
+    assert all(0 < line["mfu"] <= 1 for line in lines(tmp_path / "run", None))
+
+
 def test_a_poisoned_batch_is_skipped_and_its_documents_are_named(
     recipe: Recipe, poison: Poison, tmp_path: Path
 ) -> None:

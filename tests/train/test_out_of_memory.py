@@ -4,8 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from xmodel2.recipe import Recipe, replace
-from xmodel2.train.out_of_memory import out_of_memory_message
+from xmodel2.train import train
+from xmodel2.train.memory import Layout, memory_plan
+from xmodel2.train.out_of_memory import out_of_memory_message, shortage
 
 CODE = """
 import resource, sys
@@ -28,7 +32,25 @@ def test_settings_that_rule_others_out_leave_a_message(small_recipe: Recipe) -> 
         },
     )
     assert recipe.batch_rows == 4
-    assert "run it on more processes" in out_of_memory_message(recipe, 1, MemoryError("no more"))
+    assert "run it again with more processes" in out_of_memory_message(recipe, 1, MemoryError("no more"))
+
+
+def test_a_run_that_may_be_killed_is_told_before_its_first_step(
+    small_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = replace(small_recipe, {"train.micro_batch_size": 2, "train.device": "cpu"})
+    assert not shortage(recipe, 1)
+    most = memory_plan(recipe, "fp32", Layout(), compiled=False, device="cpu").peak
+    monkeypatch.setattr("xmodel2.train.out_of_memory.total_memory", lambda device: 2 * most - 1)
+    assert not shortage(recipe, 1)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")  # two share the machine
+    told = shortage(recipe, 2)
+    assert "this may be more than memory holds" in told
+    assert "a process: this recipe needs about" in told
+    assert "; if it is killed, use " in told
+    monkeypatch.setattr("xmodel2.train.out_of_memory.total_memory", lambda device: most // 2)
+    train(recipe, tmp_path / "run", stop_after=1)
+    assert "if it is killed, use" in "".join(capsys.readouterr())
 
 
 def test_a_run_without_room_says_which_setting_to_change(road: Path, tmp_path: Path) -> None:

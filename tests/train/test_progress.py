@@ -10,6 +10,7 @@ import pytest
 from xmodel2.recipe import Recipe, recipe_to_toml, replace
 from xmodel2.train import train
 from xmodel2.train.checkpoint import checkpoint_steps
+from xmodel2.train.progress import TrainProgress
 
 
 def test_sources_read_over_and_over_are_told(
@@ -20,6 +21,13 @@ def test_sources_read_over_and_over_are_told(
         train(recipe, tmp_path / f"run-{times}", stop_after=1)
         shown = capsys.readouterr()
         assert ("times in all: text " in shown.out + shown.err) is told
+
+
+def test_on_a_known_gpu_both_mfus_are_named(small_recipe: Recipe, capsys: pytest.CaptureFixture[str]) -> None:
+    with TrainProgress(small_recipe, 0) as progress:
+        progress.update(small_recipe.total_steps, "decay", 5.0, 1e-3, 51_750.0, 0.611, 0.583)
+    shown = capsys.readouterr()
+    assert "51,750 tok/s  MFU 61% causal/measured, 58% full/data sheet" in shown.out + shown.err
 
 
 def test_a_reader_that_is_gone_ends_nothing(small_recipe: Recipe, tmp_path: Path) -> None:

@@ -50,8 +50,13 @@ class Loader:
         seed: int,
         loss_on: str = "assistant",
         packing: Packing = "auto",
+        check_pieces: bool = False,
     ) -> None:
-        """Raise `XmodelError` for a source that is not there, or has no training documents."""
+        """Raise `XmodelError` for a source that is not there, or has no training documents.
+
+        ``check_pieces``: look whether the tokenizer has what is read, for shards whose checksums were not verified.
+        """
+        self._shards, self._check_pieces = shards, check_pieces
         self.sequence_length, self.batch_rows, self._use_loss = sequence_length, batch_rows, loss_on == "assistant"
         self._dtype = np.dtype(shards.dtype)
         self._rows: dict[str, SourceRows] = {}
@@ -101,7 +106,22 @@ class Loader:
             for source, spans in found:
                 writer.read(source.split, spans, self._use_loss, source.whole_documents)
             writer.move()
-        return writer.batch(names)
+        batch = writer.batch(names)
+        if self._check_pieces:
+            self._known(batch, start)
+        return batch
+
+    def _known(self, batch: Batch, start: int) -> None:
+        """Raise `XmodelError` naming the documents of a row with a piece that the tokenizer lacks."""
+        size = self._shards.vocab_size
+        if max(batch.inputs.max(initial=0), batch.targets.max(initial=0)) < size:
+            return
+        row = int(np.argmax((batch.inputs >= size).any(axis=1) | (batch.targets >= size).any(axis=1)))
+        documents = ", ".join(f"{name} {number}" for name, _, number in self.describe_row(start + row))
+        raise XmodelError(
+            f"{self._shards.directory}: a row of documents {documents} has a piece beyond the {size:,} of the tokenizer, so"
+            " its shards are damaged; data.verify_checksums = true names the file"
+        )
 
     def describe_row(self, row: int) -> list[tuple[str, int, int]]:
         """Return (source, epoch, document) of everything a row holds."""

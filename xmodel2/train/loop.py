@@ -29,13 +29,14 @@ from xmodel2.recipe import Recipe
 from xmodel2.train.agreement import on_each_rank, on_rank_0
 from xmodel2.train.checkpoint import load_training_state, set_aside
 from xmodel2.train.checkpoint_writer import CheckpointWriter
-from xmodel2.train.device import memory_in_use, nominal_flops
+from xmodel2.train.device import matmul_rate, memory_in_use, nominal_flops
 from xmodel2.train.evaluation import Alive, Evaluate, Snapshot, has_scores, outcome, whole_tensors
 from xmodel2.train.guard import GUARD_FILE, DivergedError, Guard, batch_documents, passed_over_record, skip_record
 from xmodel2.train.heldout import measure_heldout
 from xmodel2.train.metrics import MetricsWriter
 from xmodel2.train.norms import LayerNorms, norms_record
 from xmodel2.train.optimizer import set_rate
+from xmodel2.train.out_of_memory import shortage
 from xmodel2.train.profile import StepProfiler
 from xmodel2.train.progress import TrainProgress, repetitions
 from xmodel2.train.retention import checkpoint_before
@@ -102,6 +103,7 @@ class Loop:
         self._norms = LayerNorms(parts.step.model)
         self._stop = threading.Event()
         self._loss: float | None = None
+        self._peak_flops = parts.peak_flops
         self._ended, self._failure_told, self._unscored = False, False, False
         self._problem: Exception | None = None
 
@@ -119,7 +121,7 @@ class Loop:
             )
             self.writer = stack.enter_context(closing(writer))
             self.profiler = stack.enter_context(StepProfiler(parts.run_dir, start, self.profile and world.is_main))
-            if told := repetitions(parts.loader.epochs()):
+            for told in filter(None, (repetitions(parts.loader.epochs()), shortage(recipe, world.size))):
                 self.progress.say(told)
             if start:
                 self.progress.say(f"{parts.run_dir}: going on from step {start}")
@@ -216,7 +218,7 @@ class Loop:
             self._write(norms_record(step, self._norms.after_step()))
         line = self._line(step, stage, loss, rate, grad_norm, seconds)
         self._write(line)
-        self.progress.update(step, stage, loss, rate, line["tokens_per_second"], line["mfu"])
+        self.progress.update(step, stage, loss, rate, line["tokens_per_second"], line["mfu"], line.get("mfu_nominal"))
         self._loss = loss
         return verdict.action
 
@@ -243,6 +245,7 @@ class Loop:
     def _line(self, step: int, stage: str, loss: float, rate: float, norm: float, seconds: float) -> dict[str, Any]:
         recipe, world = self.recipe, self.parts.world
         speed, length = recipe.train.batch_tokens / seconds, recipe.data.sequence_length
+        reached = speed * flops_per_token(recipe.model, length) / world.size
         nominal = nominal_flops(self.parts.device, recipe.train.precision)
         line = {
             "step": step,
@@ -252,7 +255,7 @@ class Loop:
             "learning_rate": rate,
             "grad_norm": norm,
             "tokens_per_second": speed,
-            "mfu": speed * flops_per_token(recipe.model, length) / (self.parts.peak_flops * world.size),
+            "mfu": reached / self._peak(reached),
             "seconds": seconds,
             "loader_wait": self._waited,
             "memory_bytes": memory_in_use(self.parts.device),
@@ -261,6 +264,14 @@ class Loop:
             flops = flops_per_token(recipe.model, length, causal=False)
             line["mfu_nominal"] = speed * flops / (nominal * world.size)
         return line
+
+    def _peak(self, reached: float) -> float:
+        """Return the FLOP/s of a device; a step that ``reached`` more says that others had it when it was measured."""
+        if reached > self._peak_flops:
+            rows = self.recipe.train.micro_batch_size * self.recipe.data.sequence_length
+            again = matmul_rate(self.parts.device, self.recipe.train.precision, rows, self.recipe.model)
+            self._peak_flops = max(again, reached)
+        return self._peak_flops
 
     def _roll_back(self) -> int:
         """Load the last checkpoint before the trouble, and go on without the batches that led into it."""

@@ -93,24 +93,46 @@ def explained(recipe: Recipe, world_size: int) -> Iterator[None]:
 
 def out_of_memory_message(recipe: Recipe, world_size: int, error: BaseException) -> str:
     """Return what a run whose memory ran out needs, by part, and the setting to change."""
+    here = pick_device(recipe.train.device)
+    memory = total_memory(here)
+    needs, advice = _needs(recipe, world_size, here, memory)
+    said = str(error).strip().partition("\n")[0] or type(error).__name__
+    return f"memory ran out on a {here.type} of {size_text(memory)}: {needs}; run it again with {advice} PyTorch said: {said}"
+
+
+def shortage(recipe: Recipe, world_size: int) -> str:
+    """Return what a run on a CPU that has too little memory is told before its first step, else nothing.
+
+    Linux hands out more memory than there is, and kills without a word who uses it.
+    """
+    here = pick_device(recipe.train.device)
+    if here.type != "cpu":
+        return ""
+    memory = total_memory(here) / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes of this machine
+    layout, train = Layout(*mesh_shape(recipe, world_size)), recipe.train
+    if memory_plan(recipe, train.precision, layout, train.compile and can_compile(here), "cpu").peak <= memory:
+        return ""
+    needs, advice = _needs(recipe, world_size, here, memory)
+    return f"this may be more than memory holds, {size_text(memory)} a process: {needs}; if it is killed, use {advice}"
+
+
+def _needs(recipe: Recipe, world_size: int, here: torch.device, memory: float) -> tuple[str, str]:
+    """Return what a recipe needs by part, and the settings that need less than ``memory`` and less than that."""
     train, layout = recipe.train, Layout(*mesh_shape(recipe, world_size))
     precision = "bf16" if train.precision == "auto" else train.precision
-    here = pick_device(train.device)
     compiled, kernels = train.compile and can_compile(here), can_use(here)
-    memory = total_memory(here)
     plan = memory_plan(recipe, precision, layout, compiled, here.type, kernels)
     parts = ", ".join(f"{name} {size_text(size)}" for name, size in plan.parts.items() if size)
     # What was planned did not fit, whatever the device has: others may use it as well.
     limit = min((1 - HEADROOM) * memory, (1 - HEADROOM) * plan.peak)
     found = lighter(recipe, layout, precision, compiled, here.type, limit, kernels)
-    advice = "run it on more processes, so that parallel.data_parallel_shard divides weights and moments"
+    advice = "more processes, so that parallel.data_parallel_shard divides weights and moments"
     if found is not None:
         needed = memory_plan(found, precision, layout, compiled, here.type, kernels).peak
-        advice = f"run it again with {changed_settings(recipe, found)}, which needs about {size_text(needed)}"
+        advice = f"{changed_settings(recipe, found)}, which needs about {size_text(needed)}"
     return (
-        f"memory ran out on a {here.type} of {size_text(memory)}: this recipe needs about {size_text(plan.peak)} for tensors"
-        f" on each of {world_size} in the {plan.phase} ({parts}); {advice}. `xmodel2 plan` shows other layouts."
-        f" PyTorch said: {str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}"
+        f"this recipe needs about {size_text(plan.peak)} for tensors on each of {world_size} in the {plan.phase} ({parts})",
+        f"{advice}. `xmodel2 plan` shows other layouts.",
     )
 
 

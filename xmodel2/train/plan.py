@@ -206,7 +206,8 @@ def measured_mfu(run_dir: Path, device: Device) -> float:
         where = "a CPU" if on_cpu else "a GPU"
         if not (on_cpu or found or device.flops is None):
             raise XmodelError(f"--measured {run_dir}: was made on a GPU whose FLOP/s are not known here; give --mfu")
-        raise XmodelError(f"--measured {run_dir}: was made on {where}, which says nothing about {device.name}")
+        advice = "; give --device cpu, or --mfu" if on_cpu else "; leave --device cpu out, or give --mfu"
+        raise XmodelError(f"--measured {run_dir}: was made on {where}, which says nothing about {device.name}{advice}")
     return statistics.median(found)
 
 

@@ -59,9 +59,20 @@ class TrainProgress:
     ) -> None:
         self._bar.stop()
 
-    def update(self, step: int, stage: str, loss: float, rate: float, tokens_per_second: float, mfu: float) -> None:
-        """Show one finished step."""
+    def update(
+        self,
+        step: int,
+        stage: str,
+        loss: float,
+        rate: float,
+        tokens_per_second: float,
+        mfu: float,
+        nominal: float | None = None,
+    ) -> None:
+        """Show one finished step; ``nominal`` is the MFU with full attention over the data sheet's rate."""
         text = f"loss {loss:.3f}  lr {rate:.2e}  {tokens_per_second:,.0f} tok/s  MFU {mfu:.0%}"
+        if nominal is not None:
+            text += f" causal/measured, {nominal:.0%} full/data sheet"
         self._bar.update(self._task, completed=step, stage=stage, text=text)
         now = time.perf_counter()
         if not self._live and (now - self._last_plain > self._plain_every or step == self._total):

@@ -106,7 +106,10 @@ def open_run_dir(recipe: Recipe, run_dir: Path, resume: bool, data: str) -> tupl
         recipe = replace(recipe, {"train.precision": before.train.precision})
     checkpoint, complaints = newest_valid(run_dir)
     if checkpoint is None and complaints:
-        raise XmodelError(f"{run_dir}: no checkpoint is usable: {'; '.join(complaints)}")
+        raise XmodelError(
+            f"{run_dir}: no checkpoint is usable: {'; '.join(complaints)}; restore one from a copy, or begin again with"
+            " another --out"
+        )
     if checkpoint is not None and read_state(checkpoint)["data"] != data:
         raise XmodelError(
             f"{recipe.data.dir}: is not the data that {run_dir} was trained on (its index differs); point data.dir at that"

@@ -97,9 +97,29 @@ def open_world(recipe: Recipe, device: torch.device) -> Iterator[World]:
         store = store_of_this_attempt(timeout)
         rank, count = (-1, -1) if store is None else (rank_of_process(), size)
         dist.init_process_group(backend, timeout=timeout, store=store, rank=rank, world_size=count)
-    yield World(dist.get_rank(), size, init_device_mesh(device.type, shape, mesh_dim_names=AXES))
+    try:
+        yield World(dist.get_rank(), size, init_device_mesh(device.type, shape, mesh_dim_names=AXES))
+    except RuntimeError as error:
+        if not is_lost_rank(error):
+            raise
+        said = str(error).strip().partition("\n")[0]
+        raise XmodelError(
+            f"rank {dist.get_rank()}: another rank has ended, or cannot be reached: what torchrun says below names it, and one"
+            " that the system killed often had too little memory (`xmodel2 plan`). Checkpoints are whole; go on with --resume,"
+            f" which torchrun --max-restarts does by itself. PyTorch said: {said}"
+        ) from error
     if mine:  # not after an error: others may be in a collective, and taking the group down would wait for them
         dist.destroy_process_group()
+
+
+def is_lost_rank(error: BaseException) -> bool:
+    """Tell whether an error says that another rank is gone."""
+    text = str(error)
+    return isinstance(error, dist.DistError) or (
+        isinstance(error, RuntimeError)
+        and "gloo" in text
+        and any(word in text for word in ("onnect", "Timed out", "timeout"))
+    )
 
 
 def _world_size(device: torch.device) -> int:
