@@ -83,6 +83,15 @@ def test_devices_that_the_layout_does_not_go_on_are_planned_with_one_that_does(
     assert again["memory"]["fits"]
 
 
+def test_the_page_shows_what_is_planned(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert plan(XL, "--devices", "8", "--device", "h200") == 0
+    shown = [line.rstrip() for line in capsys.readouterr().out.splitlines() if "disk here" not in line]
+    page = (RECIPES.parent / "docs" / "training.md").read_text(encoding="utf-8")
+    block = page.partition("$ xmodel2 plan recipes/xmodel2-1.2b.toml --devices 8 --device h200\n")[2].partition("```")[0]
+    assert [line for line in block.splitlines() if "disk here" not in line] == shown
+
+
 @pytest.mark.parametrize("columns", [80, 120])
 def test_people_see_it_whole(columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
