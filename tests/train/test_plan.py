@@ -88,7 +88,9 @@ def test_the_page_shows_what_is_planned(capsys: pytest.CaptureFixture[str], monk
     assert plan(XL, "--devices", "8", "--device", "h200") == 0
     shown = [line.rstrip() for line in capsys.readouterr().out.splitlines() if "disk here" not in line]
     page = (RECIPES.parent / "docs" / "training.md").read_text(encoding="utf-8")
-    block = page.partition("$ xmodel2 plan recipes/xmodel2-1.2b.toml --devices 8 --device h200\n")[2].partition("```")[0]
+    block = page.partition("$ xmodel2 plan recipes/xmodel2-1.2b.toml --devices 8 --device h200\n")[2].partition("```")[
+        0
+    ]
     assert [line for line in block.splitlines() if "disk here" not in line] == shown
 
 

@@ -157,7 +157,8 @@ def mesh_shape(recipe: Recipe, size: int) -> tuple[int, int, int, int]:
         possible = [n for n in range(1, groups + 1) if groups % n == 0]
         raise XmodelError(
             f"parallel.tensor_parallel {layout.tensor_parallel}: the model's {model.num_key_value_heads} key/value heads and"
-            f" feed-forward of {model.intermediate_size} can be cut into {', '.join(map(str, possible))} parts"
+            f" feed-forward of {model.intermediate_size} can be cut into {', '.join(map(str, possible))} parts; set it to"
+            " one of these"
         )
     if model.vocab_size % layout.tensor_parallel:
         raise XmodelError(
