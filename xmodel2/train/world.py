@@ -113,13 +113,18 @@ def open_world(recipe: Recipe, device: torch.device) -> Iterator[World]:
 
 
 def is_lost_rank(error: BaseException) -> bool:
-    """Tell whether an error says that another rank is gone."""
-    text = str(error)
-    return isinstance(error, dist.DistError) or (
-        isinstance(error, RuntimeError)
-        and "gloo" in text
-        and any(word in text for word in ("onnect", "Timed out", "timeout"))
-    )
+    """Tell whether an error says that another rank is gone.
+
+    >>> is_lost_rank(RuntimeError("[gloo/transport/tcp/pair.cc:537] Read error: Connection reset by peer"))
+    True
+    >>> is_lost_rank(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    False
+    """
+    if isinstance(error, dist.DistNetworkError | dist.DistStoreError):
+        return True
+    text = str(error).lower()
+    named = isinstance(error, dist.DistBackendError) or (isinstance(error, RuntimeError) and "gloo" in text)
+    return named and any(words in text for words in ("connect", "remote process", "timed out", "timeout"))
 
 
 def _world_size(device: torch.device) -> int:
