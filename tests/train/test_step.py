@@ -56,6 +56,15 @@ def test_micro_batches_do_not_change_the_step(batch: Batch) -> None:
     assert whole[0][1] < whole[0][0]
 
 
+def test_gradients_go_over_the_ranks_after_the_last_micro_batch_alone(
+    batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr("xmodel2.train.step.sync_gradients", lambda root, on: asked.append(on))
+    two_steps(batch, micro_batch_size=2)
+    assert asked == [False, False, False, True] * 2
+
+
 @pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="torch.compile needs a C++ compiler here")
 def test_compilation_does_not_change_the_step(batch: Batch) -> None:
     eager, compiled = two_steps(batch), two_steps(batch, compile=True)
