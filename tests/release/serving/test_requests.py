@@ -44,7 +44,9 @@ def test_what_is_no_json_object(body: bytes) -> None:
         ("stream", "yes", "true or false"),
         ("stream_options", {"include_usage": True}, "stream: true only"),
         ("stream_options", [], "an object"),
-        ("n", 2, "not supported"),
+        ("n", 0, "from 1"),
+        ("n", 129, "from 1 to 128"),
+        ("best_of", 2, "not supported"),
         ("tools", [{"type": "function"}], "not supported"),
         ("response_format", "json", "must be an object"),
         ("response_format", {"type": "json"}, "text, json_object or json_schema"),
@@ -94,14 +96,28 @@ def test_unknown_fields_get_the_nearest_name() -> None:
     assert "\x1b" not in refused({"messages": MESSAGES, "\x1b[31m": 1}).message
 
 
-@pytest.mark.parametrize("prompt", [None, 5, [], [True], ["a", "b"], [[1], [2]], [1, "a"], "\udfff"])
+@pytest.mark.parametrize("prompt", [None, 5, [], [True], [1, "a"], ["a", 1], "\udfff", ["a"] * 129])
 def test_wrong_prompts(prompt: Any) -> None:
     assert refused({"prompt": prompt}, chat=False).param == "prompt"
 
 
+def test_each_choice_is_asked_for_by_itself() -> None:
+    body = {"prompt": ["a", [5, 6]], "n": 2, "seed": 7, "max_tokens": 3}
+    asked = parse(json.dumps(body).encode(), chat=False)
+    assert [(one.prompt, one.options["seed"], one.again) for one in asked] == [
+        ("a", 7, False),
+        ("a", 8, True),
+        ([5, 6], 7, False),
+        ([5, 6], 8, True),
+    ]
+    assert all(one.options["max_tokens"] == 3 for one in asked)
+    assert refused({"prompt": ["a", "\udfff"]}, chat=False).param == "prompt[1]"
+    assert "this asks for 130" in refused({"prompt": ["a"] * 65, "n": 2}, chat=False).message
+
+
 def test_what_is_given_goes_on_and_nothing_else() -> None:
     body = {"messages": MESSAGES, "top_p": 1, "max_completion_tokens": 5, "stop": "x", "user": "me", "seed": None}
-    asked = parse(json.dumps(body).encode(), chat=True)
+    [asked] = parse(json.dumps(body).encode(), chat=True)
     assert asked.options == {"top_p": 1.0, "max_tokens": 5, "stop": ["x"]}
     assert asked.messages == MESSAGES
     assert (asked.stream, asked.logprobs, asked.model) == (False, None, None)
@@ -110,6 +126,6 @@ def test_what_is_given_goes_on_and_nothing_else() -> None:
 def test_what_says_nothing_is_left_out() -> None:
     silent = {"role": "assistant", "content": None}
     body = {"messages": [*MESSAGES, silent], "stop": "", "logit_bias": {}, "response_format": {"type": "text"}}
-    asked = parse(json.dumps(body).encode(), chat=True)
+    [asked] = parse(json.dumps(body).encode(), chat=True)
     assert asked.options == {}
     assert asked.messages == [*MESSAGES, {"role": "assistant", "content": ""}]

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import aiohttp
@@ -47,7 +48,7 @@ async def ask(
                 whole, newline, rest = rest.rpartition(b"\n")
                 if newline:
                     read = [engine.way.read(event) for event in _events(whole)]
-                    for piece in read if question.stops else _merged(read):  # a stop text must not count what follows
+                    for piece in read if question.stops else _as_one(read):  # a stop text must not count what follows
                         yield piece
                 if len(rest) > _MAX_EVENT:
                     raise _garbage()
@@ -85,6 +86,43 @@ async def cut(pieces: AsyncIterator[Piece], stops: Sequence[str], read_on: bool 
             return  # the caller closes the connection, at which the engine stops
 
 
+async def merged(streams: Sequence[AsyncGenerator[Piece]]) -> AsyncGenerator[tuple[int, Piece | None]]:
+    """Yield the pieces of several answers as they come, by number; None where one has ended. The first error ends all."""
+    if len(streams) == 1:  # the usual: no task, no queue
+        async with aclosing(streams[0]) as only:
+            async for piece in only:
+                yield 0, piece
+        yield 0, None
+        return
+    ready = asyncio.Queue[tuple[int, Piece | Exception | None]](maxsize=len(streams))
+
+    async def follow(number: int, stream: AsyncGenerator[Piece]) -> None:
+        said: Exception | None = None
+        try:
+            async with aclosing(stream):
+                async for piece in stream:
+                    await ready.put((number, piece))
+        except Exception as error:
+            said = error
+        await ready.put((number, said))
+
+    tasks = [asyncio.create_task(follow(number, stream)) for number, stream in enumerate(streams)]
+    try:
+        left = len(streams)
+        while left:
+            number, said = await ready.get()
+            if isinstance(said, Exception):
+                raise said
+            left -= said is None
+            yield number, said
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(
+            *tasks, return_exceptions=True
+        )  # their places are free, and the engine's connections closed
+
+
 def _begun(text: str, stop: str) -> int:
     """Return how many letters at the end of a text may be the beginning of another."""
     return next((n for n in range(min(len(stop), len(text)), 0, -1) if text.endswith(stop[:n])), 0)
@@ -102,7 +140,7 @@ def _events(lines: bytes) -> list[dict[str, Any]]:
     return events
 
 
-def _merged(pieces: list[Piece]) -> list[Piece]:
+def _as_one(pieces: list[Piece]) -> list[Piece]:
     """Return pieces as one, if there are any."""
     if len(pieces) < 2:
         return pieces

@@ -11,7 +11,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -20,15 +20,15 @@ from typing import Any
 
 from aiohttp import ClientSession, web
 
-from xmodel2.release.serving.answers import Answer
+from xmodel2.release.serving.answers import Answer, Answers
 from xmodel2.release.serving.api_error import ApiError
-from xmodel2.release.serving.asking import ask, cut, open_session
+from xmodel2.release.serving.asking import ask, cut, merged, open_session
 from xmodel2.release.serving.guard import Guard
 from xmodel2.release.serving.limits import Keys, Places, RateLimit
 from xmodel2.release.serving.metrics import Metrics, group_bytes, resident_bytes
 from xmodel2.release.serving.requests import parse
 from xmodel2.release.serving.supervisor import Supervisor
-from xmodel2.release.serving.ways import Piece
+from xmodel2.release.serving.ways import Piece, Question
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 PAGE = Path(__file__).parent / "page"
@@ -200,29 +200,28 @@ class Gateway:
             raise ApiError(503, "the server is stopping", code="stopping", retry_after=5)
         body = await self._body(request)
         asked = parse(body, chat)
-        self._check_model(asked.model)
+        self._check_model(asked[0].model)
         prepare = self._engine.way.prepare
-        question = await asyncio.to_thread(prepare, asked) if len(body) > _LONG_BODY else prepare(asked)
-        answer = Answer(asked, self._engine.model, question.prompt_tokens)
+        questions = [await asyncio.to_thread(prepare, one) if len(body) > _LONG_BODY else prepare(one) for one in asked]
+        answers = Answers(asked, self._engine.model, [question.prompt_tokens for question in questions])
         response: web.StreamResponse | None = None
         try:
-            async with asyncio.timeout(self._policy.timeout), self._policy.places.one():
-                assert self._session
-                running = self._supervisor.ready()
-                async with aclosing(ask(self._session, self._engine, running, question)) as pieces:
-                    ended = cut(pieces, question.stops, question.read_on) if question.stops else pieces
-                    timed = self._timed(ended, answer, began)
-                    if not asked.stream:
-                        whole = answer.whole([piece async for piece in timed])
-                        return web.Response(body=whole, content_type="application/json")
-                    async for piece in timed:
-                        said = answer.event(piece) if piece.text or piece.logprobs else b""
-                        if response is None:
-                            response, said = await _opened(request), answer.beginning() + said
-                        if said:
-                            await _write(response, said)
-                    assert response  # an answer that has ended has begun
-                    await _write(response, answer.ending())
+            pairs = zip(questions, answers.each, strict=True)
+            streams = [
+                self._pieces(question, answer, began, within=at > 0) for at, (question, answer) in enumerate(pairs)
+            ]
+            async with asyncio.timeout(self._policy.timeout), aclosing(merged(streams)) as pieces:
+                if not asked[0].stream:
+                    said_by: list[list[Piece]] = [[] for _ in streams]
+                    async for number, piece in pieces:
+                        said_by[number] += [piece] if piece else []
+                    return web.Response(body=answers.whole(said_by), content_type="application/json")
+                async for number, piece in pieces:
+                    response = response or await _opened(request)
+                    if said := answers.each[number].said(piece):
+                        await _write(response, said)
+                assert response  # an answer that has ended has begun
+                await _write(response, answers.ending())
         except ConnectionError:
             raise
         except Exception as error:
@@ -232,11 +231,21 @@ class Gateway:
             _NOTE.get().status = told.status
             await _write(response, f"data: {json.dumps(told.as_json())}\n\n".encode())
         finally:
-            _NOTE.get().tokens = (answer.prompt_tokens, answer.tokens)
-            self.metrics.prompt_tokens += answer.prompt_tokens
-            self.metrics.generated_tokens += answer.tokens
+            _NOTE.get().tokens = (answers.prompt_tokens, answers.tokens)
+            self.metrics.prompt_tokens += answers.prompt_tokens
+            self.metrics.generated_tokens += answers.tokens
             self.metrics.whole.add(time.monotonic() - began)
         return response
+
+    async def _pieces(self, question: Question, answer: Answer, began: float, within: bool) -> AsyncGenerator[Piece]:
+        """Yield the pieces of one choice, which waits for a place of its own; ``within``: not of a request's first."""
+        async with self._policy.places.one(within):
+            assert self._session
+            running = self._supervisor.ready()
+            async with aclosing(ask(self._session, self._engine, running, question)) as pieces:
+                ended = cut(pieces, question.stops, question.read_on) if question.stops else pieces
+                async for piece in self._timed(ended, answer, began):
+                    yield piece
 
     async def _timed(self, pieces: AsyncIterator[Piece], answer: Answer, began: float) -> AsyncIterator[Piece]:
         last = began

@@ -90,9 +90,12 @@ class Places:
         self.taken = 0
 
     @asynccontextmanager
-    async def one(self) -> AsyncIterator[None]:
-        """Wait for a place and hold it. Raises `ApiError` (429) if the queue is full."""
-        if self._free.locked() and self.waiting >= self._queue:
+    async def one(self, within: bool = False) -> AsyncIterator[None]:
+        """Wait for a place and hold it. Raises `ApiError` (429) if the queue is full.
+
+        ``within``: for another answer to a request that the queue has let in.
+        """
+        if not within and self._free.locked() and self.waiting >= self._queue:
             raise ApiError(429, "too many requests are waiting; try again later", code="queue_full", retry_after=1)
         self.waiting += 1
         try:

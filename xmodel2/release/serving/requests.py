@@ -1,8 +1,8 @@
-"""A request's body becomes `Asked`, or a `ApiError` that names the field: checked once, and only what is known goes on.
+"""A request's body becomes an `Asked` a choice, or a `ApiError` that names the field: checked once; only what is known goes on.
 
-    {"messages": [{"role": "user", "content": "hi"}], "top_p": 0.9}  ->  Asked(messages=[...], options={"top_p": 0.9})
+    {"messages": [{"role": "user", "content": "hi"}], "top_p": 0.9}  ->  [Asked(messages=[...], options={"top_p": 0.9})]
 
-What would change the answer and cannot be done here (tools, several choices, images) is refused. Fields that clients send
+What would change the answer and cannot be done here (tools, images) is refused. Fields that clients send
 by habit and that change nothing are left out. Values that are null count as absent, as they do at OpenAI.
 """
 
@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from xmodel2.errors import nearest
@@ -37,7 +37,6 @@ _IGNORED = {
     *("prompt_cache_key", "prompt_cache_retention", "verbosity", "tool_choice"),
 }
 _REFUSED: dict[str, tuple[Any, ...]] = {
-    "n": (1,),
     "best_of": (1,),
     "echo": (False,),
     "suffix": ("",),
@@ -47,19 +46,20 @@ _REFUSED: dict[str, tuple[Any, ...]] = {
     "audio": (),
 }
 """Fields whose other values would change the answer, and the values that change nothing."""
-_COMMON = {*_RANGES, "model", "stop", "stream", "stream_options", "logprobs", "logit_bias", "response_format"}
+_COMMON = {*_RANGES, "n", "model", "stop", "stream", "stream_options", "logprobs", "logit_bias", "response_format"}
 _COMMON -= {"max_completion_tokens"}
 _FIELDS = {True: {*_COMMON, "messages", "max_completion_tokens", "top_logprobs"}, False: {*_COMMON, "prompt"}}
 _MAX_STOPS, _MAX_STOP = 16, 256
 _MAX_LOGPROBS = 20
 _MAX_BIASES = 1024
+_MAX_CHOICES = 128
 _SAME_ROLES = {"developer": "system"}
 """Other names of roles."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A request that makes sense."""
+    """A request that makes sense, or one of the choices that it asks for."""
 
     model: str | None
     messages: list[Message] | None
@@ -72,10 +72,15 @@ class Asked:
     """Alternatives whose log-probabilities are told of each token; None: none, not even the token's own."""
     stream: bool = False
     include_usage: bool = False
+    again: bool = False
+    """Whether it is another answer (``n``) to the prompt of the one before it."""
 
 
-def parse(body: bytes, chat: bool) -> Asked:
-    """Return what a body asks for. Raises `ApiError` (400) naming the field."""
+def parse(body: bytes, chat: bool) -> list[Asked]:
+    """Return what a body asks for: ``n`` choices of each prompt, in order. Raises `ApiError` (400) naming the field.
+
+    With a ``seed`` each choice of a prompt has its own, counted on from it.
+    """
     try:
         value = json.loads(body.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -90,15 +95,29 @@ def parse(body: bytes, chat: bool) -> Asked:
     for name in given:
         _check_known(name, given[name], chat)
     stream = _flag(given, "stream", False)
-    return Asked(
+    prompts = [""] if chat else _prompts(given)
+    asked = Asked(
         model=_text(given, "model"),
         messages=_messages(given) if chat else None,
-        prompt="" if chat else _prompt(given),
         options=_options(given),
         logprobs=_logprobs(given, chat),
         stream=stream,
         include_usage=_include_usage(given, stream),
     )
+    count = int(_number("n", given.get("n", 1), int, 1, _MAX_CHOICES))
+    if count * len(prompts) > _MAX_CHOICES:
+        raise wrong(
+            "n" if count > 1 else "prompt",
+            f"at most {_MAX_CHOICES} answers a request, and this asks for {count * len(prompts)}",
+        )
+    return [_choice(asked, prompt, number) for prompt in prompts for number in range(count)]
+
+
+def _choice(asked: Asked, prompt: str | list[int], number: int) -> Asked:
+    options = dict(asked.options)
+    if "seed" in options:
+        options["seed"] = min(options["seed"] + number, 2**63 - 1)
+    return replace(asked, prompt=prompt, options=options, again=number > 0)
 
 
 def _check_known(name: str, value: Any, chat: bool) -> None:
@@ -222,17 +241,19 @@ def _part(where: str, part: Any) -> str:
     return str(part["text"])
 
 
-def _prompt(given: dict[str, Any]) -> str | list[int]:
+def _prompts(given: dict[str, Any]) -> list[str | list[int]]:
     prompt = given.get("prompt")
-    if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str | list):
-        prompt = prompt[0]
+    if not isinstance(prompt, list) or not prompt or not all(isinstance(one, str | list) for one in prompt):
+        return [_prompt("prompt", prompt)]
+    return [_prompt(f"prompt[{number}]" if len(prompt) > 1 else "prompt", one) for number, one in enumerate(prompt)]
+
+
+def _prompt(where: str, prompt: Any) -> str | list[int]:
     if isinstance(prompt, str):
-        return _unicode("prompt", prompt)
+        return _unicode(where, prompt)
     if isinstance(prompt, list) and prompt and all(type(token) is int for token in prompt):
         return prompt
-    if isinstance(prompt, list) and len(prompt) > 1:
-        raise wrong("prompt", "one prompt a request: send several requests, which are answered together")
-    raise wrong("prompt", "must be text or a list of token ids", "missing" if prompt is None else "invalid_type")
+    raise wrong(where, "must be text or a list of token ids", "missing" if prompt is None else "invalid_type")
 
 
 def _unicode(where: str, text: str) -> str:
