@@ -22,8 +22,7 @@ def split_heads(
     """Return queries [B, S, K G, D] and keys [B, S, K, D], rotated, and values times ``factor``, of [B, S, K, G + 2, D]."""
     B, S, K, T, D = qkv.shape
     q, k, v = qkv.new_empty(B, S, K * (T - 2), D), qkv.new_empty(B, S, K, D), qkv.new_empty(B, S, K, D)
-    grid, sizes = _tiles(B * S * K, D // 2)
-    _launch(_split_kernel, grid, qkv, q, k, v, cos, sin, factor, B * S * K, S, K, T - 2, D, *sizes)
+    _heads(qkv, q, k, v, cos, sin, factor, back=False)
     return q, k, v
 
 
@@ -32,11 +31,15 @@ def join_heads(
 ) -> torch.Tensor:
     """Return [B, S, K, G + 2, D] of the three, queries and keys turned back: the gradient of `split_heads`."""
     B, S, K, D = k.shape
-    G = q.shape[2] // K
-    qkv = q.new_empty(B, S, K, G + 2, D)
-    grid, sizes = _tiles(B * S * K, D // 2)
-    _launch(_join_kernel, grid, qkv, q, k, v, cos, sin, factor, B * S * K, S, K, G, D, *sizes)
+    qkv = q.new_empty(B, S, K, q.shape[2] // K + 2, D)
+    _heads(qkv, q, k, v, cos, sin, factor, back=True)
     return qkv
+
+
+def _heads(qkv: torch.Tensor, *others: torch.Tensor, back: bool) -> None:
+    B, S, K, T, D = qkv.shape
+    grid, sizes = _tiles(B * S * K, D // 2)
+    _launch(_heads_kernel, grid, qkv, *others, B * S * K, S, K, T - 2, D, back, *sizes)
 
 
 def swiglu(gate_up: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
@@ -109,62 +112,37 @@ def _tiles(count: int, width: int) -> tuple[tuple[int], tuple[int, int]]:
 
 
 @triton.jit
-def _places(count, S, K: tl.constexpr, half: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr):
-    """Return a tile's rows (a position's key/value head each) and columns, which of them exist, and where its angles are."""
+def _heads_kernel(
+    qkv, q, k, v, cos, sin, factor, count, S,
+    K: tl.constexpr, G: tl.constexpr, D: tl.constexpr, back: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr,
+):  # fmt: skip
+    """Split the fused heads, or ``back`` from their gradients; a row is a position's key/value head, a column half a pair."""
+    half: tl.constexpr = D // 2
     row = tl.program_id(0).to(tl.int64) * rows + tl.arange(0, rows)[:, None]
     column = tl.arange(0, columns)[None]
+    there = (row < count) & (column < half)
     angle = (row // K) % S * half + column
-    return row, column, (row < count) & (column < half), angle
-
-
-@triton.jit
-def _split_kernel(
-    qkv, q, k, v, cos, sin, factor, count, S,
-    K: tl.constexpr, G: tl.constexpr, D: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr,
-):  # fmt: skip
-    half: tl.constexpr = D // 2
-    row, column, there, angle = _places(count, S, K, half, rows, columns)
     c, s = tl.load(cos + angle, there), tl.load(sin + angle, there)
+    if back:
+        s = -s
     for head in tl.static_range(G + 2):
-        source = qkv + (row * (G + 2) + head) * D + column
-        first, second = tl.load(source, there), tl.load(source + half, there)
+        fused = qkv + (row * (G + 2) + head) * D + column
         if head < G:
-            target = q + (row * G + head) * D + column
+            single = q + (row * G + head) * D + column
         elif head == G:
-            target = k + row * D + column
+            single = k + row * D + column
         else:
-            target = v + row * D + column
+            single = v + row * D + column
+        if back:
+            source, target = single, fused
+        else:
+            source, target = fused, single
+        first, second = tl.load(source, there), tl.load(source + half, there)
         if head <= G:
             a, b = first.to(tl.float32), second.to(tl.float32)
             first, second = (a * c - b * s).to(first.dtype), (b * c + a * s).to(first.dtype)
         else:
             first, second = (first * tl.load(factor)).to(first.dtype), (second * tl.load(factor)).to(first.dtype)
-        tl.store(target, first, there)
-        tl.store(target + half, second, there)
-
-
-@triton.jit
-def _join_kernel(
-    qkv, q, k, v, cos, sin, factor, count, S,
-    K: tl.constexpr, G: tl.constexpr, D: tl.constexpr, rows: tl.constexpr, columns: tl.constexpr,
-):  # fmt: skip
-    half: tl.constexpr = D // 2
-    row, column, there, angle = _places(count, S, K, half, rows, columns)
-    c, s = tl.load(cos + angle, there), tl.load(sin + angle, there)
-    for head in tl.static_range(G + 2):
-        if head < G:
-            source = q + (row * G + head) * D + column
-        elif head == G:
-            source = k + row * D + column
-        else:
-            source = v + row * D + column
-        first, second = tl.load(source, there), tl.load(source + half, there)
-        if head <= G:
-            a, b = first.to(tl.float32), second.to(tl.float32)
-            first, second = (a * c + b * s).to(first.dtype), (b * c - a * s).to(first.dtype)
-        else:
-            first, second = (first * tl.load(factor)).to(first.dtype), (second * tl.load(factor)).to(first.dtype)
-        target = qkv + (row * (G + 2) + head) * D + column
         tl.store(target, first, there)
         tl.store(target + half, second, there)
 
