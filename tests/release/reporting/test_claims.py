@@ -189,6 +189,11 @@ def test_a_law_holds_by_predictions_that_could_have_failed(tmp_path: Path) -> No
         "the next size predicted within 1.0%, 2 of 2 inside their intervals, which are up to 22% of the loss wide",
     ]
     assert judged_law(tmp_path, {"largest_fitted": 5.2}, {"largest_fitted": 5.04})[0] == "held"
+    assert judged_law(tmp_path, {"largest_fitted": 5.14}, {"largest_fitted": 5.12}) == [
+        "not told",
+        "the next size predicted within 1.0%, 2 of 2 inside their intervals; so are all losses of the largest fitted size,"
+        " and nothing need have changed",
+    ]
     assert judged_law(tmp_path, {"largest_fitted": 5.03}, {"largest_fitted": 5.04}) == [
         "not told",
         "the next size predicted within 1.0%, 2 of 2 inside their intervals; the losses of the largest fitted size are as near",

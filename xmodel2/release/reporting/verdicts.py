@@ -180,7 +180,7 @@ def chain_of_thought(evidence: Evidence) -> Finding | None:
 
 
 def law(evidence: Evidence) -> Finding | None:
-    """Loss follows a law: a larger size was predicted before it was trained, closely, and better than by the next smaller one."""
+    """Loss follows a law: a larger size was predicted before it was trained, closely, and apart from the next smaller one."""
     prediction = evidence.study(LAW_FILE).get("prediction")
     if not prediction:
         return None
@@ -204,6 +204,9 @@ def law(evidence: Evidence) -> Finding | None:
         by_size = sum(abs(100 * (loss / entry["measured"] - 1)) for loss, entry in zip(smaller, said, strict=True))
         if by_law >= by_size / len(said):
             measured += "; the losses of the largest fitted size are as near"
+            return Finding(NOT_TOLD, measured, scale)
+        if all(entry["low"] <= loss <= entry["high"] for loss, entry in zip(smaller, said, strict=True)):
+            measured += "; so are all losses of the largest fitted size, and nothing need have changed"
             return Finding(NOT_TOLD, measured, scale)
     return Finding(HELD, measured, scale)
 
