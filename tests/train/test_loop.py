@@ -58,7 +58,20 @@ def test_a_step_faster_than_what_was_measured_has_the_device_measured_again(
 ) -> None:
     monkeypatch.setattr("xmodel2.train.run.pick_precision", lambda *arguments: ("fp32", 1e3))  # as on a busy machine
     train(recipe, tmp_path / "run", stop_after=3)
-    assert all(0 < line["mfu"] <= 1 for line in lines(tmp_path / "run", None))
+    assert all(0 < line["mfu"] < 10 for line in lines(tmp_path / "run", None))  # of 1e3 they would be above 1,000
+
+
+def test_damaged_held_out_documents_are_told(recipe: Recipe, tmp_path: Path) -> None:
+    shutil.copytree(recipe.data.dir, tmp_path / "data")
+    for path in (tmp_path / "data" / "text").glob("heldout*.tokens"):
+        path.write_bytes(b"\xff" * path.stat().st_size)
+    damaged = replace(
+        recipe, {"data.dir": str(tmp_path / "data"), "data.verify_checksums": False, "train.heldout_every": 1}
+    )
+    with pytest.raises(
+        XmodelError, match=r"text: its held-out documents have piece .* data\.verify_checksums = true names"
+    ):
+        train(damaged, tmp_path / "run", stop_after=2)
 
 
 def test_a_poisoned_batch_is_skipped_and_its_documents_are_named(

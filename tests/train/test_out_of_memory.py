@@ -32,7 +32,7 @@ def test_settings_that_rule_others_out_leave_a_message(small_recipe: Recipe) -> 
         },
     )
     assert recipe.batch_rows == 4
-    assert "run it again with more processes" in out_of_memory_message(recipe, 1, MemoryError("no more"))
+    assert "run it again with more machines" in out_of_memory_message(recipe, 1, MemoryError("no more"))
 
 
 def test_a_run_that_may_be_killed_is_told_before_its_first_step(

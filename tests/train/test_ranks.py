@@ -201,9 +201,7 @@ def test_a_signal_stops_all_ranks_saved_and_a_killed_rank_restarts_them_or_ends_
     assert output.count("going on from step") == 2
     assert "xmodel2: rank 0: another rank has ended, or cannot be reached" in output
     assert "go on with --resume, which torchrun --max-restarts does by itself. PyTorch said: " in output
-    assert (
-        "in run_loop" not in output.partition("another rank has ended")[0].rpartition("going on from step")[2]
-    )  # no traceback
+    assert "Traceback" not in output.partition("another rank has ended")[0].rpartition("going on from step")[2]
     last = checkpoint_steps(run)[-1]
     assert load_model(run)[2]["step"] == last > saved
     assert train(recipe, run, resume=True, stop_after=last + 2).step == last + 2

@@ -28,9 +28,14 @@ def can_use(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= AMPERE and can_build(device)
 
 
-@functools.cache
 def can_build(device: torch.device) -> bool:
     """Tell whether Triton, and so torch.compile, makes kernels for a GPU, by running one: it needs a C compiler and Python.h."""
+    index = torch.cuda.current_device() if device.index is None else device.index
+    return _builds(torch.device("cuda", index))
+
+
+@functools.cache
+def _builds(device: torch.device) -> bool:
     if not find_spec("triton") or torch.cuda.get_device_capability(device) < VOLTA:
         return False
     try:

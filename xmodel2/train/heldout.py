@@ -9,6 +9,7 @@ import torch
 
 from xmodel2.data.loader import IGNORED, Batch, heldout_rows
 from xmodel2.data.shards import ShardSet, SourceSplit
+from xmodel2.errors import XmodelError
 from xmodel2.model import Xmodel2
 from xmodel2.recipe import Recipe, replace
 from xmodel2.train.sharding import reshard
@@ -39,7 +40,9 @@ def measure_heldout(
     eager = device.type == "cpu" or recipe.train.compile_mode == "reduce-overhead"
     with torch.compiler.set_stance("force_eager" if eager else "default"):
         losses = {
-            name: _loss(module, source.heldout, source.kind, recipe, world, device, max_rows)
+            name: _loss(
+                module, source.heldout, source.kind, recipe, world, device, max_rows, f"{shards.directory}: {name}"
+            )
             for name, source in shards.sources.items()
             if source.heldout is not None and source.heldout.tokens > 0
         }
@@ -56,8 +59,14 @@ def _loss(
     world: World,
     device: torch.device,
     max_rows: int | None,
+    where: str,
 ) -> dict[str, Any]:
     rows = heldout_rows(split, recipe.data.sequence_length, max_rows)
+    if (largest := int(rows.inputs.max(initial=0))) >= recipe.model.vocab_size:
+        raise XmodelError(
+            f"{where}: its held-out documents have piece {largest:,}, beyond the {recipe.model.vocab_size:,} of the"
+            " tokenizer, so its shards are damaged; data.verify_checksums = true names the file"
+        )
     count = int((rows.targets != IGNORED).sum())
     if count == 0:
         return {}

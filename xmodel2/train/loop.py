@@ -103,7 +103,7 @@ class Loop:
         self._norms = LayerNorms(parts.step.model)
         self._stop = threading.Event()
         self._loss: float | None = None
-        self._peak_flops = parts.peak_flops
+        self._peak_flops, self._measured_again = parts.peak_flops, False
         self._ended, self._failure_told, self._unscored = False, False, False
         self._problem: Exception | None = None
 
@@ -266,11 +266,11 @@ class Loop:
         return line
 
     def _peak(self, reached: float) -> float:
-        """Return the FLOP/s of a device; a step that ``reached`` more says that others had it when it was measured."""
-        if reached > self._peak_flops:
-            rows = self.recipe.train.micro_batch_size * self.recipe.data.sequence_length
+        """Return the FLOP/s of a device, measured again, once, if a step ``reached`` more: others may have had it then."""
+        if reached > self._peak_flops and not self._measured_again and self.parts.world.is_main:
+            rows, self._measured_again = self.recipe.train.micro_batch_size * self.recipe.data.sequence_length, True
             again = matmul_rate(self.parts.device, self.recipe.train.precision, rows, self.recipe.model)
-            self._peak_flops = max(again, reached)
+            self._peak_flops = max(again, self._peak_flops)
         return self._peak_flops
 
     def _roll_back(self) -> int:

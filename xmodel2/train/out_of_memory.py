@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -15,6 +16,8 @@ from xmodel2.train.device import can_compile, pick_device
 from xmodel2.train.memory import Layout, memory_plan
 from xmodel2.train.world import mesh_shape
 
+_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+"""Of a container's memory, by Linux's second and first control groups."""
 HEADROOM = 0.10
 """Share of a device's memory that a plan leaves free: context, fragments, what other libraries hold."""
 BUDGETS = (1.0, 0.75, 0.5, 0.25, 0.0)
@@ -108,7 +111,7 @@ def shortage(recipe: Recipe, world_size: int) -> str:
     here = pick_device(recipe.train.device)
     if here.type != "cpu":
         return ""
-    memory = total_memory(here) / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes of this machine
+    memory = total_memory(here) / int(os.environ.get("LOCAL_WORLD_SIZE") or 1)  # processes of this machine
     layout, train = Layout(*mesh_shape(recipe, world_size)), recipe.train
     if memory_plan(recipe, train.precision, layout, train.compile and can_compile(here), "cpu").peak <= memory:
         return ""
@@ -126,7 +129,8 @@ def _needs(recipe: Recipe, world_size: int, here: torch.device, memory: float) -
     # What was planned did not fit, whatever the device has: others may use it as well.
     limit = min((1 - HEADROOM) * memory, (1 - HEADROOM) * plan.peak)
     found = lighter(recipe, layout, precision, compiled, here.type, limit, kernels)
-    advice = "more processes, so that parallel.data_parallel_shard divides weights and moments"
+    more = "machines" if here.type == "cpu" else "processes"  # on one machine they share its memory
+    advice = f"more {more}, so that parallel.data_parallel_shard divides weights and moments, or a smaller model"
     if found is not None:
         needed = memory_plan(found, precision, layout, compiled, here.type, kernels).peak
         advice = f"{changed_settings(recipe, found)}, which needs about {size_text(needed)}"
@@ -137,10 +141,14 @@ def _needs(recipe: Recipe, world_size: int, here: torch.device, memory: float) -
 
 
 def total_memory(device: torch.device) -> int:
-    """Return the bytes that a GPU has, or the machine of a CPU."""
+    """Return the bytes that a GPU has, or that the machine of a CPU has and a container leaves us."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for path in _LIMITS:
+        with suppress(OSError, ValueError):  # not there, or "max"
+            sizes.append(int(path.read_text()))
+    return min(sizes)
 
 
 def size_text(size: float) -> str:

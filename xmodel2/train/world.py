@@ -28,6 +28,8 @@ def rank_of_process() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+_GONE = ("connect", "remote process", "timed out", "timeout", "broken pipe", "no route", "unreachable", "aborted")
+"""Words of an error of gloo or NCCL about a rank that is gone."""
 AXES = ("replicate", "shard", "context", "tensor")
 
 
@@ -124,7 +126,7 @@ def is_lost_rank(error: BaseException) -> bool:
         return True
     text = str(error).lower()
     named = isinstance(error, dist.DistBackendError) or (isinstance(error, RuntimeError) and "gloo" in text)
-    return named and any(words in text for words in ("connect", "remote process", "timed out", "timeout"))
+    return named and any(words in text for words in _GONE)
 
 
 def _world_size(device: torch.device) -> int:

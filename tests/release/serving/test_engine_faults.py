@@ -108,6 +108,55 @@ def test_an_engine_that_goes_away(stack: ExitStack) -> None:
     assert served.ask(CHAT, HELLO).status == 200
 
 
+def in_turn(*answers: Said) -> Said:
+    """One request after another is answered so."""
+    left = list(answers)
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return await left.pop(0)(request)
+
+    return answer
+
+
+def test_nothing_is_left_of_several_answers(stack: ExitStack) -> None:
+    served, engine = up(stack, never_ends, places=Places(2, 1), timeout=1.0)
+    several = HELLO | {"n": 3}
+    places = served.gateway._policy.places
+
+    def idle() -> bool:
+        return (places.taken, places.waiting, served.gateway.metrics.in_flight) == (0, 0, 0)
+
+    connection = http.client.HTTPConnection("127.0.0.1", served.port)
+    connection.request("POST", CHAT, json.dumps(several | {"stream": True}))
+    served.wait_for(lambda: len(engine.asked) == 2 and places.waiting == 1)  # the third has no place yet
+    assert served.ask(CHAT, HELLO).error["code"] == "queue_full"  # by that one; the others are not in line
+    connection.close()
+    served.wait_for(lambda: engine.gone == 2 and idle())
+
+    assert served.ask(CHAT, several).error["code"] == "timeout"
+    served.wait_for(lambda: engine.gone == 4 and idle())
+
+    engine.say = in_turn(never_ends, dies)
+    assert served.ask(CHAT, several).error["code"] == "engine_lost"
+    served.wait_for(lambda: engine.gone == 5 and idle())
+
+    engine.say = in_turn(never_ends, dies_midway)
+    *events, error = served.ask(CHAT, several | {"stream": True}).events
+    assert error["error"]["code"] == "engine_lost"
+    assert {event["choices"][0]["index"] for event in events} <= {0, 1}
+    served.wait_for(lambda: engine.gone == 6 and idle())
+
+    engine.say = hi
+    assert [choice["message"]["content"] for choice in served.ask(CHAT, several).json["choices"]] == ["hi"] * 3
+    assert len(engine.asked) == 11
+
+
+def test_answers_count_as_requests(stack: ExitStack) -> None:
+    served, engine = up(stack, rate=RateLimit(4))
+    assert [served.ask(CHAT, HELLO | {"n": count}).status for count in (3, 2, 1)] == [200, 429, 429]
+    assert len(engine.asked) == 3
+
+
 @pytest.mark.parametrize(
     "data",
     [

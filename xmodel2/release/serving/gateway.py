@@ -12,7 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, suppress
+from contextlib import AsyncExitStack, aclosing, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -195,21 +195,23 @@ class Gateway:
 
     async def _generate(self, request: web.Request, chat: bool) -> web.StreamResponse:
         began = time.monotonic()
-        self._policy.rate.take(self._client(request))
+        client = self._client(request)
+        self._policy.rate.take(client)
         if self.stopping:
             raise ApiError(503, "the server is stopping", code="stopping", retry_after=5)
         body = await self._body(request)
         asked = parse(body, chat)
         self._check_model(asked[0].model)
+        if len(asked) > 1:
+            self._policy.rate.take(client, len(asked) - 1)
         prepare = self._engine.way.prepare
         questions = [await asyncio.to_thread(prepare, one) if len(body) > _LONG_BODY else prepare(one) for one in asked]
         answers = Answers(asked, self._engine.model, [question.prompt_tokens for question in questions])
         response: web.StreamResponse | None = None
         try:
             pairs = zip(questions, answers.each, strict=True)
-            streams = [
-                self._pieces(question, answer, began, within=at > 0) for at, (question, answer) in enumerate(pairs)
-            ]
+            line = asyncio.Lock()
+            streams = [self._pieces(*pair, began, line, within=number > 0) for number, pair in enumerate(pairs)]
             async with asyncio.timeout(self._policy.timeout), aclosing(merged(streams)) as pieces:
                 if not asked[0].stream:
                     said_by: list[list[Piece]] = [[] for _ in streams]
@@ -217,10 +219,11 @@ class Gateway:
                         said_by[number] += [piece] if piece else []
                     return web.Response(body=answers.whole(said_by), content_type="application/json")
                 async for number, piece in pieces:
-                    response = response or await _opened(request)
+                    if response is None:
+                        response = await _opened(request)
                     if said := answers.each[number].said(piece):
                         await _write(response, said)
-                assert response  # an answer that has ended has begun
+                assert response is not None  # an answer that has ended has begun
                 await _write(response, answers.ending())
         except ConnectionError:
             raise
@@ -237,27 +240,34 @@ class Gateway:
             self.metrics.whole.add(time.monotonic() - began)
         return response
 
-    async def _pieces(self, question: Question, answer: Answer, began: float, within: bool) -> AsyncGenerator[Piece]:
-        """Yield the pieces of one choice, which waits for a place of its own; ``within``: not of a request's first."""
-        async with self._policy.places.one(within):
+    async def _pieces(
+        self, question: Question, answer: Answer, began: float, line: asyncio.Lock, within: bool
+    ) -> AsyncGenerator[Piece]:
+        """Yield the pieces of one choice, in a place of its own; of those of a request one at a time stands in ``line``.
+
+        ``within``: not of a request's first.
+        """
+        async with AsyncExitStack() as held:
+            async with line:
+                await held.enter_async_context(self._policy.places.one(within))
             assert self._session
             running = self._supervisor.ready()
             async with aclosing(ask(self._session, self._engine, running, question)) as pieces:
                 ended = cut(pieces, question.stops, question.read_on) if question.stops else pieces
-                async for piece in self._timed(ended, answer, began):
+                async for piece in self._timed(ended, answer, None if within else began):
                     yield piece
 
-    async def _timed(self, pieces: AsyncIterator[Piece], answer: Answer, began: float) -> AsyncIterator[Piece]:
-        last = began
-        first = True
+    async def _timed(self, pieces: AsyncIterator[Piece], answer: Answer, began: float | None) -> AsyncIterator[Piece]:
+        """Count and time pieces; ``began``: the request, whose first answer this is."""
+        last: float | None = None
         async for piece in pieces:
             now = time.monotonic()
-            if piece.tokens and first:
-                self.metrics.first_token.add(now - began)
-                first = False
-            elif piece.tokens:
+            if piece.tokens and last is None:
+                if began is not None:
+                    self.metrics.first_token.add(now - began)
+            elif piece.tokens and last is not None:
                 self.metrics.between_tokens.add((now - last) / piece.tokens, piece.tokens)
-            last = now
+            last = now if piece.tokens else last
             answer.count(piece)
             yield piece
         if answer.finish is None:

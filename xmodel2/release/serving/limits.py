@@ -62,22 +62,22 @@ class RateLimit:
         self._size, self._rate = max(1.0, per_minute), per_minute / 60
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def take(self, client: str) -> None:
-        """Count a request. Raises `ApiError` (429) if the bucket is empty."""
+    def take(self, client: str, count: int = 1) -> None:
+        """Count a request, or so many answers. Raises `ApiError` (429) if the bucket has not so many left."""
         if not self._per_minute:
             return
         now = self._clock()
         left, then = self._buckets.pop(client, (self._size, now))
         left = min(self._size, left + (now - then) * self._rate)
-        self._buckets[client] = (left - 1 if left >= 1 else left, now)
+        self._buckets[client] = (left - count if left >= count else left, now)
         if len(self._buckets) > _MAX_CLIENTS:
             self._buckets.popitem(last=False)  # who asked longest ago
-        if left < 1:
+        if left < count:
             raise ApiError(
                 429,
-                f"more than {self._per_minute:g} requests a minute; try again later",
+                f"more than {self._per_minute:g} requests, or answers, a minute; try again later",
                 code="rate_limit_exceeded",
-                retry_after=(1 - left) / self._rate,
+                retry_after=(count - left) / self._rate,
             )
 
 

@@ -47,9 +47,10 @@ class ServeOptions:
     max_body: int = 1_000_000
     """bytes of a request's body at most"""
     requests_per_minute: float = 0
-    """requests of one key (without keys: of one address) a minute, in bursts of as many (0: no limit)"""
+    """requests, or answers of those that ask for several, of one key (without keys: of one address) a minute, in bursts of as
+    many (0: no limit)"""
     max_concurrent: int = 0
-    """requests in the engine at once (0: as many as it has slots)"""
+    """answers that the engine makes at once (0: as many as it has slots)"""
     max_queue: int = 256
     """requests that may wait for a place; more are refused with status 429"""
     timeout: float = 600

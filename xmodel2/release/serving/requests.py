@@ -116,7 +116,7 @@ def parse(body: bytes, chat: bool) -> list[Asked]:
 def _choice(asked: Asked, prompt: str | list[int], number: int) -> Asked:
     options = dict(asked.options)
     if "seed" in options:
-        options["seed"] = min(options["seed"] + number, 2**63 - 1)
+        options["seed"] = (options["seed"] + number + 2**63) % 2**64 - 2**63  # on, round the numbers that there are
     return replace(asked, prompt=prompt, options=options, again=number > 0)
 
 

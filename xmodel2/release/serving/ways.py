@@ -8,7 +8,7 @@ inside a user's text as the special token, and llama.cpp's breaks ties between s
 
 import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from xmodel2.errors import XmodelError
@@ -78,10 +78,16 @@ class Prompts:
 
     tokenizer: Tokenizer
     context: int
+    _last: list[tuple[object, list[int]]] = field(default_factory=list, repr=False, compare=False)
+    """The last prompt, and its ids: each answer to it is asked for by itself."""
 
     def ids(self, asked: Asked) -> tuple[list[int], int]:
         """Return the prompt's ids and how many tokens may follow. Raises `ApiError` (400) if they do not fit."""
-        if asked.messages is not None:
+        key = asked.prompt if asked.messages is None else asked.messages
+        known = next((ids for prompt, ids in self._last if prompt is key), None) if asked.again else None
+        if known is not None:
+            ids = known
+        elif asked.messages is not None:
             try:
                 ids = self.tokenizer.encode_prompt(asked.messages)
             except XmodelError as error:
@@ -92,6 +98,7 @@ class Prompts:
             ids = asked.prompt
             if not all(0 <= token < self.tokenizer.vocab_size for token in ids):
                 raise wrong("prompt", f"token ids are from 0 to {self.tokenizer.vocab_size - 1}")
+        self._last[:] = [(key, ids)]
         room = self.context - len(ids)
         if room < 1:
             raise ApiError(
