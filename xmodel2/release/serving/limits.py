@@ -82,7 +82,7 @@ class RateLimit:
 
 
 class Places:
-    """At most ``at_once`` requests in the engine, and ``queue`` waiting, first come first served."""
+    """At most ``at_once`` answers in the engine, and ``queue`` requests waiting, first come first served."""
 
     def __init__(self, at_once: int, queue: int) -> None:
         self._queue, self._free = queue, asyncio.Semaphore(at_once)
