@@ -87,8 +87,7 @@ def _cases(model: ModelSettings, positions: int) -> dict[str, Case]:
         return (scaled(F.silu(gate) * up, factor),)
 
     def plain_norm(x: torch.Tensor, weight: torch.Tensor) -> Tensors:
-        wide = x.float()
-        return x.clone(), (weight * (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + 1e-5))).to(x.dtype)
+        return x.clone(), gpu_kernels.normed(x, weight, 1e-5)[0]
 
     def norm(x: torch.Tensor, weight: torch.Tensor) -> Tensors:
         passed, normed = gpu_kernels.norm(x, weight, 1e-5)
