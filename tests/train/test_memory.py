@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -116,7 +117,7 @@ def test_copies_for_a_checkpoint_lie_in_cpu_memory() -> None:
 
 def test_lighter_takes_rows_first_and_then_the_budget() -> None:
     recipe = recipe_with()
-    arguments = (Layout(), "fp32", True, "cuda")
+    arguments = (Layout(), partial(memory_plan, precision="fp32", layout=Layout(), compiled=True, device="cuda"))
     full = memory_plan(recipe, "fp32", Layout(), True, "cuda").peak
     found = lighter(recipe, *arguments, limit=0.7 * full)
     assert found is not None

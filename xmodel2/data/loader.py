@@ -17,7 +17,7 @@ import numpy as np
 from xmodel2.data.batch import GROUP, IGNORED, Batch, BatchWriter
 from xmodel2.data.mixture import Mixture
 from xmodel2.data.rows import Packing, SourceRows, announce, source_rows, stream_spans
-from xmodel2.data.shards import ShardSet, SourceSplit
+from xmodel2.data.shards import ShardSet, SourceSplit, piece_beyond
 from xmodel2.errors import XmodelError
 
 __all__ = ["IGNORED", "Batch", "Loader", "heldout_rows", "prefetch"]
@@ -118,10 +118,7 @@ class Loader:
             return
         row = int(np.argmax((batch.inputs >= size).any(axis=1) | (batch.targets >= size).any(axis=1)))
         documents = ", ".join(f"{name} {number}" for name, _, number in self.describe_row(start + row))
-        raise XmodelError(
-            f"{self._shards.directory}: a row of documents {documents} has a piece beyond the {size:,} of the tokenizer, so"
-            " its shards are damaged; data.verify_checksums = true names the file"
-        )
+        raise piece_beyond(f"{self._shards.directory}: a row of documents {documents} has a piece", size)
 
     def describe_row(self, row: int) -> list[tuple[str, int, int]]:
         """Return (source, epoch, document) of everything a row holds."""

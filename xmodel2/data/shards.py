@@ -82,6 +82,13 @@ class ShardSet:
         return self.sources[name]
 
 
+def piece_beyond(what: str, size: int) -> XmodelError:
+    """Return what is told of ``what`` with a piece that a tokenizer of ``size`` lacks."""
+    return XmodelError(
+        f"{what} beyond the {size:,} of the tokenizer, so its shards are damaged; data.verify_checksums = true names the file"
+    )
+
+
 def read_index(directory: str | Path) -> dict[str, Any]:
     """Return index.json. Raises `XmodelError` if it is absent or broken."""
     path = as_path(directory) / INDEX_FILE

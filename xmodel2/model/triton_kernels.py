@@ -47,8 +47,8 @@ def swiglu(gate_up: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
     F = gate_up.shape[-1]
     result = gate_up.new_empty(*gate_up.shape[:-2], F)
     count = result.numel() // F
-    (tiles,), (rows, block) = _tiles(count, F)
-    _launch(_swiglu_kernel, (tiles, triton.cdiv(F, block)), gate_up, result, factor, count, F, rows, block)
+    grid, sizes = _tiles(count, F)
+    _launch(_swiglu_kernel, grid, gate_up, result, factor, count, F, *sizes)
     return result
 
 
@@ -56,10 +56,8 @@ def swiglu_backward(grad: torch.Tensor, gate_up: torch.Tensor, factor: torch.Ten
     """Return the gradient by [..., 2, F] of silu(gate) * up * factor, whose own is [..., F]."""
     result, F = torch.empty_like(gate_up), grad.shape[-1]
     count = grad.numel() // F
-    (tiles,), (rows, block) = _tiles(count, F)
-    _launch(
-        _swiglu_backward_kernel, (tiles, triton.cdiv(F, block)), grad, gate_up, result, factor, count, F, rows, block
-    )
+    grid, sizes = _tiles(count, F)
+    _launch(_swiglu_backward_kernel, grid, grad, gate_up, result, factor, count, F, *sizes)
     return result
 
 
@@ -76,21 +74,8 @@ def norm_backward(
     warps = max(1, min(8, columns // 256))
     programs = min(count, WARPS // warps * _multiprocessors(x.device))
     result, parts = torch.empty_like(x), weight.new_empty(programs, H, dtype=torch.float32)
-    _launch(
-        _norm_backward_kernel,
-        (programs,),
-        grad,
-        x,
-        weight,
-        rms,
-        passed,
-        result,
-        parts,
-        count,
-        H,
-        columns,
-        num_warps=warps,
-    )
+    tensors = grad, x, weight, rms, passed, result, parts
+    _launch(_norm_backward_kernel, (programs,), *tensors, count, H, columns, num_warps=warps)
     return result, parts.sum(0).to(weight.dtype)
 
 
@@ -104,11 +89,11 @@ def _multiprocessors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 2
 
 
-def _tiles(count: int, width: int) -> tuple[tuple[int], tuple[int, int]]:
-    """Return the grid of tiles for ``count`` rows, and a tile's rows and columns."""
+def _tiles(count: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the grid of tiles for ``count`` rows of ``width``, and a tile's rows and columns."""
     columns = min(triton.next_power_of_2(width), ELEMENTS)
     rows = ELEMENTS // columns
-    return (triton.cdiv(count, rows),), (rows, columns)
+    return (triton.cdiv(count, rows), triton.cdiv(width, columns)), (rows, columns)
 
 
 @triton.jit

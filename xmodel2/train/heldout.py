@@ -8,8 +8,7 @@ import numpy as np
 import torch
 
 from xmodel2.data.loader import IGNORED, Batch, heldout_rows
-from xmodel2.data.shards import ShardSet, SourceSplit
-from xmodel2.errors import XmodelError
+from xmodel2.data.shards import ShardSet, SourceSplit, piece_beyond
 from xmodel2.model import Xmodel2
 from xmodel2.recipe import Recipe, replace
 from xmodel2.train.sharding import reshard
@@ -63,10 +62,7 @@ def _loss(
 ) -> dict[str, Any]:
     rows = heldout_rows(split, recipe.data.sequence_length, max_rows)
     if (largest := int(rows.inputs.max(initial=0))) >= recipe.model.vocab_size:
-        raise XmodelError(
-            f"{where}: its held-out documents have piece {largest:,}, beyond the {recipe.model.vocab_size:,} of the"
-            " tokenizer, so its shards are damaged; data.verify_checksums = true names the file"
-        )
+        raise piece_beyond(f"{where}: its held-out documents have piece {largest:,},", recipe.model.vocab_size)
     count = int((rows.targets != IGNORED).sum())
     if count == 0:
         return {}

@@ -121,8 +121,9 @@ class Loop:
             )
             self.writer = stack.enter_context(closing(writer))
             self.profiler = stack.enter_context(StepProfiler(parts.run_dir, start, self.profile and world.is_main))
-            for told in filter(None, (repetitions(parts.loader.epochs()), shortage(recipe, world.size))):
-                self.progress.say(told)
+            if self._shown:
+                for told in filter(None, (repetitions(parts.loader.epochs()), shortage(recipe, world.size))):
+                    self.progress.say(told)
             if start:
                 self.progress.say(f"{parts.run_dir}: going on from step {start}")
                 if self._scores_due(start) and not on_rank_0(lambda: has_scores(parts.run_dir, start)):

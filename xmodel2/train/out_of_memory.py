@@ -1,9 +1,10 @@
 """Settings under which a step fits into memory, and what a run says whose memory ran out."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from xmodel2.model.gpu_kernels import can_use
 from xmodel2.recipe import Recipe
 from xmodel2.recipe.settings import ParallelSettings
 from xmodel2.train.device import can_compile, pick_device
-from xmodel2.train.memory import Layout, memory_plan
+from xmodel2.train.memory import Layout, MemoryPlan, memory_plan
 from xmodel2.train.world import mesh_shape
 
 _LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
@@ -35,9 +36,11 @@ def with_settings(recipe: Recipe, rows: int, budget: float, parallel: ParallelSe
         return None
 
 
-def lighter(
-    recipe: Recipe, layout: Layout, precision: str, compiled: bool, device: str, limit: float, kernels: bool = True
-) -> Recipe | None:
+Plan = Callable[[Recipe], MemoryPlan]
+"""`memory_plan` of one layout, precision and device."""
+
+
+def lighter(recipe: Recipe, layout: Layout, plan: Plan, limit: float) -> Recipe | None:
     """Return the recipe with the largest micro-batch that needs at most ``limit`` bytes; only if none does, with a smaller budget.
 
     Neither key changes what is learnt, only how it is computed. None if nothing fits.
@@ -47,7 +50,7 @@ def lighter(
     for budget in (budget for budget in BUDGETS if budget <= train.activation_memory_budget):
         for size in sizes:
             tried = with_settings(recipe, size, budget)
-            if tried and memory_plan(tried, precision, layout, compiled, device, kernels).peak <= limit:
+            if tried and plan(tried).peak <= limit:
                 return tried
     return None
 
@@ -98,7 +101,7 @@ def out_of_memory_message(recipe: Recipe, world_size: int, error: BaseException)
     """Return what a run whose memory ran out needs, by part, and the setting to change."""
     here = pick_device(recipe.train.device)
     memory = total_memory(here)
-    needs, advice = _needs(recipe, world_size, here, memory)
+    needs, advice = _needs(recipe, world_size, here, memory, _planner(recipe, world_size, here))
     said = str(error).strip().partition("\n")[0] or type(error).__name__
     return f"memory ran out on a {here.type} of {size_text(memory)}: {needs}; run it again with {advice} PyTorch said: {said}"
 
@@ -112,30 +115,39 @@ def shortage(recipe: Recipe, world_size: int) -> str:
     if here.type != "cpu":
         return ""
     memory = total_memory(here) / int(os.environ.get("LOCAL_WORLD_SIZE") or 1)  # processes of this machine
-    layout, train = Layout(*mesh_shape(recipe, world_size)), recipe.train
-    if memory_plan(recipe, train.precision, layout, train.compile and can_compile(here), "cpu").peak <= memory:
+    plan = _planner(recipe, world_size, here)
+    if plan(recipe).peak <= memory:
         return ""
-    needs, advice = _needs(recipe, world_size, here, memory)
+    needs, advice = _needs(recipe, world_size, here, memory, plan)
     return f"this may be more than memory holds, {size_text(memory)} a process: {needs}; if it is killed, use {advice}"
 
 
-def _needs(recipe: Recipe, world_size: int, here: torch.device, memory: float) -> tuple[str, str]:
+def _planner(recipe: Recipe, world_size: int, here: torch.device) -> Plan:
+    """Return what plans recipes like one that runs ``here``."""
+    train = recipe.train
+    return partial(
+        memory_plan,
+        precision="bf16" if train.precision == "auto" else train.precision,
+        layout=Layout(*mesh_shape(recipe, world_size)),
+        compiled=train.compile and can_compile(here),
+        device=here.type,
+        kernels=can_use(here),
+    )
+
+
+def _needs(recipe: Recipe, world_size: int, here: torch.device, memory: float, plan: Plan) -> tuple[str, str]:
     """Return what a recipe needs by part, and the settings that need less than ``memory`` and less than that."""
-    train, layout = recipe.train, Layout(*mesh_shape(recipe, world_size))
-    precision = "bf16" if train.precision == "auto" else train.precision
-    compiled, kernels = train.compile and can_compile(here), can_use(here)
-    plan = memory_plan(recipe, precision, layout, compiled, here.type, kernels)
-    parts = ", ".join(f"{name} {size_text(size)}" for name, size in plan.parts.items() if size)
+    planned = plan(recipe)
+    parts = ", ".join(f"{name} {size_text(size)}" for name, size in planned.parts.items() if size)
     # What was planned did not fit, whatever the device has: others may use it as well.
-    limit = min((1 - HEADROOM) * memory, (1 - HEADROOM) * plan.peak)
-    found = lighter(recipe, layout, precision, compiled, here.type, limit, kernels)
+    limit = (1 - HEADROOM) * min(memory, planned.peak)
+    found = lighter(recipe, Layout(*mesh_shape(recipe, world_size)), plan, limit)
     more = "machines" if here.type == "cpu" else "processes"  # on one machine they share its memory
     advice = f"more {more}, so that parallel.data_parallel_shard divides weights and moments, or a smaller model"
     if found is not None:
-        needed = memory_plan(found, precision, layout, compiled, here.type, kernels).peak
-        advice = f"{changed_settings(recipe, found)}, which needs about {size_text(needed)}"
+        advice = f"{changed_settings(recipe, found)}, which needs about {size_text(plan(found).peak)}"
     return (
-        f"this recipe needs about {size_text(plan.peak)} for tensors on each of {world_size} in the {plan.phase} ({parts})",
+        f"this recipe needs about {size_text(planned.peak)} for tensors on each of {world_size} in the {planned.phase} ({parts})",
         f"{advice}. `xmodel2 plan` shows other layouts.",
     )
 

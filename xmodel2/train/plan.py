@@ -11,6 +11,7 @@ import shutil
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,15 @@ from xmodel2.train.devices import Device, cpu_mfu, find_device
 from xmodel2.train.guard import rollback_reach
 from xmodel2.train.memory import Layout, memory_plan
 from xmodel2.train.metrics import read_metrics
-from xmodel2.train.out_of_memory import BUDGETS, HEADROOM, changed_settings, is_out_of_memory, lighter, with_settings
+from xmodel2.train.out_of_memory import (
+    BUDGETS,
+    HEADROOM,
+    Plan,
+    changed_settings,
+    is_out_of_memory,
+    lighter,
+    with_settings,
+)
 from xmodel2.train.run_dir import RECIPE_FILE
 from xmodel2.train.world import largest_divisor, mesh_shape
 
@@ -60,6 +69,10 @@ class Target:
         """Bytes that a plan may use."""
         return (1 - HEADROOM) * self.device.memory
 
+    def plan(self, layout: Layout) -> Plan:
+        """Return what plans the memory of recipes in a layout."""
+        return partial(memory_plan, precision=self.precision, layout=layout, compiled=self.compiled, device=self.kind)
+
 
 def plan_run(
     recipe: Recipe,
@@ -78,7 +91,7 @@ def plan_run(
     target = _target(recipe, devices, device, mfu, price, measured)
     alternatives = _alternatives(recipe, target)
     layout, planned, refused = _own_layout(recipe, devices, alternatives)
-    memory = memory_plan(planned, target.precision, layout, target.compiled, target.kind)
+    memory = target.plan(layout)(planned)
     own = _option(planned, layout, recipe, target)
     others = [_option(tried, place, recipe, target) for place, tried in alternatives]
     fits = memory.peak <= target.limit
@@ -226,7 +239,7 @@ def _option(tried: Recipe, layout: Layout, recipe: Recipe, target: Target) -> di
         "micro_batch_size": tried.train.micro_batch_size,
         "accumulation": tried.batch_rows // (layout.data * tried.train.micro_batch_size),
         "activation_memory_budget": tried.train.activation_memory_budget,
-        "bytes": memory_plan(tried, target.precision, layout, target.compiled, target.kind).peak,
+        "bytes": target.plan(layout)(tried).peak,
         "mfu": mfu,
         "tokens per second": speed,
         "days": recipe.total_steps * recipe.train.batch_tokens / speed / 86400,
@@ -252,7 +265,7 @@ def _alternatives(recipe: Recipe, target: Target) -> list[tuple[Layout, Recipe]]
         start = with_settings(recipe, largest_divisor(rows, largest), BUDGETS[0], cut)
         if start is None or not _can_be_cut(start, target.count):
             continue
-        tried = lighter(start, layout, target.precision, target.compiled, target.kind, target.limit)
+        tried = lighter(start, layout, target.plan(layout), target.limit)
         if tried is not None:
             found.append((layout, tried))
 
@@ -283,7 +296,7 @@ def _can_be_cut(recipe: Recipe, count: int) -> bool:
 
 def _advice(recipe: Recipe, layout: Layout, others: list[dict[str, Any]], target: Target) -> str:
     """Return what to change so that the run fits."""
-    same = lighter(recipe, layout, target.precision, target.compiled, target.kind, target.limit)
+    same = lighter(recipe, layout, target.plan(layout), target.limit)
     if same is not None:
         return f"does not fit; {changed_settings(recipe, same)} does"
     if others:
@@ -298,7 +311,7 @@ def _advice(recipe: Recipe, layout: Layout, others: list[dict[str, Any]], target
 def _checkpoints(recipe: Recipe, target: Target) -> dict[str, Any]:
     """Bytes of a checkpoint (weights and moments in fp32), how many a run keeps, and how many the disk here has room for."""
     train = recipe.train
-    whole = memory_plan(recipe, target.precision, Layout(), target.compiled, target.kind).parts
+    whole = target.plan(Layout())(recipe).parts
     size = whole["weights"] + whole["optimizer moments"]
     written = -(-recipe.total_steps // train.checkpoint_every)
     for_good = recipe.total_steps // train.keep_checkpoint_every if train.keep_checkpoint_every else 0

@@ -204,8 +204,11 @@ class Gateway:
         self._check_model(asked[0].model)
         if len(asked) > 1:
             self._policy.rate.take(client, len(asked) - 1)
-        prepare = self._engine.way.prepare
-        questions = [await asyncio.to_thread(prepare, one) if len(body) > _LONG_BODY else prepare(one) for one in asked]
+
+        def prepared() -> list[Question]:
+            return [self._engine.way.prepare(one) for one in asked]
+
+        questions = await asyncio.to_thread(prepared) if len(body) > _LONG_BODY else prepared()
         answers = Answers(asked, self._engine.model, [question.prompt_tokens for question in questions])
         response: web.StreamResponse | None = None
         try:
